@@ -1,0 +1,1 @@
+"""Text-to-image in bulk: prompts in, verified images out, nothing lost or bought twice."""

@@ -1,0 +1,1 @@
+"""The embedded gateway: first runs without a key, tests without a network, faults on demand."""

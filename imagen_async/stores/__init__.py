@@ -1,0 +1,1 @@
+"""Where images are kept: memory, a local folder, or a store of your own."""
