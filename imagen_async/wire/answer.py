@@ -1,0 +1,97 @@
+"""What the document around the images says: which payload is which image, and what the gateway tells of each.
+
+Pure: takes the parsed skeleton of a 200 and gives an `Answer`, or the name of the check that failed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+import attrs
+
+from imagen_async.exceptions import ProtocolError, printable
+
+__all__ = ["PLACEHOLDER", "Answer", "Item", "read_answer"]
+
+PLACEHOLDER = "data:hole-"
+"""Stands in the skeleton for payload N as ``data:hole-N``.
+
+It cannot be forged: at the two keys whose strings may be payloads, every string that begins with ``data:`` is one.
+"""
+
+
+@attrs.frozen
+class Item:
+    """One entry of ``data``.
+
+    Attributes:
+        hole: Which payload of the body is its image, or None where the gateway gave none.
+        details: What else it says (``revised_prompt``, a filter's reason), without the payload.
+    """
+
+    hole: int | None
+    details: Mapping[str, Any]
+
+
+@attrs.frozen
+class Answer:
+    """A 200 that keeps the contract.
+
+    Attributes:
+        created: The gateway's time stamp, seconds since the epoch, or None.
+        items: The entries of ``data``, in order; one without a payload was filtered.
+    """
+
+    created: int | None
+    items: tuple[Item, ...]
+
+
+def read_answer(document: Mapping[str, Any], empty: Collection[int] = ()) -> Answer:
+    """Read the skeleton of an answer.
+
+    Args:
+        document: The skeleton, parsed.
+        empty: Payloads that held no characters.
+
+    Raises:
+        ProtocolError: ``data`` is missing or not a list, an entry is not an object, an image is given as a link or
+            as something that is not text, or the body is an error object.
+    """
+    data = document.get("data")
+    if data is None and document.get("error"):
+        raise ProtocolError("error-object", f"an error in a 200: {_error_text(document['error'])}")
+    if not isinstance(data, list):
+        raise ProtocolError("data", "the answer has no list of images" if data is None else "data is not a list")
+    created = document.get("created")
+    return Answer(
+        created=created if isinstance(created, int) and not isinstance(created, bool) else None,
+        items=tuple(_item(index, entry, empty) for index, entry in enumerate(data)),
+    )
+
+
+def _item(index: int, entry: object, empty: Collection[int]) -> Item:
+    if entry is None:
+        return Item(None, {})
+    if not isinstance(entry, Mapping):
+        raise ProtocolError("item", "an entry of data is not an object", item=index)
+    details = {key: value for key, value in entry.items() if key not in {"b64_json", "url"} and value is not None}
+    inline, link = entry.get("b64_json"), entry.get("url")
+    if inline is not None and not isinstance(inline, str):
+        raise ProtocolError("b64_json", "b64_json is not text", item=index)
+    if inline is not None and (hole := _hole(inline)) not in empty:
+        return Item(hole, details)
+    if link is None or link == "":
+        return Item(None, details)
+    if isinstance(link, str) and link.startswith(PLACEHOLDER):
+        return Item(_hole(link), details)
+    raise ProtocolError("url", "the image is a link; only inline images are taken, nothing is fetched", item=index)
+
+
+def _hole(placeholder: str) -> int:
+    return int(placeholder.removeprefix(PLACEHOLDER))
+
+
+def _error_text(error: object) -> str:
+    message = error.get("message", error) if isinstance(error, Mapping) else error
+    return printable(str(message), 300)

@@ -1,0 +1,52 @@
+"""The request as the gateway spells it.
+
+The only place, with `answer` and `errors`, that knows the contract's field names. Source: the gateway's page on
+``POST /v1/images/generations``.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from imagen_async.request import ImageRequest
+
+__all__ = ["GENERATIONS", "MODELS", "encode_request", "read_models"]
+
+GENERATIONS = "/images/generations"
+MODELS = "/models"
+
+
+def encode_request(request: ImageRequest, *, send_response_format: bool = True) -> bytes:
+    """Encode a request that has been validated; the same request always gives the same bytes.
+
+    Args:
+        request: What to ask for.
+        send_response_format: Whether to name ``b64_json``; some models behind this URL refuse the field.
+
+    Example:
+        >>> encode_request(ImageRequest("hi"), send_response_format=False)[:45]
+        b'{"model":"imagen-3.0-generate-001","prompt":"'
+    """
+    body: dict[str, Any] = {
+        "model": request.model,
+        "prompt": request.prompt,
+        "n": request.n,
+        "aspect_ratio": request.aspect_ratio,
+        "output_format": request.output_format,
+    }
+    if request.style is not None:
+        body["style"] = request.style
+    if send_response_format:
+        body["response_format"] = "b64_json"
+    body.update(request.extra)
+    return json.dumps(body, ensure_ascii=False, separators=(",", ":"), allow_nan=False, default=dict).encode()
+
+
+def read_models(document: object) -> tuple[str, ...] | None:
+    """Read the ids out of the answer to ``GET /v1/models``; None if it is no list of models."""
+    data = document.get("data") if isinstance(document, dict) else None
+    if not isinstance(data, list):
+        return None
+    return tuple(entry["id"] for entry in data if isinstance(entry, dict) and isinstance(entry.get("id"), str))

@@ -1,0 +1,168 @@
+"""What an error answer means: from status, headers and body to one typed error and one failure class.
+
+Gateways of this family answer errors in a dozen shapes, often in Chinese: classification goes by status and code,
+never by text. Sources: the gateway's table of statuses and bodies recorded from gateways of its family.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from imagen_async.exceptions import (
+    AuthenticationError,
+    FilteredError,
+    GatewayError,
+    ImagenError,
+    ModelNotFoundError,
+    OverloadedError,
+    PermissionDeniedError,
+    ProtocolError,
+    RateLimitError,
+    RejectedError,
+    TransportError,
+    printable,
+)
+from imagen_async.outcome import FailureClass
+from imagen_async.wire import retry_after as waits
+
+__all__ = ["failure_class", "gateway_error", "request_id"]
+
+_REQUEST_ID_HEADERS = ("x-request-id", "X-Oneapi-Request-Id", "x-litellm-call-id")
+_REQUEST_ID_TEXT = re.compile(r"\(request id: ([^()\s]{1,128})\)\s*$")
+_QUOTA_CODES = frozenset({"insufficient_user_quota", "insufficient_quota", "billing_hard_limit_reached"})
+_MESSAGE_KEYS = ("message", "msg", "err", "error_msg", "detail", "error")
+_TEXT_LIMIT = 500
+
+
+def gateway_error(status: int, headers: Mapping[str, str], body: bytes, *, now: float) -> GatewayError:
+    """Make the typed error of an answer that is not a 200.
+
+    Args:
+        status: The HTTP status.
+        headers: Looked up without regard to case by the mapping itself.
+        body: As much of the body as was read; any bytes at all.
+        now: Seconds since the epoch by the client's clock.
+
+    Example:
+        >>> error = gateway_error(401, {}, b'{"error": {"message": "no such key", "code": "invalid_api_key"}}', now=0)
+        >>> type(error).__name__, error.code
+        ('AuthenticationError', 'invalid_api_key')
+    """
+    fields = _fields(_document(body))
+    message = _message(fields, body) or f"the gateway answered {status} without a word"
+    code = _text(fields.get("code"))
+    wait = waits.retry_after(headers, now=now)
+    return _kind(status, code)(
+        message,
+        status=status,
+        code=code,
+        kind=_text(fields.get("type")) or _text(fields.get("status")),
+        param=_text(fields.get("param")),
+        request_id=request_id(headers) or _id_in(message),
+        retry_after=waits.retry_delay(fields.get("details")) if wait is None else wait,
+        should_retry=waits.should_retry(headers),
+    )
+
+
+def request_id(headers: Mapping[str, str]) -> str | None:
+    """Read the gateway's name for a request, made printable."""
+    found = next((headers[name] for name in _REQUEST_ID_HEADERS if headers.get(name)), None)
+    return None if found is None else printable(found, 128)
+
+
+def failure_class(error: ImagenError) -> FailureClass | None:
+    """Say what a failed attempt means for money and for a retry; None for what is no attempt's failure.
+
+    Example:
+        >>> failure_class(TransportError("connection refused", sent=False))
+        <FailureClass.NEVER_SENT: 'never_sent'>
+    """
+    if isinstance(error, TransportError):
+        return FailureClass.AMBIGUOUS if error.sent else FailureClass.NEVER_SENT
+    if isinstance(error, ProtocolError):
+        return FailureClass.AMBIGUOUS
+    if isinstance(error, AuthenticationError | PermissionDeniedError | ModelNotFoundError):
+        return FailureClass.FATAL
+    if isinstance(error, RateLimitError):
+        return FailureClass.REFUSED
+    if isinstance(error, OverloadedError):
+        # RFC 9110 section 15.6.4: a 503 with Retry-After is a refusal, made before the work.
+        refused = error.status == 503 and error.retry_after is not None  # noqa: PLR2004 - the status is its own name
+        return FailureClass.REFUSED if refused else FailureClass.AMBIGUOUS
+    return FailureClass.REJECTED if isinstance(error, RejectedError | FilteredError) else None
+
+
+def _kind(status: int, code: str | None) -> type[GatewayError]:
+    if code == "model_not_found":
+        return ModelNotFoundError
+    if status == 401:  # noqa: PLR2004 - a status is its own name
+        return AuthenticationError
+    if status in {402, 403} or code in _QUOTA_CODES:
+        return PermissionDeniedError
+    if status == 429:  # noqa: PLR2004 - likewise
+        return RateLimitError
+    if status == 408 or status >= 500:  # noqa: PLR2004 - likewise
+        return OverloadedError
+    return RejectedError
+
+
+def _document(body: bytes) -> object:
+    try:
+        return json.loads(body.decode("utf-8-sig", "replace"), strict=False)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _fields(document: object) -> Mapping[str, Any]:
+    """Find the table that holds message and code, whatever it is wrapped in."""
+    if not isinstance(document, Mapping):
+        return {}
+    inner = document.get("error")
+    table: dict[str, Any] = dict(inner) if isinstance(inner, Mapping) else dict(document)
+    nested = _nested(table.get("message"))
+    # A gateway before a gateway: what the inner one said is nearer to the cause.
+    table.update((key, value) for key, value in nested.items() if value is not None and value != "")
+    return table
+
+
+def _nested(message: object) -> Mapping[str, Any]:
+    """Read the JSON that some gateways put, whole, into ``error.message``."""
+    if not isinstance(message, str) or not message.lstrip().startswith("{"):
+        return {}
+    return _fields(_document(message.encode("utf-8", "replace")))
+
+
+def _message(fields: Mapping[str, Any], body: bytes) -> str:
+    for key in _MESSAGE_KEYS:
+        text = _text(fields.get(key)) if key != "detail" else "; ".join(_details(fields.get(key)))
+        if text:
+            return text
+    text = body.decode("utf-8", "replace").strip()
+    return printable(re.sub(r"<[^>]*>|\s+", " ", text).strip(), 200)
+
+
+def _details(detail: object) -> Iterator[str]:
+    """Read FastAPI's ``detail``: a sentence, or a list of complaints with their places."""
+    for entry in detail if isinstance(detail, list) else [detail]:
+        if isinstance(entry, Mapping):
+            place = ".".join(str(part) for part in entry.get("loc", ()) or ())
+            yield printable(
+                f"{place}: {entry.get('msg', entry)}" if place else str(entry.get("msg", entry)), _TEXT_LIMIT
+            )
+        elif entry is not None:
+            yield printable(str(entry), _TEXT_LIMIT)
+
+
+def _text(value: object) -> str | None:
+    """Make one printable line of a field that may be text, a number, or missing in several ways."""
+    if value is None or value == "" or isinstance(value, bool | Mapping | list):
+        return None
+    return printable(str(value), _TEXT_LIMIT)
+
+
+def _id_in(message: str) -> str | None:
+    found = _REQUEST_ID_TEXT.search(message)
+    return found[1] if found else None

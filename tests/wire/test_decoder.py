@@ -1,0 +1,263 @@
+from __future__ import annotations
+
+import base64
+import json
+import re
+from typing import Any
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from imagen_async.exceptions import ProtocolError
+from imagen_async.wire.decoder import Decoder, Event, Payload, PayloadEnd, PayloadStart
+from imagen_async.wire.payload import PayloadDecoder
+from tests.strategies import chunkings, cut, damaged, spelled_bodies
+
+Verdict = tuple[bytes | None, ...]
+
+
+def whole_body_oracle(body: bytes) -> Verdict:
+    """What `json.loads` and base64 on the whole body say: the images in order, None for an item without one.
+
+    Raises ValueError for a body that is to be refused.
+    """
+    body = re.sub(rb"\A(?:[ \t\r\n]*:[^\n]*\n)*", b"", body.removeprefix(b"\xef\xbb\xbf"))
+    text = body.decode("utf-8")
+    document = json.loads(text, strict=False, object_pairs_hook=_without_doubled_keys)
+    if not isinstance(document, dict) or not isinstance(document.get("data"), list):
+        raise ValueError("no data")  # noqa: TRY004 - one kind of refusal is enough here
+    return tuple(_oracle_image(item) for item in document["data"])
+
+
+def _without_doubled_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    for key in ("data", "error", "b64_json", "url"):
+        if sum(name == key for name, _ in pairs) > 1:
+            raise ValueError(key)
+    return dict(pairs)
+
+
+def _oracle_image(item: Any) -> bytes | None:
+    if item is None:
+        return None
+    text, link = item.get("b64_json"), item.get("url")
+    if text is not None and not isinstance(text, str):
+        raise ValueError("b64_json")
+    if not text:
+        if link is None or link == "":
+            return None
+        if not isinstance(link, str) or not link[:5].lower() == "data:":
+            raise ValueError("url")
+        text = link
+    return _oracle_base64(text)
+
+
+def _oracle_base64(text: str) -> bytes:
+    text = re.sub(r"\A[ \t\r\n]*data:[ -+\--~]{0,255};base64,", "", text, flags=re.IGNORECASE)
+    text = re.sub(r"[ \t\r\n]", "", text).replace("-", "+").replace("_", "/")
+    if "=" not in text:
+        text += "=" * (-len(text) % 4)
+    data = base64.b64decode(text.encode("ascii"), validate=True)
+    if base64.b64encode(data).decode() != text:
+        raise ValueError("not canonical")
+    return data
+
+
+def stream(chunks: list[bytes], decoder: Decoder | None = None) -> Verdict:
+    """Run the chunks through the decoder as a client does."""
+    decoder = decoder or Decoder(max_payloads=64)
+    payloads: dict[int, list[Payload]] = {}
+    for chunk in chunks:
+        for event in decoder.feed(chunk):
+            if isinstance(event, PayloadStart):
+                payloads[event.hole] = []
+            elif isinstance(event, Payload):
+                payloads[event.hole].append(event)
+    answer = decoder.close()
+    return tuple(None if item.hole is None else _decoded(payloads[item.hole]) for item in answer.items)
+
+
+def _decoded(spans: list[Payload]) -> bytes:
+    decoder = PayloadDecoder(0)
+    parts = [part for span in spans for part in decoder.decode(span)]
+    return b"".join([*parts, *decoder.flush()])
+
+
+def verdict_of_oracle(body: bytes) -> Verdict | None:
+    try:
+        return whole_body_oracle(body)
+    except (ValueError, AttributeError, RecursionError):
+        return None
+
+
+@given(spelled_bodies(), chunkings)
+@settings(max_examples=400)
+def test_any_chunking_of_a_valid_body_gives_the_images_of_the_whole_body(body: bytes, places: list[int]) -> None:
+    assert stream(cut(body, places)) == whole_body_oracle(body)
+
+
+@given(spelled_bodies())
+@settings(max_examples=100)
+def test_a_valid_body_byte_by_byte_gives_the_images_of_the_whole_body(body: bytes) -> None:
+    assert stream([body[i : i + 1] for i in range(len(body))]) == whole_body_oracle(body)
+
+
+@given(damaged(spelled_bodies()), chunkings)
+@settings(max_examples=1500)
+@example(b'{"data":[{"b64_json":"QUJD","b64_json":"REVG"}]}', [])
+@example(b'{"data":[{"b64_json":"QR=="}]}', [])
+@example(b'{"data":[{"b64_json":"QUJD\\', [])
+@example(b'{"data":[{"url":"data:;base64,QU\\u004aD"}]}', [24, 27])
+@example(b'{"data":[{"url":"\\u0064ata:;base64,QUJD"}]}', [18, 20])
+@example(b'{"data":[{"url":"da\\"}]}', [19, 20])
+@example(b'{"data":[{"b64_json":"\\\\"}]}', [23])
+@example(b'{"data":[{"b64_json":"Q\\u0055\\u004a\\u0044"}]}', [24, 25, 26, 27, 28])
+def test_a_damaged_body_gives_a_typed_error_or_the_answer_of_the_whole_body(body: bytes, places: list[int]) -> None:
+    oracle = verdict_of_oracle(body)
+    try:
+        verdict = stream(cut(body, places))
+    except ProtocolError as error:
+        assert oracle is None, error
+        assert error.check
+        assert error.offset is None or 0 <= error.offset <= len(body)
+    else:
+        assert verdict == oracle
+
+
+@given(st.binary(max_size=200), chunkings)
+def test_rubbish_never_raises_anything_but_a_protocol_error(body: bytes, places: list[int]) -> None:
+    try:
+        stream(cut(body, places))
+    except ProtocolError:
+        pass
+    else:
+        assert verdict_of_oracle(body) is not None
+
+
+@given(st.lists(st.sampled_from(list(b'{}[]",:\\ \nub64_jsonrldat=AQ0')), max_size=60).map(bytes), chunkings)
+@settings(max_examples=500)
+def test_rubbish_of_structure_and_keys_agrees_with_the_whole_body(tail: bytes, places: list[int]) -> None:
+    body = b'{"data":[{"b64_json":"' + tail
+    oracle = verdict_of_oracle(body)
+    try:
+        verdict = stream(cut(body, places))
+    except ProtocolError:
+        assert oracle is None
+    else:
+        assert verdict == oracle
+
+
+def error_of(body: bytes, **caps: int) -> ProtocolError:
+    with pytest.raises(ProtocolError) as caught:
+        stream([body], Decoder(**caps))
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    ("body", "check", "offset"),
+    [
+        (b"", "empty", 0),
+        (b"  \n", "empty", 3),
+        (b"<html><body>502</body></html>", "json", 0),
+        (b"  null", "json", 2),
+        (b"[1]", "json", 0),
+        (b'{"data":[{"b64_json":"QUJD', "truncated", 26),
+        (b'{"data":[{"b64_json":"QUJD"}', "truncated", 28),
+        (b'{"data":[{"b64_json":"QUJD"}]} x', "json", 31),
+        (b'{"data":[{"b64_json":"QUJD"}], oops}', "json", 31),
+        (b'{"data":[{"b64_json":"QU*D"}]}', "base64", 24),
+        (b'{"data":[{"b64_json":"QU\\n*D"}]}', "base64", 26),
+        (b'{"data":[{"b64_json":"QUJDQ"}]}', "base64", 27),
+        (b'{"data":[{"b64_json":"QR=="}]}', "base64", 25),
+        (b'{"data":[{"b64_json":"QQ==QQ=="}]}', "base64", 26),
+        (b'{"data":[{"b64_json":"QUJD="}]}', "base64", 27),
+        (b'{"data":[{"b64_json":"QQ="}]}', "base64", 25),
+        (b'{"data":[{"b64_json":"\\q"}]}', "json", 22),
+        (b'{"created":1}', "data", None),
+        (b'{"data":null}', "data", None),
+        (b'{"data":{}}', "data", None),
+        (b'{"data":["x"]}', "item", None),
+        (b'{"data":[{"b64_json":7}]}', "b64_json", None),
+        (b'{"data":[{"url":"https://example.org/a.png"}]}', "url", None),
+        (b'{"error":{"message":"no","code":500}}', "error-object", None),
+        (b'{"data":[{"b64_json":"QUJD","b64_json":"QUJD"}]}', "duplicate-key", None),
+        (b'{"a":"\xff","data":[]}', "utf-8", 6),
+        (b'{"data":[{"b64_json":"QUJD"}],"a":"\xff"}', "utf-8", 35),
+    ],
+)
+def test_a_refusal_names_the_check_and_the_byte(body: bytes, check: str, offset: int | None) -> None:
+    error = error_of(body)
+    assert (error.check, error.offset) == (check, offset)
+
+
+def test_nesting_of_a_hundred_thousand_is_refused_at_the_cap() -> None:
+    error = error_of(b'{"a":' + b"[" * 100_000)
+    assert (error.check, error.offset) == ("depth", 5 + 63)
+
+
+def test_an_image_over_the_cap_is_refused_while_it_arrives() -> None:
+    decoder = Decoder(max_payload=100)
+    decoder.feed(b'{"data":[{"b64_json":"' + b"A" * 100)
+    with pytest.raises(ProtocolError, match="size") as caught:
+        decoder.feed(b"A")
+    assert caught.value.offset == 22 + 100
+
+
+def test_text_around_the_images_over_the_cap_is_refused_while_it_arrives() -> None:
+    decoder = Decoder(max_skeleton=1000)
+    with pytest.raises(ProtocolError, match="size"):
+        for _ in range(20):
+            decoder.feed(b'{"revised_prompt":"' + b"x" * 100)
+
+
+def test_endless_white_space_before_the_json_is_refused() -> None:
+    decoder = Decoder(max_skeleton=1000)
+    with pytest.raises(ProtocolError, match="size"):
+        for _ in range(20):
+            decoder.feed(b" " * 100)
+
+
+def test_more_images_than_the_cap_are_refused_as_the_first_one_too_many_begins() -> None:
+    error = error_of(b'{"data":[' + b",".join([b'{"b64_json":"QUJD"}'] * 3) + b"]}", max_payloads=2)
+    assert error.check == "images"
+
+
+def test_a_payload_is_handed_on_as_a_view_of_its_chunk_and_never_held() -> None:
+    decoder = Decoder()
+    decoder.feed(b'{"data":[{"b64_json":"')
+    chunk = base64.b64encode(bytes(range(256)) * 300)
+    (event,) = decoder.feed(chunk)
+    assert isinstance(event, Payload)
+    assert isinstance(event.data, memoryview)
+    assert event.data.obj is chunk
+    assert len(decoder._skeleton) < 100
+
+
+def test_the_order_of_events_is_start_spans_end() -> None:
+    decoder = Decoder()
+    events: list[Event] = []
+    for chunk in (b'{"data":[{"b64_json":"QU', b'JD"},{"b64_json":"REVG"}]}'):
+        events += decoder.feed(chunk)
+    kinds = [(type(event), event.hole) for event in events]
+    assert kinds == [
+        (PayloadStart, 0), (Payload, 0), (Payload, 0), (PayloadEnd, 0),
+        (PayloadStart, 1), (Payload, 1), (PayloadEnd, 1),
+    ]  # fmt: skip
+
+
+def test_a_placeholder_written_by_the_gateway_is_an_image_text_like_any_other() -> None:
+    error = error_of(b'{"data":[{"b64_json":"data:hole-0"},{"b64_json":"QUJD"}]}')
+    assert error.check == "base64"
+
+
+def test_images_outside_data_are_not_images_of_the_answer() -> None:
+    body = b'{"preview":{"b64_json":"!!"},"data":[{"b64_json":"QUJD"}]}'
+    assert stream([body]) == (b"ABC",)
+
+
+def test_details_of_an_item_are_kept_without_its_payload() -> None:
+    decoder = Decoder()
+    decoder.feed(b'{"created":7,"data":[{"revised_prompt":"a \\u00e9","b64_json":"QUJD","url":null}]}')
+    answer = decoder.close()
+    assert answer.created == 7
+    assert dict(answer.items[0].details) == {"revised_prompt": "a é"}
