@@ -1,0 +1,308 @@
+"""The client: one session, one pool of slots, and the three things one asks of a gateway.
+
+It puts the rooms together and holds what they share. What goes over the wire, when to send and where images are kept
+is decided in `wire`, `pacing` and `stores`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import random
+import time
+from typing import TYPE_CHECKING, Any, Self
+from uuid import uuid4
+
+from imagen_async.attempts import Attempts, Job, Witness, stops_everything
+from imagen_async.catalog import CATALOG, Catalog
+from imagen_async.exceptions import ConfigurationError, InvalidRequestError, ProtocolError
+from imagen_async.outcome import Outcome, Status
+from imagen_async.pacing.backoff import RetryPolicy
+from imagen_async.receive import Caps
+from imagen_async.request import ImageRequest, check_request
+from imagen_async.secret import Secret
+from imagen_async.slots import Slots
+from imagen_async.stores import MemoryStore, Store
+from imagen_async.stream import Stream
+from imagen_async.transport import Timeouts, Transport, gateway_url
+from imagen_async.wire.body import MODELS, encode_request, read_models
+from imagen_async.wire.errors import gateway_error
+from imagen_async.writers import Writers
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Mapping, Sequence
+    from types import TracebackType
+
+    import aiohttp
+
+__all__ = ["DEFAULT_BASE_URL", "ImagenClient"]
+
+DEFAULT_BASE_URL = "https://gateway.theturbo.ai/v1"
+
+_MODELS_BODY = 4 * 2**20
+
+
+class ImagenClient:
+    """Generates images over one gateway with one key.
+
+    The session opens with the first request. Use it as ``async with``, or `close` it.
+
+    Args:
+        api_key: The key; by default the environment's ``IMAGEN_API_KEY``.
+        base_url: By default ``IMAGEN_BASE_URL``, or the documented gateway.
+        max_concurrency: Slots: most requests in flight.
+        rpm: Most requests a minute, evenly spaced, or None.
+        timeouts: For each attempt.
+        retry: When to try again, how often, and how long to wait.
+        caps: What no answer may exceed.
+        catalog: What is known about models; see `Catalog.extended`.
+        send_response_format: Whether to name ``b64_json`` in requests; some models refuse the field.
+        max_reading: Most answers whose bodies are read at once; bounds memory.
+        writers: Threads that decode, verify and write.
+        allow_http: Allow the key to travel in the clear to a host that is not this machine.
+        session: Your own aiohttp session; it stays yours to close.
+        connector: Your own aiohttp connector, likewise.
+        proxy: URL of a proxy.
+        trace_configs: Your own aiohttp hooks.
+        headers: Further headers for every request.
+        clock: Gives monotonic seconds.
+        wall_clock: Gives seconds since the epoch.
+        sleep: Waits for some seconds.
+        draw: Gives a random number, 0 to 1.
+
+    Raises:
+        ConfigurationError: There is no key, or the URL will not do.
+
+    Example:
+        >>> from imagen_async.sandbox import SandboxGateway
+        >>> async def main():
+        ...     async with SandboxGateway(images="tiny") as gateway:
+        ...         async with ImagenClient(gateway.api_key, gateway.base_url) as client:
+        ...             result = await client.generate("A cute baby sea otter", n=2)
+        ...     return result.status, len(result.images)
+        >>> asyncio.run(main())
+        (<Status.SUCCEEDED: 'succeeded'>, 2)
+    """
+
+    def __init__(
+        self,
+        api_key: str | None = None,
+        base_url: str | None = None,
+        *,
+        max_concurrency: int = 32,
+        rpm: float | None = None,
+        timeouts: Timeouts | None = None,
+        retry: RetryPolicy | None = None,
+        caps: Caps | None = None,
+        catalog: Catalog = CATALOG,
+        send_response_format: bool = True,
+        max_reading: int = 32,
+        writers: int = 2,
+        allow_http: bool = False,
+        session: aiohttp.ClientSession | None = None,
+        connector: aiohttp.BaseConnector | None = None,
+        proxy: str | None = None,
+        trace_configs: Sequence[aiohttp.TraceConfig] = (),
+        headers: Mapping[str, str] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        wall_clock: Callable[[], float] = time.time,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        draw: Callable[[], float] = random.random,
+    ) -> None:
+        key = Secret(api_key or os.environ.get("IMAGEN_API_KEY", ""))
+        url = gateway_url(base_url or os.environ.get("IMAGEN_BASE_URL") or DEFAULT_BASE_URL, allow_http=allow_http)
+        _check_key(key)
+        _check_counts(max_concurrency=max_concurrency, max_reading=max_reading, writers=writers)
+        if rpm is not None and not rpm > 0:
+            raise ConfigurationError(f"rpm must be above 0, not {rpm}")
+        self.catalog = catalog
+        self._send_response_format = send_response_format
+        self._transport = Transport(
+            url,
+            key,
+            timeouts=timeouts or Timeouts(),
+            session=session,
+            connector=connector,
+            proxy=proxy,
+            trace_configs=trace_configs,
+            headers=headers,
+        )
+        self._wall_clock = wall_clock
+        self._writers = Writers(writers)
+        self.slots = Slots(max_concurrency, rpm=rpm, clock=clock, sleep=sleep)
+        self._attempts = Attempts(
+            self._transport,
+            self.slots,
+            self._writers,
+            policy=retry or RetryPolicy(),
+            caps=caps or Caps(),
+            max_reading=max_reading,
+            clock=clock,
+            wall_clock=wall_clock,
+            sleep=sleep,
+            draw=draw,
+        )
+
+    def __repr__(self) -> str:
+        return f"<ImagenClient of {self._transport.base_url}, {self.slots.in_flight} of {self.slots.size} in flight>"
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the session, if it is ours, and end the writer threads."""
+        await self._transport.close()
+        self._writers.close()
+
+    async def generate(self, prompt: str | ImageRequest, /, *, store: Store | None = None, **fields: Any) -> Outcome:
+        """Generate the images of one request.
+
+        Args:
+            prompt: The description of the image, or a whole request.
+            store: Where the images go; by default into memory, as ``image.data``.
+            **fields: Further fields of `ImageRequest`, if `prompt` is text.
+
+        Returns:
+            An outcome that is ``succeeded``, or ``partial`` if the safety filter took some images.
+
+        Raises:
+            InvalidRequestError: The request breaks the contract; nothing was sent.
+            TransportError: The network failed, on every attempt that was worth making.
+            GatewayError: The gateway refused, or failed likewise; `FilteredError` if its safety filter took all images.
+            ProtocolError: What the gateway sent cannot be used.
+            StoreError: An image could not be kept.
+        """
+        request = _request(prompt, fields)
+        return await self._attempts.run(self.job(request, store=store or MemoryStore()))
+
+    def stream(
+        self,
+        requests: Iterable[str | ImageRequest] | AsyncIterable[str | ImageRequest],
+        /,
+        *,
+        store: Store | None = None,
+        ordered: bool = False,
+    ) -> Stream[str | ImageRequest, Outcome]:
+        """Generate the images of many requests, many at once.
+
+        Args:
+            requests: Prompts or requests, read lazily: never much faster than outcomes are taken.
+            store: Where the images go; by default into memory.
+            ordered: Whether outcomes come in the order of the requests, or as they are ready.
+
+        Returns:
+            An async iterator of outcomes, to be used inside ``async with``. A failed job is an outcome. Only what
+            stops everything (bad key, no such model, disk) is raised, after what was in flight has been given out.
+        """
+        where = store or MemoryStore()
+
+        async def one(item: str | ImageRequest) -> Outcome:
+            request = _request(item, {})
+            try:
+                job = self.job(request, store=where)
+            except InvalidRequestError as error:
+                return Outcome(request=request, status=Status.FAILED, error=error)
+            return await self.perform(job)
+
+        return Stream(one, requests, window=self.window, ordered=ordered)
+
+    async def list_models(self) -> tuple[str, ...]:
+        """Ask the gateway for its models: a test of the key that costs nothing.
+
+        Returns:
+            The ids, in the gateway's order.
+
+        Raises:
+            TransportError: The network failed.
+            GatewayError: The gateway refused; `AuthenticationError` for a bad key.
+            ProtocolError: The answer is no list of models.
+        """
+        async with self._transport.get(MODELS) as answering:
+            body = await answering.head(_MODELS_BODY)
+            if answering.status != 200:  # noqa: PLR2004 - the contract's one good status
+                raise gateway_error(answering.status, answering.headers, body, now=self._wall_clock())
+        try:
+            ids = read_models(json.loads(body))
+        except (ValueError, RecursionError):
+            ids = None
+        if ids is None:
+            raise ProtocolError("json", "the answer is no list of models")
+        return ids
+
+    # -- for `batch` ----------------------------------------------------------------------------------------------
+
+    @property
+    def window(self) -> int:
+        """How many jobs are to be under way so that slots are used while some jobs back off."""
+        return 2 * self.slots.size
+
+    def job(
+        self,
+        request: ImageRequest,
+        *,
+        store: Store,
+        image_id: str | None = None,
+        first_index: int = 0,
+        witness: Witness | None = None,
+    ) -> Job:
+        """Validate a request and make a job of it.
+
+        Raises:
+            InvalidRequestError: The request breaks the contract.
+        """
+        findings = check_request(request, self.catalog)
+        if findings.problems:
+            raise InvalidRequestError(findings.problems)
+        job = Job(
+            request=request,
+            body=encode_request(request, send_response_format=self._send_response_format),
+            store=store,
+            image_id=image_id or request.id or uuid4().hex,
+            first_index=first_index,
+            notes=findings.notes,
+        )
+        if witness is not None:
+            job.witness = witness
+        return job
+
+    async def perform(self, job: Job) -> Outcome:
+        """Bring a job to its outcome.
+
+        Raises:
+            ImagenError: Only what stops everything; any other error is an outcome.
+        """
+        outcome = await self._attempts.outcome(job)
+        if outcome.error is not None and stops_everything(outcome.error):
+            raise outcome.error
+        return outcome
+
+
+def _request(prompt: str | ImageRequest, fields: Mapping[str, Any]) -> ImageRequest:
+    if isinstance(prompt, ImageRequest):
+        if fields:
+            raise ConfigurationError(f"a whole request takes no further fields: {', '.join(sorted(fields))}")
+        return prompt
+    try:
+        return ImageRequest(prompt, **fields)
+    except TypeError:
+        known = {"model", "n", "aspect_ratio", "output_format", "style", "id", "extra"}
+        raise ConfigurationError(f"a request has no field {', '.join(sorted(set(fields) - known))}") from None
+
+
+def _check_key(key: Secret) -> None:
+    if not key:
+        raise ConfigurationError("there is no API key: set IMAGEN_API_KEY, or give api_key=")
+    if not key.isascii() or not key.isprintable() or " " in key:
+        raise ConfigurationError("the API key holds characters that no key has: check for white space or a line end")
+
+
+def _check_counts(**counts: int) -> None:
+    for name, count in counts.items():
+        if count < 1:
+            raise ConfigurationError(f"{name} must be at least 1, not {count}")

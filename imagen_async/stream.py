@@ -1,0 +1,199 @@
+"""Fan-out: an async function over a source, many calls at once, results as they come or in order.
+
+The source is read lazily, by a task of its own; at most `window` items are between the source and the consumer, so a
+slow consumer slows the source. Whoever leaves the ``async with`` early leaves no task behind. Nothing here knows what
+the function does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable
+from typing import TYPE_CHECKING, Generic, Self, TypeVar
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+__all__ = ["Stream"]
+
+_In = TypeVar("_In")
+_Out = TypeVar("_Out")
+
+
+class Stream(AsyncIterator[_Out], Generic[_In, _Out]):
+    """Results of `function` over `source`; iterate it inside ``async with``.
+
+    What `function` raises stops the stream: nothing more is read from the source, what is under way is finished and
+    given out, and then the error is raised.
+
+    Args:
+        function: What is done to each item.
+        source: Items, from an iterable or an async iterable; read lazily, never faster than results are taken.
+        window: Most items between source and consumer.
+        ordered: Whether results come in the order of the source.
+    """
+
+    def __init__(
+        self,
+        function: Callable[[_In], Awaitable[_Out]],
+        source: Iterable[_In] | AsyncIterable[_In],
+        *,
+        window: int,
+        ordered: bool = False,
+    ) -> None:
+        self._function = function
+        self._source = source
+        self._ordered = ordered
+        self._room = asyncio.Semaphore(window)
+        self._running: deque[asyncio.Task[_Out]] = deque()
+        """Ordered: every task whose result is not taken, in the order of the source."""
+        self._tasks: set[asyncio.Task[_Out]] = set()
+        self._finished: deque[asyncio.Task[_Out]] = deque()
+        self._wake = asyncio.Event()
+        self._reader: asyncio.Task[None] | None = None
+        self._exhausted = False
+        self._draining = False
+        self._failure: BaseException | None = None
+        self._closed = False
+
+    def __repr__(self) -> str:
+        return f"<Stream {len(self._tasks)} under way, {len(self._finished)} ready>"
+
+    async def __aenter__(self) -> Self:
+        self._reader = asyncio.create_task(self._read(), name="imagen-stream-reader")
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> _Out:
+        """Give the next result.
+
+        Raises:
+            StopAsyncIteration: The source is exhausted and every result was given.
+            Exception: What stopped the stream, once, after all results that were under way.
+        """
+        if self._reader is None:
+            raise RuntimeError("a stream is iterated inside its own 'async with'")
+        while True:
+            task = self._next_done()
+            if task is not None:
+                self._room.release()
+                if (error := self._error_of(task)) is None:
+                    return task.result()
+                self._stop(error)
+            elif self._exhausted and not self._tasks and not self._running:
+                self._raise_or_end()
+            else:
+                self._wake.clear()
+                await self._wake.wait()
+
+    def drain(self) -> None:
+        """Read nothing more from the source; what is under way is finished and given out."""
+        self._draining = True
+        if self._reader is not None and not self._reader.done():
+            self._reader.cancel()
+
+    async def aclose(self) -> None:
+        """Cancel everything that is under way and wait until it has ended."""
+        self._closed = True
+        tasks: list[asyncio.Task[object]] = [*self._tasks]
+        if self._reader is not None:
+            tasks.append(self._reader)
+        for task in tasks:
+            task.cancel()
+        while pending := [task for task in tasks if not task.done()]:
+            await asyncio.wait(pending)
+        for task in (*tasks, *self._finished, *self._running):
+            if not task.cancelled():
+                task.exception()  # seen: nobody is left to be told
+        self._finished.clear()
+        self._running.clear()
+
+    def _next_done(self) -> asyncio.Task[_Out] | None:
+        if not self._ordered:
+            return self._finished.popleft() if self._finished else None
+        return self._running.popleft() if self._running and self._running[0].done() else None
+
+    def _error_of(self, task: asyncio.Task[_Out]) -> BaseException | None:
+        return asyncio.CancelledError() if task.cancelled() else task.exception()
+
+    def _stop(self, error: BaseException) -> None:
+        # The first error is the cause; those that follow from it say less.
+        self._failure = self._failure or error
+        self.drain()
+
+    def _raise_or_end(self) -> None:
+        failure, self._failure = self._failure, None
+        if failure is not None:
+            raise failure
+        raise StopAsyncIteration
+
+    async def _read(self) -> None:
+        """Start a task for each item of the source, as long as there is room."""
+        try:
+            if isinstance(self._source, AsyncIterable):
+                await self._read_async(self._source)
+            else:
+                await self._read_sync(self._source)
+        except asyncio.CancelledError:
+            if not self._draining:
+                raise
+        except Exception as error:  # noqa: BLE001 - the source is foreign code; its error is the consumer's to see
+            self._failure = self._failure or error
+        finally:
+            self._exhausted = True
+            self._wake.set()
+
+    async def _read_async(self, source: AsyncIterable[_In]) -> None:
+        items = aiter(source)
+        try:
+            while True:
+                await self._room.acquire()
+                try:
+                    item = await anext(items)
+                except StopAsyncIteration:
+                    return
+                self._start(item)
+        finally:
+            close = getattr(items, "aclose", None)
+            if close is not None:
+                await close()
+
+    async def _read_sync(self, source: Iterable[_In]) -> None:
+        items = iter(source)
+        nothing = object()
+        while True:
+            await self._room.acquire()
+            item = next(items, nothing)
+            if item is nothing:
+                return
+            self._start(item)  # type: ignore[arg-type] # it is not `nothing`
+            # A source that never waits must not keep the loop from everything else.
+            await asyncio.sleep(0)
+
+    def _start(self, item: _In) -> None:
+        task = asyncio.ensure_future(self._call(item))
+        self._tasks.add(task)
+        task.add_done_callback(self._end)
+        if self._ordered:
+            self._running.append(task)
+
+    async def _call(self, item: _In) -> _Out:
+        return await self._function(item)
+
+    def _end(self, task: asyncio.Task[_Out]) -> None:
+        self._tasks.discard(task)
+        if self._closed:
+            return
+        if not self._ordered:
+            self._finished.append(task)
+        if not task.cancelled() and task.exception() is not None:
+            self.drain()
+        self._wake.set()
