@@ -1,1 +1,13 @@
-"""Where images are kept: memory, a local folder, or a store of your own."""
+"""Where images are kept: in memory, in a folder, or in a store of your own.
+
+Bytes come in, a `Kept` comes out, and in between nothing is visible. Stores know nothing of requests, prompts, the
+network or the event loop.
+"""
+
+from imagen_async.stores.local import LocalStore
+from imagen_async.stores.memory import MemoryStore
+from imagen_async.stores.names import safe_name, shard
+from imagen_async.stores.recovery import Found
+from imagen_async.stores.store import ImageName, Kept, Sink, Store
+
+__all__ = ["Found", "ImageName", "Kept", "LocalStore", "MemoryStore", "Sink", "Store", "safe_name", "shard"]

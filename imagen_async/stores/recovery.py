@@ -1,0 +1,128 @@
+"""What an earlier run left in a folder: whole files to adopt, temporary files to remove.
+
+The rule: a file is adopted only if all of it is read and found to be the image that its name says, and a file is
+removed only if its name shows that a store made it. Nothing here knows how names come about.
+"""
+# Paths are plain strings in this room, as the calls of `os` want them; a Path costs more than many of those.
+# ruff: noqa: PTH108, PTH120
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import os
+import re
+import stat
+
+import attrs
+
+from imagen_async.exceptions import ProtocolError
+from imagen_async.picture import Facts, Inspector
+from imagen_async.stores.folders import store_error, sync_folder
+from imagen_async.stores.store import Kept
+
+__all__ = ["Found", "adopt", "sweep", "temporary_name"]
+
+_TEMPORARY = re.compile(r"imagen-[0-9a-f]{12}-[0-9]+\.partial")
+# Without O_NONBLOCK, a pipe of that name would hold the thread for ever. Not every system has every flag.
+_READING = os.O_RDONLY | sum(getattr(os, flag, 0) for flag in ("O_NONBLOCK", "O_NOFOLLOW", "O_CLOEXEC", "O_BINARY"))
+_READ_SIZE = 512 * 1024
+
+
+@attrs.frozen
+class Found:
+    """A whole, verified file that an earlier run committed.
+
+    Attributes:
+        kept: Where it is.
+        facts: What it is.
+        sha256: Hex digest of its bytes.
+    """
+
+    kept: Kept
+    facts: Facts
+    sha256: str
+
+
+def adopt(path: str, kind: str, *, durable: bool, max_pixels: int) -> Found | None:
+    """Verify the file at `path` in bounded memory.
+
+    Args:
+        path: Where an image may be.
+        kind: The format that it must have.
+        durable: Whether to make sure that it survives a loss of power.
+        max_pixels: Most pixels that it may have.
+
+    Returns:
+        None if it is not there, not a regular file, not whole, or of another format.
+
+    Raises:
+        StoreError: It cannot be read or synced.
+    """
+    try:
+        file = os.open(path, _READING)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        if error.errno == errno.ELOOP:  # A symbolic link: not made by a store.
+            return None
+        raise store_error("read", path, error) from error
+    try:
+        found = _read_whole(file, path, kind, max_pixels)
+        if found and durable:
+            _make_durable(file, path)
+    except OSError as error:
+        raise store_error("read", path, error) from error
+    finally:
+        os.close(file)
+    return found
+
+
+def _read_whole(file: int, path: str, kind: str, max_pixels: int) -> Found | None:
+    if not stat.S_ISREG(os.fstat(file).st_mode):
+        return None
+    inspector, digest = Inspector(max_pixels=max_pixels), hashlib.sha256()
+    try:
+        while span := os.read(file, _READ_SIZE):
+            inspector.feed(span)
+            digest.update(span)
+        facts = inspector.finish()
+    except ProtocolError:
+        return None
+    return Found(Kept(path=path), facts, digest.hexdigest()) if facts.format == kind else None
+
+
+def _make_durable(file: int, path: str) -> None:
+    # The run that wrote it may have died before it synced, or been told not to.
+    os.fsync(file)
+    shard_folder = os.path.dirname(path)
+    sync_folder(shard_folder)
+    sync_folder(os.path.dirname(shard_folder) or os.curdir)
+
+
+def temporary_name(token: str, number: int) -> str:
+    """Name a temporary file so that `sweep` knows it; `token` is twelve hex digits."""
+    return f"imagen-{token}-{number}.partial"
+
+
+def sweep(folder: str, *, spare: str) -> int:
+    """Remove left-over temporary files, but not those whose token is `spare`.
+
+    Returns:
+        How many were removed.
+
+    Raises:
+        OSError: The folder is not there, cannot be read, or a file cannot be removed.
+    """
+    with os.scandir(folder) as entries:
+        left = [entry.path for entry in entries if _is_left_over(entry, spare)]
+    for path in left:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
+    return len(left)
+
+
+def _is_left_over(entry: os.DirEntry[str], spare: str) -> bool:
+    known = _TEMPORARY.fullmatch(entry.name) is not None
+    return known and f"-{spare}-" not in entry.name and entry.is_file(follow_symlinks=False)

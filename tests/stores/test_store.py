@@ -1,0 +1,111 @@
+"""What every store keeps to, also the one in the documentation."""
+
+from __future__ import annotations
+
+import doctest
+import io
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from imagen_async.exceptions import UsageError
+from imagen_async.picture import Facts
+from imagen_async.stores import ImageName, Kept, LocalStore, MemoryStore, Store, store
+from tests.pictures import png
+
+FACTS = Facts("png", 2, 2, len(png()))
+Read = Callable[[Kept], bytes]
+
+
+def documented() -> dict[str, Any]:
+    """What is defined after the example in `Store`'s docstring has run as it stands there."""
+    (test,) = (test for test in doctest.DocTestFinder(recurse=False).find(store.Store, "Store", store))
+    names: dict[str, Any] = {}
+    test.globs = names
+    outcome = doctest.DocTestRunner(optionflags=doctest.REPORT_ONLY_FIRST_FAILURE).run(test, clear_globs=False)
+    assert outcome.attempted
+    assert not outcome.failed
+    return names
+
+
+def memory(_folder: Path) -> tuple[Store, Read]:
+    return MemoryStore(), lambda kept: kept.data or b""
+
+
+def local(folder: Path) -> tuple[Store, Read]:
+    return LocalStore(folder / "images", fsync=True), lambda kept: Path(kept.path or "").read_bytes()
+
+
+def example(_folder: Path) -> tuple[Store, Read]:
+    archive = zipfile.ZipFile(io.BytesIO(), "w")
+    return documented()["ZipStore"](archive), lambda kept: archive.read(kept.path or "")
+
+
+@pytest.fixture(params=[memory, local, example])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Store, Read]]:
+    made: tuple[Any, Read] = request.param(tmp_path)
+    yield made
+    if hasattr(made[0], "archive"):
+        made[0].archive.close()
+
+
+def test_what_is_written_in_pieces_is_kept_whole(place: tuple[Store, Read]) -> None:
+    one, read = place
+    sink = one.open(ImageName("fox", 0))
+    buffer = bytearray(4)
+    for start in range(0, len(png()), 4):
+        piece = png()[start : start + 4]
+        buffer[: len(piece)] = piece
+        sink.write(memoryview(buffer)[: len(piece)])
+    assert read(sink.commit(FACTS)) == png()
+
+
+def test_a_sink_is_discarded_at_any_time_and_twice(place: tuple[Store, Read]) -> None:
+    one, _ = place
+    sink = one.open(ImageName("fox", 0))
+    sink.write(b"...")
+    sink.discard()
+    sink.discard()
+
+
+def test_a_discard_after_the_commit_takes_nothing_back(place: tuple[Store, Read]) -> None:
+    one, read = place
+    sink = one.open(ImageName("fox", 0))
+    sink.write(png())
+    kept = sink.commit(FACTS)
+    sink.discard()
+    assert read(kept) == png()
+
+
+def test_sinks_of_one_store_do_not_mix(place: tuple[Store, Read]) -> None:
+    one, read = place
+    sinks = [one.open(ImageName("fox", index)) for index in range(3)]
+    for _ in range(2):
+        for number, sink in enumerate(sinks):
+            sink.write(bytes([number]))
+    assert [read(sink.commit(FACTS)) for sink in sinks] == [b"\0\0", b"\1\1", b"\2\2"]
+
+
+def test_the_documented_store_is_twenty_lines_and_makes_a_zip_file() -> None:
+    assert store.Store.__doc__ is not None
+    assert sum(line.strip().startswith("... ") for line in store.Store.__doc__.splitlines()) <= 20
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        sink = documented()["ZipStore"](archive).open(ImageName("../Fox", 0))
+        sink.write(png())
+        path = sink.commit(FACTS).path
+    with zipfile.ZipFile(file) as archive:
+        assert archive.namelist() == [path]
+        assert archive.testzip() is None
+
+
+def test_an_index_below_zero_is_refused() -> None:
+    with pytest.raises(UsageError, match="-1"):
+        ImageName("fox", -1)
+
+
+def test_bytes_do_not_show_in_a_repr() -> None:
+    assert repr(Kept(data=b"secret")) == "Kept(path=None)"
