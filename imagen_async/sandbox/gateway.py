@@ -1,0 +1,231 @@
+"""The embedded gateway's life: a real HTTP server on a real socket, started and stopped with ``async with``.
+
+Routes, request ids and a prompt shutdown that leaves no task, socket or thread behind. What a request gets is
+decided in `service`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Self, Unpack
+
+import attrs
+from aiohttp import web
+
+from imagen_async.exceptions import ConfigurationError, printable
+from imagen_async.sandbox.contract import Refusal, refuse_key
+from imagen_async.sandbox.ledger import Ledger
+from imagen_async.sandbox.options import SandboxKeywords, SandboxOptions
+from imagen_async.sandbox.pictures import PictureShop, require_pillow
+from imagen_async.sandbox.service import LONGEST_BODY, REQUEST_ID, Service, error_response, new_request_id
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+__all__ = ["SandboxGateway"]
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class SandboxGateway:
+    """A gateway on this machine that speaks the contract and shows faults on demand.
+
+    Args:
+        options: How to behave; the defaults of `SandboxOptions` if left out.
+        **keywords: Fields of `SandboxOptions` that override those of `options`.
+
+    Attributes:
+        options: How it behaves.
+        ledger: Every request, what it was billed and what it got; readable after the gateway has closed.
+
+    Raises:
+        ConfigurationError: An option does not fit.
+
+    Example:
+        ::
+
+            async with SandboxGateway(images="tiny", faults={"500": 0.1}) as gateway:
+                async with ImagenClient(base_url=gateway.base_url, api_key=gateway.api_key) as client:
+                    ...
+            gateway.ledger.billed_images
+    """
+
+    def __init__(self, options: SandboxOptions | None = None, **keywords: Unpack[SandboxKeywords]) -> None:
+        try:
+            self.options = attrs.evolve(options or SandboxOptions(), **keywords)
+        except ConfigurationError:
+            raise
+        except (TypeError, ValueError, AttributeError) as error:
+            raise ConfigurationError(f"the sandbox cannot be set up so: {error}") from None
+        self.ledger = Ledger()
+        self._running: _Running | None = None
+        self._last_count = (0, 0)
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    def __repr__(self) -> str:
+        where = self.base_url if self._running else "not running"
+        return f"<SandboxGateway {where}, {self.requests} requests, {self.in_flight} in flight>"
+
+    @property
+    def base_url(self) -> str:
+        """Where it listens, such as ``http://127.0.0.1:54321/v1``.
+
+        Raises:
+            ConfigurationError: It is not running.
+        """
+        if self._running is None:
+            raise ConfigurationError("the sandbox is not running: use it as `async with SandboxGateway(...)`")
+        return self._running.base_url
+
+    @property
+    def api_key(self) -> str:
+        """The key that it takes."""
+        return self.options.api_key
+
+    @property
+    def requests(self) -> int:
+        """How many requests came to the generations endpoint, refused ones included."""
+        return self._running.service.requests if self._running else self._last_count[0]
+
+    @property
+    def in_flight(self) -> int:
+        """How many requests are being dealt with."""
+        return len(self._running.handlers) if self._running else 0
+
+    @property
+    def most_concurrent(self) -> int:
+        """The most requests that were worked on at once."""
+        return self._running.service.gate.most_inside if self._running else self._last_count[1]
+
+    async def start(self) -> None:
+        """Listen; `async with` does it.
+
+        Raises:
+            ConfigurationError: The address or the ledger cannot be had, or it is running already.
+            MissingExtraError: Pillow is not installed.
+        """
+        if self._running is not None:
+            raise ConfigurationError("the sandbox is running already")
+        require_pillow()
+        self.ledger = Ledger(self.options.ledger)
+        running = _Running(self.options, self.ledger)
+        try:
+            await running.listen()
+        except BaseException:
+            await running.aclose()
+            self.ledger.close()
+            raise
+        self._running = running
+
+    async def settled(self) -> None:
+        """Wait until no request is in flight: from then on the ledger's `sent` is final.
+
+        A client can hold the last byte of an answer a moment before the gateway has noted it.
+        """
+        while self._running is not None and self._running.handlers:
+            await asyncio.wait(set(self._running.handlers))
+
+    async def aclose(self) -> None:
+        """Stop at once: requests in flight are cut off, with what was billed in the ledger."""
+        if self._running is None:
+            return
+        self._last_count = (self.requests, self.most_concurrent)
+        running, self._running = self._running, None
+        try:
+            await running.aclose()
+        finally:
+            self.ledger.close()
+
+
+class _Running:
+    """A gateway while it listens."""
+
+    def __init__(self, options: SandboxOptions, ledger: Ledger) -> None:
+        self._options = options
+        self._pictures = PictureShop(options.images)
+        self.service = Service(options, ledger, self._pictures)
+        self.handlers: dict[asyncio.Task[object], web.Request] = {}
+        self.base_url = ""
+        app = web.Application(client_max_size=LONGEST_BODY, middlewares=[self._tracked])
+        app.router.add_post("/v1/images/generations", self.service.handle)
+        app.router.add_get("/v1/models", self._models)
+        app.on_response_prepare.append(_signed)
+        self._runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=1.0)
+        self._site: web.TCPSite | None = None
+
+    async def listen(self) -> None:
+        await self._runner.setup()
+        site = web.TCPSite(self._runner, self._options.host, self._options.port)
+        try:
+            await site.start()
+        except (OSError, OverflowError) as error:
+            where = f"{self._options.host}:{self._options.port}"
+            raise ConfigurationError(
+                f"the sandbox cannot listen on {printable(where)}: {printable(str(error))}"
+            ) from None
+        self._site = site
+        host, port = self._runner.addresses[0][:2]
+        self.base_url = f"http://{_reachable(host)}:{port}/v1"
+
+    async def aclose(self) -> None:
+        if self._site is not None:
+            await self._site.stop()
+        cut = dict(self.handlers)
+        for task, request in cut.items():
+            task.cancel()
+            if request.transport is not None:
+                # A peer that does not read must not keep the socket open.
+                request.transport.abort()
+        if cut:
+            await asyncio.wait(cut)
+        await self._runner.cleanup()
+        await self._pictures.aclose()
+
+    @web.middleware
+    async def _tracked(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        request[REQUEST_ID] = new_request_id()
+        task = asyncio.current_task()
+        if task is None:  # pragma: no cover - a handler runs in a task
+            raise RuntimeError
+        self.handlers[task] = request
+        try:
+            return await handler(request)
+        except web.HTTPException as error:
+            return error_response(_no_such_place(request, error.status))
+        finally:
+            del self.handlers[task]
+
+    async def _models(self, request: web.Request) -> web.Response:
+        refusal = refuse_key(request.headers.get("Authorization"), self._options.api_key)
+        if refusal is not None:
+            return error_response(refusal)
+        models = [{"id": model, "object": "model", "owned_by": "sandbox"} for model in self._options.models]
+        return web.json_response({"object": "list", "data": models})
+
+
+async def _signed(request: web.Request, response: web.StreamResponse) -> None:
+    response.headers["x-request-id"] = request[REQUEST_ID]
+    response.headers["Server"] = "imagen-async-sandbox"
+
+
+def _no_such_place(request: web.Request, status: int) -> Refusal:
+    text = f"Invalid URL ({request.method} {printable(request.path, 80)})"
+    return Refusal(status=status, message=text, code="unknown_url")
+
+
+def _reachable(address: str) -> str:
+    """Return the name under which this machine reaches an address that is listened on."""
+    ip = ipaddress.ip_address(address)
+    if ip.is_unspecified:
+        ip = ipaddress.ip_address("127.0.0.1" if ip.version == 4 else "::1")  # noqa: PLR2004 - IP version 4
+    return f"[{ip}]" if ip.version == 6 else str(ip)  # noqa: PLR2004 - IP version 6

@@ -1,0 +1,78 @@
+"""Options: mistakes are told, all at once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import attrs
+import pytest
+
+from imagen_async.exceptions import ConfigurationError
+from imagen_async.sandbox import FAULTS, SANDBOX_KEY, SandboxGateway, SandboxKeywords, SandboxOptions
+
+
+def test_the_sandboxs_key_has_the_contracts_shape() -> None:
+    assert SANDBOX_KEY.startswith("sk-")
+    assert len(SANDBOX_KEY) == 51
+
+
+def test_an_unknown_fault_is_told_with_the_known_ones() -> None:
+    with pytest.raises(ConfigurationError, match="no such fault: 418, hiccup") as caught:
+        SandboxOptions(faults={"hiccup": 0.1, "418": 0.1})
+    assert all(name in str(caught.value) for name in FAULTS)
+
+
+@pytest.mark.parametrize(
+    ("mistake", "told"),
+    [
+        ({"faults": {"500": 1.1}}, "from 0 to 1"),
+        ({"faults": {"500": float("nan")}}, "from 0 to 1"),
+        ({"filtered": -0.1}, "from 0 to 1"),
+        ({"faults": {"500": 0.6}, "short": 0.5}, "together"),
+        ({"latency": (2, 1)}, "latency"),
+        ({"latency": -1}, "latency"),
+        ({"rpm": 0}, "rpm"),
+        ({"max_concurrent": 0}, "max_concurrent"),
+        ({"faults_per_body": -1}, "faults_per_body"),
+        ({"retry_after": "soon"}, "retry_after"),
+        ({"retry_after": -1.0}, "retry_after"),
+        ({"slow_s": -1.0}, "slow_s"),
+        ({"unknown_model_status": 418}, "unknown_model_status"),
+        ({"images": "huge"}, "images"),
+        ({"api_key": "two words"}, "api_key"),
+        ({"api_key": ""}, "api_key"),
+    ],
+)
+def test_a_value_that_does_not_fit_is_told(mistake: dict[str, Any], told: str) -> None:
+    with pytest.raises(ConfigurationError, match=told):
+        SandboxOptions(**mistake)
+
+
+def test_all_mistakes_are_told_at_once() -> None:
+    with pytest.raises(ConfigurationError, match=r"rpm.*; images"):
+        SandboxOptions(rpm=0, images="huge")  # type: ignore[arg-type] # the mistake under test
+
+
+@pytest.mark.parametrize("keywords", [{"rpm": 0}, {"colour": "red"}, {"latency": "long"}, {"faults": 3}])
+def test_the_gateway_tells_keywords_that_make_no_sense(keywords: Any) -> None:
+    with pytest.raises(ConfigurationError):
+        SandboxGateway(**keywords)
+
+
+def test_keywords_override_options() -> None:
+    gateway = SandboxGateway(SandboxOptions(seed=7, rpm=3), rpm=5)
+    assert (gateway.options.seed, gateway.options.rpm) == (7, 5)
+
+
+def test_every_option_is_a_keyword() -> None:
+    fields = {field.name for field in attrs.fields(SandboxOptions)}
+    assert fields == set(SandboxKeywords.__annotations__)
+
+
+def test_filtered_and_short_are_faults_under_another_name() -> None:
+    options = SandboxOptions(faults={"500": 0.1, "filtered": 0.1, "401": 0.0}, filtered=0.25, short=0.5)
+    assert options.fault_rates == {"500": 0.1, "filtered": 0.35, "short": 0.5}
+
+
+def test_a_key_of_ones_own_is_not_shown() -> None:
+    assert "sk-mine" not in repr(SandboxOptions(api_key="sk-mine"))
