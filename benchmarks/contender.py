@@ -1,0 +1,115 @@
+"""One contender in a process of its own: imports, a short warm-up, then the measured run, then one JSON line.
+
+What is measured begins when the imports are done, the client is open and its connections and lazy parts are warm;
+the peak of memory counts from the end of the imports. A process measures one run only, so that no contender
+inherits another's heap.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import math
+import signal
+import time
+from pathlib import Path
+
+import attrs
+
+from benchmarks import gauges
+from benchmarks.contenders import NAMES, Opened, Task, load
+
+__all__ = ["Measured", "main"]
+
+
+@attrs.frozen(kw_only=True)
+class Measured:
+    """What one run came to.
+
+    Attributes:
+        images: Received, by the contender's own count.
+        seconds: Wall clock of the measured run.
+        cpu_seconds: Of this process, all threads.
+        rss_before: Bytes resident after the imports.
+        peak_rss: Most bytes resident since then.
+        peak_reset: Whether the system let the peak be reset; if not, it includes the imports'.
+        lag_p50: Seconds that the event loop ran late.
+        lag_p99: Likewise.
+        lag_max: Likewise.
+        beats: How many samples of it there are.
+    """
+
+    images: int
+    seconds: float
+    cpu_seconds: float
+    rss_before: int
+    peak_rss: int
+    peak_reset: bool
+    lag_p50: float
+    lag_p99: float
+    lag_max: float
+    beats: int
+
+
+async def measure(opened: Opened, options: argparse.Namespace) -> Measured:
+    """Run a contender once, warm-up and all."""
+    peak_reset = gauges.reset_peak()
+    rss_before = gauges.rss()
+    task = Task(url=options.url, concurrency=options.concurrency, n=options.n, threads=not options.in_loop)
+    async with opened(task) as run:
+        if options.warm_up:
+            await run(_prompts(options.warm_up), _folder(options.out / "warm-up"))
+        out = _folder(options.out / "images")
+        prompts = _prompts(-(-options.images // options.n))
+        async with gauges.heartbeat() as lag:
+            cpu, clock = gauges.cpu_seconds(), time.perf_counter()
+            images = await run(prompts, out)
+            seconds, cpu_seconds = time.perf_counter() - clock, gauges.cpu_seconds() - cpu
+    return Measured(
+        images=images,
+        seconds=seconds,
+        cpu_seconds=cpu_seconds,
+        rss_before=rss_before,
+        peak_rss=gauges.peak_rss(),
+        peak_reset=peak_reset,
+        lag_p50=lag.quantile(0.5),
+        lag_p99=lag.quantile(0.99),
+        lag_max=lag.quantile(1.0),
+        beats=len(lag.samples),
+    )
+
+
+def _prompts(count: int) -> list[str]:
+    return [f"A cute baby sea otter, number {number}" for number in range(count)]
+
+
+def _folder(path: Path) -> Path:
+    path.mkdir(parents=True)
+    return path
+
+
+def main() -> None:
+    """Print one JSON object: a `Measured`, or ``{"missing": …}`` when the contender's package is not installed."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.contender", description=__doc__)
+    parser.add_argument("name", choices=NAMES)
+    parser.add_argument("--url", required=True, help="the canned gateway, without a path")
+    parser.add_argument("--images", type=int, required=True, help="images to ask for, in all")
+    parser.add_argument("--concurrency", type=int, required=True, help="requests at once")
+    parser.add_argument("--n", type=int, default=1, help="images a request (%(default)s)")
+    parser.add_argument("--warm-up", type=int, default=0, help="requests before the clock starts (%(default)s)")
+    parser.add_argument("--limit", type=float, default=600.0, help="seconds until it kills itself (%(default)s)")
+    parser.add_argument("--in-loop", action="store_true", help="peers write their files in the loop, not in threads")
+    parser.add_argument("--out", type=Path, required=True, help="a fresh folder")
+    options = parser.parse_args()
+    signal.alarm(math.ceil(options.limit))  # holds even when the starter, who has a limit of its own, is gone
+    try:
+        opened = load(options.name)
+    except ImportError as error:
+        print(json.dumps({"missing": str(error)}))
+        return
+    print(json.dumps(attrs.asdict(asyncio.run(measure(opened, options)))))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,82 @@
+"""The contenders: the same task, each written as its own documentation has it.
+
+A contender is a module with one async context manager ``opened(task)`` that gives a `Run`. Peers bring neither a
+fan-out nor a writer of their own and share `at_once` and `kept`, so that none loses by a clumsy loop of ours. The
+module's import is its whole set-up: one whose package is missing fails there and nowhere else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable
+from contextlib import AbstractAsyncContextManager
+from importlib import import_module
+from typing import TYPE_CHECKING, Protocol, cast
+
+import attrs
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+__all__ = ["KEY", "MODEL", "NAMES", "Opened", "Run", "Task", "at_once", "kept", "load"]
+
+NAMES = ("ours", "openai-python", "google-genai", "aiohttp-json", "bare")
+MODEL = "imagen-3.0-generate-001"
+KEY = "sk-" + 48 * "0"
+"""Of a key's shape, for a server that does not look."""
+
+
+@attrs.frozen(kw_only=True)
+class Task:
+    """What every contender is asked to do alike.
+
+    Attributes:
+        url: The canned gateway, without a path.
+        concurrency: Requests at once.
+        n: Images a request.
+        threads: Whether peers write their files in threads (faster) or in the loop (needs less memory).
+    """
+
+    url: str
+    concurrency: int
+    n: int = 1
+    threads: bool = True
+
+
+class Run(Protocol):
+    """Asks for the images of every prompt and writes each to a file of its own under `out`."""
+
+    async def __call__(self, prompts: list[str], out: Path) -> int:
+        """Give the number of images received."""
+        ...
+
+
+Opened = Callable[[Task], AbstractAsyncContextManager[Run]]
+
+
+def load(name: str) -> Opened:
+    """Import a contender.
+
+    Raises:
+        ImportError: If what it needs is not installed.
+    """
+    module = import_module(f"{__name__}.{name.replace('-', '_')}")
+    return cast("Opened", module.opened)
+
+
+async def at_once(concurrency: int, prompts: Iterable[str], do: Callable[[int, str], Awaitable[int]]) -> int:
+    """Await ``do(number, prompt)`` for every prompt, `concurrency` at a time; give the sum of what they return."""
+    numbered = enumerate(prompts)
+
+    async def work() -> int:
+        return sum([await do(number, prompt) for number, prompt in numbered])
+
+    return sum(await asyncio.gather(*(work() for _ in range(concurrency))))
+
+
+async def kept(data: bytes, path: Path, task: Task) -> None:
+    """Write a peer's image."""
+    if task.threads:
+        await asyncio.to_thread(path.write_bytes, data)
+    else:
+        path.write_bytes(data)  # noqa: ASYNC240 - as the peers' own examples write it

@@ -1,0 +1,31 @@
+"""Ours: ``client.stream`` into a `LocalStore`, as the first page of the documentation has it."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+from benchmarks.contenders import KEY, MODEL, Run, Task
+from imagen_async import ImagenClient, ImageRequest, LocalStore
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+
+@asynccontextmanager
+async def opened(task: Task) -> AsyncIterator[Run]:
+    """Open one client for the whole run."""
+    async with ImagenClient(api_key=KEY, base_url=f"{task.url}/v1", max_concurrency=task.concurrency) as client:
+
+        async def run(prompts: list[str], out: Path) -> int:
+            requests = (ImageRequest(prompt, model=MODEL, n=task.n) for prompt in prompts)
+            images = 0
+            async with client.stream(requests, store=LocalStore(out)) as outcomes:
+                async for outcome in outcomes:
+                    if outcome.error is not None:
+                        raise outcome.error
+                    images += len(outcome.images)
+            return images
+
+        yield run

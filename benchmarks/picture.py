@@ -1,0 +1,48 @@
+"""The canned image: a valid 1024×1024 PNG of an exact number of bytes that no compression makes smaller.
+
+Noise rows carry the weight, flat rows fill the rest of the frame, a private chunk of noise brings the file to the
+byte. It knows nothing of servers or contenders; the same size gives the same bytes.
+"""
+
+from __future__ import annotations
+
+import random
+import struct
+import zlib
+
+__all__ = ["SMALLEST", "png"]
+
+SIDE = 1024
+ROW = 1 + 3 * SIDE
+SMALLEST = 20_000
+"""Bytes; the flat frame, one row of noise and the chunks' own words fit into less."""
+
+
+def png(size: int, *, seed: int = 0) -> bytes:
+    """Make an RGB image of exactly `size` bytes.
+
+    Args:
+        size: Bytes, at least `SMALLEST`. Above 3 MB the private chunk takes the excess.
+        seed: Another seed gives another image of the same size.
+
+    Raises:
+        ValueError: If `size` is too small.
+
+    Example:
+        >>> len(png(100_000))
+        100000
+    """
+    if size < SMALLEST:
+        raise ValueError(f"an image of {size} bytes is too small: {SMALLEST} is the least")
+    noise = random.Random(seed)
+    noisy = min(SIDE, (size - SMALLEST // 2) // ROW)
+    rows = b"".join(b"\0" + noise.randbytes(ROW - 1) for _ in range(noisy)) + bytes(ROW * (SIDE - noisy))
+    head = b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", struct.pack(">IIBBBBB", SIDE, SIDE, 8, 2, 0, 0, 0))
+    pixels = _chunk(b"IDAT", zlib.compress(rows))
+    end = _chunk(b"IEND", b"")
+    missing = size - len(head) - len(pixels) - len(end) - len(_chunk(b"noIs", b""))
+    return head + _chunk(b"noIs", noise.randbytes(missing)) + pixels + end
+
+
+def _chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))

@@ -1,0 +1,196 @@
+"""Alternating runs: A B C A B C …, each contender in a fresh process against one canned gateway, all bounded.
+
+Alternation lets a slow minute of the machine hit everybody alike. After each run every file is compared byte by
+byte with the image that was served, so that no contender is fast by losing some; then the folder is removed. Every
+process started here is ended here, by its own handle.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+from benchmarks.contender import Measured
+from benchmarks.picture import png
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+__all__ = ["Plan", "Results", "play"]
+
+HOME = Path(__file__).resolve().parent.parent
+WRITES_NOTHING = "bare"
+_FOREIGN = ("OPENAI_", "GOOGLE_", "GEMINI_", "IMAGEN_", "AIOHTTP_")
+
+
+@attrs.frozen(kw_only=True)
+class Plan:
+    """What to run.
+
+    Attributes:
+        contenders: Names, in the order of play.
+        images: Images a run, by contender.
+        rounds: Runs of each contender.
+        size: Bytes of an image.
+        n: Images a request.
+        concurrency: Requests at once.
+        warm_up: Requests of each run before its clock starts.
+        in_loop: Peers write their files in the event loop, not in threads.
+        hold: The gateway answers nobody until so many requests wait.
+        latency: Seconds before every answer.
+        limit: Seconds that one run may take.
+        folder: Where the fresh folders are made, or None for the system's place.
+    """
+
+    contenders: tuple[str, ...]
+    images: dict[str, int]
+    rounds: int = 3
+    size: int = 1_500_000
+    n: int = 1
+    concurrency: int = 32
+    warm_up: int = 8
+    in_loop: bool = False
+    hold: int = 1
+    latency: float = 0.0
+    limit: float = 300.0
+    folder: Path | None = None
+
+
+@attrs.frozen
+class Results:
+    """Every run, by contender; a contender with a reason in `absent` has no complete set of runs."""
+
+    runs: dict[str, list[Measured]] = attrs.field(factory=dict)
+    absent: dict[str, str] = attrs.field(factory=dict)
+
+
+class RunFailedError(Exception):
+    """A run gave no figure to trust; the message says why, in one line."""
+
+
+def play(plan: Plan, *, tell: Callable[[str], None]) -> Results:
+    """Play all rounds; `tell` hears of each run as it ends."""
+    results = Results(runs={name: [] for name in plan.contenders})
+    image = png(plan.size)
+    for number in range(1, plan.rounds + 1):
+        for name in plan.contenders:
+            if name in results.absent:
+                continue
+            try:
+                measured = _run_once(name, plan, image)
+            except RunFailedError as error:
+                results.absent[name] = str(error)
+                tell(f"round {number}: {name}: {error}")
+                continue
+            results.runs[name].append(measured)
+            tell(f"round {number}: {name}: {measured.images / measured.seconds:.1f} images/s")
+    return results
+
+
+def _run_once(name: str, plan: Plan, image: bytes) -> Measured:
+    # A gateway of its own for each run: its gate closes again, and no connection outlives its client.
+    with _fresh_folder(plan.folder) as out, _gateway(plan) as url:
+        said = _contender(name, url, out, plan)
+        if "missing" in said:
+            raise RunFailedError(f"not installed ({said['missing']})")
+        measured = Measured(**said)
+        asked = -(-plan.images[name] // plan.n) * plan.n
+        if measured.images != asked:
+            raise RunFailedError(f"{measured.images} images received, {asked} asked for")
+        if name != WRITES_NOTHING:
+            _verify(out / "images", image, asked)
+        return measured
+
+
+def _verify(folder: Path, image: bytes, asked: int) -> None:
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    whole = sum(path.read_bytes() == image for path in files)
+    if not len(files) == whole == asked:
+        raise RunFailedError(f"{len(files)} files, {whole} of them whole, {asked} images asked for")
+
+
+def _contender(name: str, url: str, out: Path, plan: Plan) -> dict[str, Any]:
+    options: dict[str, object] = {
+        "--url": url,
+        "--images": plan.images[name],
+        "--concurrency": plan.concurrency,
+        "--n": plan.n,
+        "--warm-up": plan.warm_up,
+        "--limit": plan.limit + 10,
+        "--out": out,
+    }
+    command = [name, *(str(word) for option in options.items() for word in option)]
+    if plan.in_loop:
+        command.append("--in-loop")
+    try:
+        done = subprocess.run(
+            _python("benchmarks.contender", *command),
+            cwd=HOME,
+            env=_quiet_environment(),
+            capture_output=True,
+            text=True,
+            timeout=plan.limit,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        raise RunFailedError(f"stopped after {plan.limit:g} s") from None
+    if done.returncode:
+        last = (done.stderr.strip() or "no word").splitlines()[-1]
+        raise RunFailedError(f"ended with status {done.returncode}: {last}")
+    said: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return said
+
+
+@contextlib.contextmanager
+def _gateway(plan: Plan) -> Iterator[str]:
+    options = [f"--size={plan.size}", f"--n={plan.n}", f"--latency={plan.latency}", f"--hold={plan.hold}"]
+    with subprocess.Popen(
+        _python("benchmarks.server", *options),
+        cwd=HOME,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as process:
+        try:
+            yield _url(process)
+        finally:
+            process.kill()
+
+
+def _url(process: subprocess.Popen[bytes]) -> str:
+    line = process.stdout.readline() if process.stdout else b""
+    if not line:
+        raise RunFailedError("the canned gateway did not start")
+    return str(json.loads(line)["url"])
+
+
+@contextlib.contextmanager
+def _fresh_folder(parent: Path | None) -> Iterator[Path]:
+    if parent is not None:
+        parent.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix="imagen-bench-", dir=parent)).resolve()
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder)
+
+
+def _python(module: str, *words: str) -> list[str]:
+    return [sys.executable, "-m", module, *words]
+
+
+def _quiet_environment() -> dict[str, str]:
+    """This environment without proxies and without settings that would steer a client away from its defaults."""
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if not name.lower().endswith("_proxy") and not name.startswith(_FOREIGN)
+    }
