@@ -6,6 +6,7 @@ is an `ImagenError`.
 """
 
 from imagen_async._version import __version__
+from imagen_async.batch import Batch, Row, open_source
 from imagen_async.catalog import CATALOG, Catalog, Model
 from imagen_async.client import ImagenClient
 from imagen_async.exceptions import (
@@ -33,7 +34,8 @@ from imagen_async.exceptions import (
     TransportError,
     UsageError,
 )
-from imagen_async.outcome import Attempt, FailureClass, Image, Outcome, Status
+from imagen_async.failure import Attempt, FailureClass
+from imagen_async.outcome import Image, Outcome, Status
 from imagen_async.pacing.backoff import RetryPolicy
 from imagen_async.receive import Caps
 from imagen_async.request import ImageRequest
@@ -44,6 +46,7 @@ __all__ = [
     "CATALOG",
     "Attempt",
     "AuthenticationError",
+    "Batch",
     "Caps",
     "Catalog",
     "ConfigurationError",
@@ -75,6 +78,7 @@ __all__ = [
     "RateLimitError",
     "RejectedError",
     "RetryPolicy",
+    "Row",
     "Sink",
     "Status",
     "Store",
@@ -84,4 +88,5 @@ __all__ = [
     "TransportError",
     "UsageError",
     "__version__",
+    "open_source",
 ]

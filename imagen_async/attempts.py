@@ -26,7 +26,8 @@ from imagen_async.exceptions import (
     StoreError,
     printable,
 )
-from imagen_async.outcome import Attempt, FailureClass, Image, Outcome, Status
+from imagen_async.failure import Attempt, FailureClass
+from imagen_async.outcome import Image, Outcome, Status
 from imagen_async.receive import Caps, Receiver
 from imagen_async.request import ImageRequest
 from imagen_async.stores import Store

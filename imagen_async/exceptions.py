@@ -36,7 +36,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from imagen_async.outcome import Attempt
+    from imagen_async.failure import Attempt
 
 __all__ = [
     "AuthenticationError",

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
-from types import MappingProxyType
 from typing import Any
 
 import attrs
 
 from imagen_async.exceptions import ImagenError
+from imagen_async.failure import Attempt
 from imagen_async.request import ImageRequest
 
-__all__ = ["Attempt", "FailureClass", "Image", "Outcome", "Status"]
+__all__ = ["Image", "Outcome", "Status"]
 
 
 class Status(enum.StrEnum):
@@ -34,46 +34,6 @@ class Status(enum.StrEnum):
     """None received, but the request may have been billed."""
     SKIPPED = "skipped"
     """Done by an earlier run."""
-
-
-class FailureClass(enum.StrEnum):
-    """What a failed attempt means for money and for a retry; each failure is exactly one of these."""
-
-    NEVER_SENT = "never_sent"
-    """No byte of the request left: not billed, free to retry."""
-    REFUSED = "refused"
-    """The gateway declined before doing the work: not billed, retry when it says so."""
-    AMBIGUOUS = "ambiguous"
-    """The request was sent and the answer was lost: may have been billed."""
-    REJECTED = "rejected"
-    """This request can never succeed."""
-    FATAL = "fatal"
-    """No request can succeed: stop everything."""
-
-
-@attrs.frozen(kw_only=True)
-class Attempt:
-    """One request that went out, or tried to, and did not bring the answer.
-
-    Attributes:
-        number: Counted from 1.
-        at: When it ended, in seconds since the epoch.
-        elapsed_s: How long it took.
-        failure: What its failure means.
-        error: The failure in words, safe to print.
-        request_id: What to quote to the gateway's support, or None.
-    """
-
-    number: int
-    at: float
-    elapsed_s: float
-    failure: FailureClass
-    error: str
-    request_id: str | None = None
-
-
-def _frozen(value: Mapping[str, Any]) -> Mapping[str, Any]:
-    return MappingProxyType(dict(value))
 
 
 @attrs.frozen(kw_only=True)
@@ -101,7 +61,7 @@ class Image:
     sha256: str | None = None
     data: bytes | None = attrs.field(default=None, repr=False)
     path: str | None = None
-    details: Mapping[str, Any] = attrs.field(factory=dict, converter=_frozen, hash=False)
+    details: Mapping[str, Any] = attrs.field(factory=dict, converter=dict, hash=False)
     notes: tuple[str, ...] = ()
 
 

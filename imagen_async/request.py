@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping
-from types import MappingProxyType
 from typing import Any
 
 import attrs
@@ -27,9 +26,9 @@ _HAN = re.compile("[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
-def _frozen(value: Any) -> Any:
+def _copied(value: Any) -> Any:
     # A wrong type stays as it is, for `check_request` to report.
-    return MappingProxyType(dict(value)) if isinstance(value, Mapping) else value
+    return dict(value) if isinstance(value, Mapping) else value
 
 
 @attrs.frozen
@@ -60,7 +59,7 @@ class ImageRequest:
     output_format: str = attrs.field(default="png", kw_only=True)
     style: str | None = attrs.field(default=None, kw_only=True)
     id: str | None = attrs.field(default=None, kw_only=True)
-    extra: Mapping[str, Any] = attrs.field(factory=dict, converter=_frozen, kw_only=True, hash=False)
+    extra: Mapping[str, Any] = attrs.field(factory=dict, converter=_copied, kw_only=True, hash=False)
 
     def validate(self, catalog: Catalog = CATALOG) -> tuple[str, ...]:
         """Check every rule of the contract at once.

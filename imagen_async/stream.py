@@ -100,6 +100,11 @@ class Stream(AsyncIterator[_Out], Generic[_In, _Out]):
         if self._reader is not None and not self._reader.done():
             self._reader.cancel()
 
+    def fail(self, error: BaseException) -> None:
+        """Stop as if the function had raised `error`."""
+        self._stop(error)
+        self._wake.set()
+
     async def aclose(self) -> None:
         """Cancel everything that is under way and wait until it has ended."""
         self._closed = True

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import attrs
 
-from imagen_async.outcome import FailureClass
+from imagen_async.failure import FailureClass
 
 __all__ = ["RetryPolicy"]
 

@@ -25,7 +25,7 @@ from imagen_async.exceptions import (
     TransportError,
     printable,
 )
-from imagen_async.outcome import FailureClass
+from imagen_async.failure import FailureClass
 from imagen_async.wire import retry_after as waits
 
 __all__ = ["failure_class", "gateway_error", "request_id"]
