@@ -1,0 +1,290 @@
+"""The journal as the rest of the package sees it: awaitable, durable on return.
+
+Every method hands one operation to the writer's thread; what is encoded is encoded here, so that a record that
+cannot be written is its caller's error and nobody else's. It knows nothing of requests, stores or retries.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import time
+from contextlib import closing, contextmanager, suppress
+from functools import partial
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+
+from imagen_async.exceptions import JournalError, printable
+from imagen_async.journal import ledger, listing, lock, schema
+from imagen_async.journal.lines import json_line
+from imagen_async.journal.writer import Step, Writer
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+    from pathlib import Path
+    from types import TracebackType
+
+    from imagen_async.journal.records import Admission, Doubt, Entry, Failure, KeptImage, ListedDoubt, Totals
+
+__all__ = ["Journal", "read_status"]
+
+T = TypeVar("T")
+
+PAGE = 500
+"""Rows that a list reads at a time."""
+
+_ENDS = frozenset(schema.JOB_STATES) - {"intent"}
+
+
+class Journal:
+    """The durable memory of a batch; get one from `Journal.open`, and use it in that event loop only.
+
+    What a method wrote is durable when it returns. A wait that is cancelled takes nothing back: the operation
+    still happens.
+
+    Attributes:
+        abandoned: Jobs that were in flight when an earlier run died; each is a doubt now, and interrupted.
+
+    Example:
+        >>> import asyncio, pathlib, tempfile
+        >>> from imagen_async.journal import Admission
+        >>> async def remember(folder: str) -> int:
+        ...     async with await Journal.open(pathlib.Path(folder)) as journal:
+        ...         [entry] = await journal.admit([Admission(bytes(16), id="fox")])
+        ...         await journal.intent(entry, attempt=1)
+        ...         await journal.done(entry, status="succeeded", images=[(0, {"file_name": "fox-0.png"})], attempts=1)
+        ...         return (await journal.counts()).jobs["succeeded"]
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     asyncio.run(remember(folder))
+        1
+    """
+
+    def __init__(self, folder: Path, *, fsync: bool = True, clock: Callable[[], float] = time.time) -> None:
+        self._folder = folder
+        self._fsync = fsync
+        self._clock = clock
+        self._writer = Writer(self._session)
+        self.abandoned = 0
+
+    @classmethod
+    async def open(cls, folder: Path, *, fsync: bool = True, clock: Callable[[], float] = time.time) -> Self:
+        """Open the journal in `folder`, making both if need be, and take the folder for this run.
+
+        Args:
+            folder: Where ``journal.sqlite`` and its lock are.
+            fsync: Whether every commit waits for the disk. Without it a power cut may take the last moments,
+                a killed process still nothing.
+            clock: Seconds since the epoch.
+
+        Raises:
+            JournalLockedError: Another run is using the folder.
+            JournalError: The journal is damaged, foreign, newer than this version, or cannot be opened.
+        """
+        journal = cls(folder, fsync=fsync, clock=clock)
+        await journal._writer.start()
+        return journal
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Finish what is under way, fold the log into the file, release the folder; may be called again."""
+        await self._writer.close()
+
+    def __repr__(self) -> str:
+        return f"Journal({printable(str(self._folder))!r})"
+
+    @contextmanager
+    def _session(self) -> Iterator[sqlite3.Connection]:
+        """Hold the folder and the connection; in the writer's thread."""
+        with schema.translated(self._folder, "the folder cannot be made"):
+            _make_folder(self._folder, fsync=self._fsync)
+        path = self._folder / schema.JOURNAL_NAME
+        with lock.held(self._folder):
+            if not path.exists():
+                schema.create(path)
+                _sync_folder(self._folder, fsync=self._fsync)
+            with closing(schema.connect(path, fsync=self._fsync)) as connection:
+                with schema.translated(path, "it cannot be taken up"):
+                    ledger.begin_run(connection)
+                    connection.execute("BEGIN IMMEDIATE")
+                    self.abandoned = ledger.abandon(connection, at=self._clock())
+                    connection.execute("COMMIT")
+                yield connection
+                with suppress(sqlite3.Error):  # what is not folded in now is so at the next opening
+                    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+
+    async def perform(self, step: Step[T]) -> T:
+        """Run `step` in the journal's thread, in a transaction; return what it returns once that is durable.
+
+        For exports that belong to the journal's rows. `step` may run twice, if another operation fails.
+
+        Raises:
+            JournalError: The journal is closed or broke; whatever else `step` raises passes as it is.
+        """
+        return await self._writer.perform(step)
+
+    async def admit(self, items: Sequence[Admission]) -> list[Entry]:
+        """Look up the next jobs of the input, in its order; equals are numbered as they come.
+
+        Nothing is written for a job before its intent. Call it in batches of some hundred.
+
+        Raises:
+            JournalError: A digest is not 16 bytes, or the journal broke.
+        """
+        return await self.perform(lambda connection: ledger.admit(connection, items))
+
+    async def intent(self, entry: Entry, *, attempt: int) -> None:
+        """Make durable that a request for `entry` is about to be sent; call it before every attempt.
+
+        Args:
+            entry: As `admit` gave it in this run.
+            attempt: Counted from 1 in each run.
+
+        Raises:
+            JournalError: The job has succeeded already, or the journal broke: send nothing.
+        """
+        at = self._clock()
+        await self.perform(lambda connection: ledger.intent(connection, entry, attempt=attempt, at=at))
+
+    async def never_sent(self, entry: Entry) -> None:
+        """Take the last intent back: its request certainly cost nothing and no other is under way.
+
+        For a request that was cancelled or failed before a byte of it left, or that the gateway refused unbilled
+        when a wait follows. A job that was new is forgotten, another is again what it was; one with
+        earlier attempts in this run is interrupted. Without an intent nothing happens.
+
+        Raises:
+            JournalError: The journal broke.
+        """
+        at = self._clock()
+        await self.perform(lambda connection: ledger.never_sent(connection, entry, at=at))
+
+    async def doubt(self, entry: Entry, doubt: Doubt) -> None:
+        """Record that an attempt may have been billed and brought no image; once for each attempt.
+
+        Raises:
+            JournalError: The journal broke.
+        """
+        await self.perform(lambda connection: ledger.doubt(connection, entry, (doubt,)))
+
+    async def done(
+        self,
+        entry: Entry,
+        *,
+        status: str,
+        images: Sequence[tuple[int, Mapping[str, Any]]] = (),
+        attempts: int,
+        error: Mapping[str, Any] | None = None,
+        doubts: Sequence[Doubt] = (),
+    ) -> None:
+        """Record how a job ended, its images and its doubts, in one transaction.
+
+        Args:
+            entry: As `admit` gave it in this run.
+            status: A value of `Status` other than ``skipped``, or `INTERRUPTED`.
+            images: Index and metadata record of each image that is new; a record's ``bytes`` is counted. Images
+                of earlier runs stay, and exactly the same image again changes nothing.
+            attempts: Requests that this run sent for it.
+            error: What ``errors.jsonl`` shall say: ``type``, ``message``, ``request_id``, ``prompt`` and more.
+            doubts: Those of this run; ones that are recorded already change nothing.
+
+        Raises:
+            JournalError: The status or a record does not fit, the job has succeeded already, another image with
+                the same index is there, or the journal broke.
+        """
+        if status not in _ENDS:
+            raise JournalError(f"{status!r} is not an end of a job: use one of {', '.join(sorted(_ENDS))}")
+        at = self._clock()
+        lines = [(index, _size(record), json_line(record)) for index, record in images]
+        told = None if error is None else json_line(error)
+
+        def step(connection: sqlite3.Connection) -> None:
+            ledger.done(connection, entry, status=status, images=lines, attempts=attempts, error=told, at=at)
+            if doubts:
+                ledger.doubt(connection, entry, doubts)
+
+        await self.perform(step)
+
+    async def counts(self) -> Totals:
+        """Return the sums over the journal.
+
+        Raises:
+            JournalError: The journal broke.
+        """
+        return await self.perform(listing.totals)
+
+    async def kept(self, entry: Entry) -> list[KeptImage]:
+        """Return the images of a job that are recorded, by index.
+
+        Raises:
+            JournalError: The journal broke.
+        """
+        return await self.perform(lambda connection: listing.kept_images(connection, entry.key))
+
+    async def images_by_model(self) -> dict[str, int]:
+        """Count the images by the ``model`` of their records; takes a second for a million.
+
+        Raises:
+            JournalError: The journal broke.
+        """
+        return await self.perform(listing.images_by_model)
+
+    async def failures(self) -> AsyncIterator[Failure]:
+        """Iterate over the jobs that ended, or were interrupted, without success; by line, a page in memory.
+
+        Raises:
+            JournalError: The journal broke.
+        """
+        last: Failure | None = None
+        while page := await self.perform(partial(listing.failures_after, last=last, limit=PAGE)):
+            for last in page:
+                yield last
+
+    async def doubts(self) -> AsyncIterator[ListedDoubt]:
+        """Iterate over every request that may have been billed for nothing, oldest first; a page in memory.
+
+        Raises:
+            JournalError: The journal broke.
+        """
+        last = 0
+        while page := await self.perform(partial(listing.doubts_after, last=last, limit=PAGE)):
+            for _, doubt in page:
+                yield doubt
+            last = page[-1][0]
+
+
+def read_status(folder: Path) -> Totals:
+    """Read the sums over the journal in `folder`, during a run of another process or after it; writes nothing.
+
+    Raises:
+        JournalError: There is no journal, or it is damaged, foreign or newer than this version.
+    """
+    with schema.open_for_reading(folder / schema.JOURNAL_NAME) as connection:
+        return listing.totals(connection)
+
+
+def _size(record: Mapping[str, Any]) -> int:
+    size = record.get("bytes")
+    return size if isinstance(size, int) else 0
+
+
+def _make_folder(folder: Path, *, fsync: bool) -> None:
+    if not folder.is_dir():
+        _make_folder(folder.parent, fsync=fsync)
+        folder.mkdir(exist_ok=True)
+        _sync_folder(folder.parent, fsync=fsync)
+
+
+def _sync_folder(folder: Path, *, fsync: bool) -> None:
+    """Make a new name in `folder` survive a power cut; Windows cannot open folders and needs no such thing."""
+    if fsync and os.name == "posix":
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

@@ -1,0 +1,205 @@
+"""What the journal writes: the states a job goes through, as functions over a connection.
+
+The rules it keeps: no row before an intent; a job that succeeded stays so; an image is recorded once; a request
+that may have been billed and brought nothing is never forgotten. Each function runs inside a transaction that
+its caller commits, and may run again after a rollback. Nothing here knows threads, files or the event loop.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from typing import TYPE_CHECKING
+
+from imagen_async.exceptions import JournalError, printable
+from imagen_async.journal.lines import storable
+from imagen_async.journal.records import DIGEST_BYTES, INTERRUPTED, Admission, Doubt, Entry
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Iterable, Iterator
+
+__all__ = ["EncodedImage", "abandon", "admit", "begin_run", "done", "doubt", "intent", "never_sent", "set_position"]
+
+ABANDONED = "the run ended while the request was in flight"
+
+EncodedImage = tuple[int, int, str]
+"""An image's index, its size in bytes, and its line of metadata."""
+
+_LIKE_A_KEY = re.compile(r"[0-9a-f]{32}(?:[0-9a-f]{8})?")
+
+
+def begin_run(connection: sqlite3.Connection) -> None:
+    """Make the run's own tables: equals seen so far and stems handed out; on disk, not in memory."""
+    connection.execute("CREATE TEMP TABLE seen (digest BLOB PRIMARY KEY, times INTEGER NOT NULL) WITHOUT ROWID")
+    connection.execute("CREATE TEMP TABLE stems (stem TEXT PRIMARY KEY, key BLOB NOT NULL) WITHOUT ROWID")
+
+
+def abandon(connection: sqlite3.Connection, *, at: float) -> int:
+    """Turn what a dead run left in flight into doubts and `INTERRUPTED` jobs; return how many."""
+    connection.execute(
+        "INSERT INTO doubts (job, attempt, at, reason) SELECT job, attempts, ?, ? FROM jobs WHERE status = 'intent' "
+        "ON CONFLICT (job, attempt) DO NOTHING",
+        (at, ABANDONED),
+    )
+    moved = connection.execute(
+        "UPDATE jobs SET status = ?, before = NULL, updated = ? WHERE status = 'intent'", (INTERRUPTED, at)
+    )
+    return moved.rowcount
+
+
+def admit(connection: sqlite3.Connection, items: Iterable[Admission]) -> list[Entry]:
+    """Look jobs up, in the order of the input; nothing but the run's own tables is written."""
+    return [_admitted(connection, item) for item in items]
+
+
+def _admitted(connection: sqlite3.Connection, item: Admission) -> Entry:
+    key = _numbered(connection, item.digest)
+    row = connection.execute("SELECT stem, status, images, attempts FROM jobs WHERE key = ?", (key,)).fetchone()
+    stem, status, images, attempts = row or (None, None, 0, 0)
+    if stem is None:
+        stem = key.hex() if row or item.id is None else _claimed_stem(connection, storable(item.id), key)
+    return Entry(
+        key=key, stem=stem, id=item.id, line=item.line, n=item.n, status=status, images=images, attempts=attempts
+    )
+
+
+def _numbered(connection: sqlite3.Connection, digest: bytes) -> bytes:
+    if len(digest) != DIGEST_BYTES:
+        raise JournalError(f"a request's digest must be {DIGEST_BYTES} bytes, not {len(digest)}")
+    rows = connection.execute(
+        "INSERT INTO temp.seen VALUES (?, 1) ON CONFLICT (digest) DO UPDATE SET times = times + 1 RETURNING times",
+        (digest,),
+    ).fetchall()
+    earlier = rows[0][0] - 1
+    return digest + earlier.to_bytes(4, "big") if earlier else digest
+
+
+def _claimed_stem(connection: sqlite3.Connection, wish: str, key: bytes) -> str:
+    stem = next(stem for stem in _wishes(wish, key.hex()) if not _is_taken(connection, stem, key))
+    connection.execute("INSERT INTO temp.stems VALUES (?, ?) ON CONFLICT DO NOTHING", (stem, key))
+    return stem
+
+
+def _wishes(wish: str, digits: str) -> Iterator[str]:
+    if not _LIKE_A_KEY.fullmatch(wish):  # that shape belongs to the jobs without an id
+        yield wish
+    yield f"{wish}~{digits[:8]}"
+    yield f"{wish}~{digits}"
+    yield from (f"{wish}~{digits}~{number}" for number in itertools.count(2))
+
+
+def _is_taken(connection: sqlite3.Connection, stem: str, key: bytes) -> bool:
+    owners = connection.execute(
+        "SELECT 1 FROM jobs WHERE stem = ?1 AND key <> ?2 UNION ALL "
+        "SELECT 1 FROM temp.stems WHERE stem = ?1 AND key <> ?2",
+        (stem, key),
+    )
+    return owners.fetchone() is not None
+
+
+def intent(connection: sqlite3.Connection, entry: Entry, *, attempt: int, at: float) -> None:
+    """Note that a request for `entry` is about to be sent."""
+    changed = connection.execute(
+        "INSERT INTO jobs (key, stem, id, line, n, status, attempts, updated) VALUES (?, ?, ?, ?, ?, 'intent', ?, ?) "
+        "ON CONFLICT (key) DO UPDATE SET before = CASE status WHEN 'intent' THEN before ELSE status END, "
+        "status = 'intent', line = excluded.line, n = excluded.n, attempts = excluded.attempts, "
+        "updated = excluded.updated WHERE status <> 'succeeded'",
+        (*_identity(entry), entry.attempts + attempt, at),
+    )
+    if not changed.rowcount:
+        raise JournalError(f"{_named(entry)} has succeeded already: nothing may be sent for it")
+
+
+def never_sent(connection: sqlite3.Connection, entry: Entry, *, at: float) -> None:
+    """Take the last intent back: the job's state becomes what it was before."""
+    restored = connection.execute(
+        "UPDATE jobs SET status = coalesce(before, ?2), before = NULL, attempts = max(attempts - 1, ?3), updated = ?4 "
+        "WHERE key = ?1 AND status = 'intent' AND (before IS NOT NULL OR attempts > 1 OR ?3 > 0)",
+        (entry.key, INTERRUPTED, _last_doubt(connection, entry), at),
+    )
+    if not restored.rowcount:
+        connection.execute("DELETE FROM jobs WHERE key = ? AND status = 'intent'", (entry.key,))
+
+
+def _last_doubt(connection: sqlite3.Connection, entry: Entry) -> int:
+    # A number that a doubt has must not be given to another attempt, or that one's doubt would be lost.
+    last = connection.execute(
+        "SELECT max(attempt) FROM doubts WHERE job = (SELECT job FROM jobs WHERE key = ?)", (entry.key,)
+    ).fetchone()
+    return int(last[0] or 0)
+
+
+def doubt(connection: sqlite3.Connection, entry: Entry, doubts: Iterable[Doubt]) -> None:
+    """Record requests that may have been billed and brought no image; each attempt once."""
+    row = connection.execute("SELECT job FROM jobs WHERE key = ?", (entry.key,)).fetchone()
+    if row is None:
+        raise JournalError(f"{_named(entry)} has no intent: no request of it can be in doubt")
+    connection.executemany(
+        "INSERT INTO doubts (job, attempt, at, request_id, reason) VALUES (?, ?, ?, ?, ?) "
+        "ON CONFLICT (job, attempt) DO NOTHING",
+        [
+            (row[0], entry.attempts + each.attempt, each.at, _text(each.request_id), storable(each.reason))
+            for each in doubts
+        ],
+    )
+
+
+def done(
+    connection: sqlite3.Connection,
+    entry: Entry,
+    *,
+    status: str,
+    images: Iterable[EncodedImage],
+    attempts: int,
+    error: str | None,
+    at: float,
+) -> None:
+    """Record how a job ended, with its images."""
+    rows = connection.execute(
+        "INSERT INTO jobs (key, stem, id, line, n, status, attempts, updated, error) "
+        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) "
+        "ON CONFLICT (key) DO UPDATE SET status = excluded.status, before = NULL, line = excluded.line, "
+        "n = excluded.n, attempts = max(attempts, excluded.attempts), updated = excluded.updated, "
+        "error = excluded.error WHERE status <> 'succeeded' OR excluded.status = 'succeeded' RETURNING job",
+        (*_identity(entry), status, entry.attempts + attempts, at, error),
+    ).fetchall()
+    if not rows:
+        raise JournalError(f"{_named(entry)} has succeeded already: it cannot become {status}")
+    for image in images:
+        _record(connection, entry, rows[0][0], image)
+
+
+def _record(connection: sqlite3.Connection, entry: Entry, job: int, image: EncodedImage) -> None:
+    index, size, line = image
+    added = connection.execute(
+        "INSERT INTO images (job, idx, bytes, record) VALUES (?, ?, ?, ?) ON CONFLICT (job, idx) DO NOTHING",
+        (job, index, size, line),
+    )
+    if added.rowcount:
+        return
+    known = connection.execute("SELECT record FROM images WHERE job = ? AND idx = ?", (job, index)).fetchone()
+    if known[0] != line:
+        raise JournalError(f"{_named(entry)} has another image {index} already: an image is recorded once")
+
+
+def set_position(connection: sqlite3.Connection, name: str, *, seq: int, offset: int) -> None:
+    """Store how far the exported file `name` is: its last image's `seq` and its length in bytes."""
+    connection.execute(
+        "INSERT INTO exports VALUES (?, ?, ?) "
+        "ON CONFLICT (name) DO UPDATE SET seq = excluded.seq, offset = excluded.offset",
+        (name, seq, offset),
+    )
+
+
+def _identity(entry: Entry) -> tuple[bytes, str | None, str | None, int, int]:
+    stem = None if entry.stem == entry.key.hex() else entry.stem
+    return entry.key, stem, _text(entry.id), entry.line, entry.n
+
+
+def _text(text: str | None) -> str | None:
+    return None if text is None else storable(text)
+
+
+def _named(entry: Entry) -> str:
+    return f"job {printable(entry.stem, 80)} (line {entry.line})"

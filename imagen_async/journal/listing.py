@@ -1,0 +1,136 @@
+"""What the journal can be asked: totals, failures, doubts, images, and how far its exports are.
+
+Functions over a connection that only read. Lists come in pages that go on where the last one ended, so that a
+list of millions needs the memory of one page.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from imagen_async.journal.records import Doubt, Failure, KeptImage, ListedDoubt, Totals
+from imagen_async.journal.schema import JOB_STATES
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Iterator
+
+__all__ = [
+    "doubts_after",
+    "failure",
+    "failures_after",
+    "image_line",
+    "image_lines_after",
+    "images_by_model",
+    "kept_images",
+    "position",
+    "totals",
+    "troubled_after",
+]
+
+_JOB = "SELECT job, key, id, line, status, attempts, updated, error FROM jobs"
+
+
+def totals(connection: sqlite3.Connection) -> Totals:
+    """Read the sums, which are kept as counters."""
+    values = dict(connection.execute("SELECT name, value FROM totals"))
+    return Totals(
+        jobs={state: values[state] for state in JOB_STATES},
+        images=values["images"],
+        bytes=values["bytes"],
+        attempts=values["attempts"],
+        doubts=values["doubts"],
+    )
+
+
+def failure(connection: sqlite3.Connection, key: bytes) -> Failure | None:
+    """Return the job with `key` as a failure, or None if there is no such job."""
+    row = connection.execute(f"{_JOB} WHERE key = ?", (key,)).fetchone()
+    return None if row is None else _failure(connection, row)
+
+
+def failures_after(connection: sqlite3.Connection, last: Failure | None, limit: int) -> list[Failure]:
+    """Return the next jobs that ended, or were interrupted, without success; by line."""
+    rows = connection.execute(
+        f"{_JOB} WHERE status NOT IN ('intent', 'succeeded') AND (line, key) > (?, ?) ORDER BY line, key LIMIT ?",
+        (last.line, last.key, limit) if last else (-(1 << 63), b"", limit),
+    ).fetchall()
+    return [_failure(connection, row) for row in rows]
+
+
+def troubled_after(connection: sqlite3.Connection, last: Failure | None, limit: int) -> list[Failure]:
+    """Return the next jobs that succeeded, or are under way, and have doubts; oldest first."""
+    keys = connection.execute(
+        # CROSS: walk the doubts in the order of their index, so that a page costs a page.
+        "SELECT DISTINCT job, key FROM doubts CROSS JOIN jobs USING (job) "
+        "WHERE doubts.job > coalesce((SELECT job FROM jobs WHERE key = ?), 0) "
+        "AND status IN ('intent', 'succeeded') ORDER BY doubts.job LIMIT ?",
+        (last.key if last else None, limit),
+    ).fetchall()
+    return [found for _, key in keys if (found := failure(connection, key)) is not None]
+
+
+def _failure(connection: sqlite3.Connection, row: tuple[Any, ...]) -> Failure:
+    job, key, job_id, line, status, attempts, updated, error = row
+    doubts = connection.execute(
+        "SELECT attempt, at, reason, request_id FROM doubts WHERE job = ? ORDER BY attempt", (job,)
+    )
+    return Failure(
+        key=key,
+        id=job_id,
+        line=line,
+        status=status,
+        attempts=attempts,
+        at=updated,
+        error=None if error is None else json.loads(error),
+        doubts=tuple(_doubt(*each) for each in doubts),
+    )
+
+
+def _doubt(attempt: int, at: float, reason: str, request_id: str | None) -> Doubt:
+    return Doubt(attempt=attempt, at=at, reason=reason, request_id=request_id)
+
+
+def doubts_after(connection: sqlite3.Connection, last: int, limit: int) -> list[tuple[int, ListedDoubt]]:
+    """Return the next doubts, oldest first, each with the number to go on from; `last` is 0 at first."""
+    rows = connection.execute(
+        "SELECT seq, key, id, line, n, status, attempt, at, reason, request_id FROM doubts JOIN jobs USING (job) "
+        "WHERE seq > ? ORDER BY seq LIMIT ?",
+        (last, limit),
+    )
+    return [
+        (seq, ListedDoubt(key=key, id=job_id, line=line, n=n, status=status, doubt=_doubt(*rest)))
+        for seq, key, job_id, line, n, status, *rest in rows
+    ]
+
+
+def kept_images(connection: sqlite3.Connection, key: bytes) -> list[KeptImage]:
+    """Return a job's images, by index."""
+    rows = connection.execute("SELECT idx, record FROM images JOIN jobs USING (job) WHERE key = ? ORDER BY idx", (key,))
+    return [KeptImage(index=index, record=json.loads(record)) for index, record in rows]
+
+
+def image_line(connection: sqlite3.Connection, seq: int) -> str | None:
+    """Return the metadata line of image `seq`, without its newline, or None."""
+    row = connection.execute("SELECT record FROM images WHERE seq = ?", (seq,)).fetchone()
+    return None if row is None else row[0]
+
+
+def image_lines_after(connection: sqlite3.Connection, seq: int) -> Iterator[tuple[int, str]]:
+    """Iterate over the images recorded after image `seq`: number and metadata line, lazily."""
+    return connection.execute("SELECT seq, record FROM images WHERE seq > ? ORDER BY seq", (seq,))
+
+
+def position(connection: sqlite3.Connection, name: str) -> tuple[int, int] | None:
+    """Return how far the exported file `name` is, ``(seq, offset)``, or None if it was never begun."""
+    row: tuple[int, int] | None = connection.execute(
+        "SELECT seq, offset FROM exports WHERE name = ?", (name,)
+    ).fetchone()
+    return row
+
+
+def images_by_model(connection: sqlite3.Connection) -> dict[str, int]:
+    """Count the images by the model that their metadata names; reads every one."""
+    rows = connection.execute("SELECT coalesce(json_extract(record, '$.model'), ''), count(*) FROM images GROUP BY 1")
+    return {str(model): int(count) for model, count in rows}

@@ -1,0 +1,155 @@
+"""The journal's values: what goes in with a job, and what comes back of it.
+
+Frozen values without behaviour. Nothing here knows how or where they are kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import attrs
+
+__all__ = [
+    "DIGEST_BYTES",
+    "INTENT",
+    "INTERRUPTED",
+    "Admission",
+    "Doubt",
+    "Entry",
+    "Failure",
+    "KeptImage",
+    "ListedDoubt",
+    "Totals",
+]
+
+INTENT = "intent"
+"""The state of a job whose request was sent or is about to be."""
+INTERRUPTED = "interrupted"
+"""The state of a job that a run left unfinished: the next run takes it up by itself."""
+
+DIGEST_BYTES = 16
+"""The length of a request's digest."""
+
+
+@attrs.frozen
+class Admission:
+    """One job as it comes from the input.
+
+    Attributes:
+        digest: 16 bytes that stand for the request; equal requests have equal digests.
+        id: The job's name in the input, any text, or None.
+        line: Its place in the input, from 1.
+        n: Images that it asks for.
+    """
+
+    digest: bytes
+    id: str | None = attrs.field(default=None, kw_only=True)
+    line: int = attrs.field(default=0, kw_only=True)
+    n: int = attrs.field(default=1, kw_only=True)
+
+
+@attrs.frozen(kw_only=True)
+class Entry:
+    """A job as the journal knew it when it was admitted.
+
+    Attributes:
+        key: The digest, followed by four bytes of occurrence number for the second and later equals.
+        stem: What its files are called; any text, unique in the journal.
+        id: The job's name in the input, or None.
+        line: Its place in the input.
+        n: Images that it asks for.
+        status: How it ended in an earlier run, `INTERRUPTED`, or None if the journal has not heard of it.
+        images: How many of its images earlier runs kept.
+        attempts: How many requests earlier runs sent for it.
+    """
+
+    key: bytes
+    stem: str
+    id: str | None
+    line: int
+    n: int
+    status: str | None
+    images: int
+    attempts: int
+
+
+@attrs.frozen(kw_only=True)
+class Doubt:
+    """A request that may have been billed and brought no image.
+
+    Attributes:
+        attempt: The attempt's number, from 1: within this run when given, over all runs when listed.
+        at: When it was known, in seconds since the epoch.
+        reason: Why it is in doubt, in words.
+        request_id: What to quote to the gateway's support, or None.
+    """
+
+    attempt: int
+    at: float
+    reason: str
+    request_id: str | None = None
+
+
+@attrs.frozen(kw_only=True)
+class ListedDoubt:
+    """A doubt together with its job: `status` is the job's own, `n` what the doubtful request may have cost."""
+
+    key: bytes
+    id: str | None
+    line: int
+    n: int
+    status: str
+    doubt: Doubt
+
+
+@attrs.frozen(kw_only=True)
+class Failure:
+    """A job with something to report: it did not succeed, or it did and left doubts on the way.
+
+    Attributes:
+        key: Its key.
+        id: Its name in the input, or None.
+        line: Its place in the input.
+        status: How it ended.
+        attempts: Requests over all runs.
+        at: When its state last changed, in seconds since the epoch.
+        error: The record that was given with the end, or None.
+        doubts: Its requests that may have been billed for nothing, oldest first.
+    """
+
+    key: bytes
+    id: str | None
+    line: int
+    status: str
+    attempts: int
+    at: float
+    error: Mapping[str, Any] | None
+    doubts: tuple[Doubt, ...]
+
+
+@attrs.frozen(kw_only=True)
+class KeptImage:
+    """One image of a job: its index and its line in the metadata, as a mapping."""
+
+    index: int
+    record: Mapping[str, Any]
+
+
+@attrs.frozen(kw_only=True)
+class Totals:
+    """The sums over a journal.
+
+    Attributes:
+        jobs: How many jobs are in each state, every state present.
+        images: Images kept.
+        bytes: Their size, as far as the records name it.
+        attempts: Requests sent.
+        doubts: Requests that may have been billed and brought no image.
+    """
+
+    jobs: Mapping[str, int]
+    images: int
+    bytes: int
+    attempts: int
+    doubts: int

@@ -1,0 +1,242 @@
+"""The journal's file: its tables, how it comes to be, and the checks before it is trusted.
+
+The rules it keeps: a journal appears under its name whole or not at all; a file that is not one, is damaged, or
+comes from a newer version is refused loudly and never written to. It knows nothing of what the rows mean.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing, contextmanager
+from typing import TYPE_CHECKING
+
+from imagen_async.exceptions import JournalError, printable
+from imagen_async.journal.records import INTENT, INTERRUPTED
+from imagen_async.outcome import Status
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+__all__ = ["JOB_STATES", "JOURNAL_NAME", "connect", "create", "open_for_reading", "translated"]
+
+JOURNAL_NAME = "journal.sqlite"
+APPLICATION_ID = 0x494D4A4C
+"""``IMJL``: tells our files from all other SQLite files."""
+VERSION = 1
+OLDEST_SQLITE = (3, 37)
+"""The first SQLite with STRICT tables and RETURNING."""
+
+JOB_STATES = (INTENT, INTERRUPTED, *(status.value for status in Status if status is not Status.SKIPPED))
+
+_SUMS = ("images", "bytes", "attempts", "doubts")
+_TABLES = {"jobs", "images", "doubts", "exports", "totals", "meta"}
+
+# Counters are kept by triggers: they cannot disagree with the rows, whatever is rolled back. Jobs are numbered, and
+# other tables refer to the number: keys are random, so that each index over them dirties a page for each row.
+_SCHEMA = """
+BEGIN;
+
+CREATE TABLE jobs (
+    job INTEGER PRIMARY KEY,
+    key BLOB NOT NULL UNIQUE,
+    stem TEXT,                  -- NULL: the hex of the key
+    id TEXT,
+    line INTEGER NOT NULL,
+    n INTEGER NOT NULL,
+    status TEXT NOT NULL,
+    before TEXT,                -- while in intent: the state to go back to if the request is never sent
+    images INTEGER NOT NULL DEFAULT 0,
+    attempts INTEGER NOT NULL,
+    updated REAL NOT NULL,
+    error TEXT
+) STRICT;
+CREATE UNIQUE INDEX jobs_stem ON jobs (stem) WHERE stem IS NOT NULL;
+CREATE INDEX jobs_in_flight ON jobs (status) WHERE status = 'intent';
+CREATE INDEX jobs_failed ON jobs (line, key) WHERE status NOT IN ('intent', 'succeeded');
+
+CREATE TABLE images (
+    seq INTEGER PRIMARY KEY,
+    job INTEGER NOT NULL,
+    idx INTEGER NOT NULL,
+    bytes INTEGER NOT NULL,
+    record TEXT NOT NULL,
+    UNIQUE (job, idx)
+) STRICT;
+
+CREATE TABLE doubts (
+    seq INTEGER PRIMARY KEY,
+    job INTEGER NOT NULL,
+    attempt INTEGER NOT NULL,
+    at REAL NOT NULL,
+    request_id TEXT,
+    reason TEXT NOT NULL,
+    UNIQUE (job, attempt)
+) STRICT;
+
+CREATE TABLE exports (
+    name TEXT NOT NULL PRIMARY KEY,
+    seq INTEGER NOT NULL,
+    offset INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE totals (name TEXT NOT NULL PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+
+CREATE TABLE meta (name TEXT NOT NULL PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
+INSERT INTO meta VALUES ('created', strftime('%Y-%m-%dT%H:%M:%SZ', 'now'));
+
+CREATE TRIGGER job_added AFTER INSERT ON jobs BEGIN
+    UPDATE totals SET value = value + 1 WHERE name = NEW.status;
+    UPDATE totals SET value = value + NEW.attempts WHERE name = 'attempts';
+END;
+CREATE TRIGGER job_moved AFTER UPDATE OF status ON jobs WHEN OLD.status <> NEW.status BEGIN
+    UPDATE totals SET value = value - 1 WHERE name = OLD.status;
+    UPDATE totals SET value = value + 1 WHERE name = NEW.status;
+END;
+CREATE TRIGGER job_attempted AFTER UPDATE OF attempts ON jobs WHEN OLD.attempts <> NEW.attempts BEGIN
+    UPDATE totals SET value = value + NEW.attempts - OLD.attempts WHERE name = 'attempts';
+END;
+CREATE TRIGGER job_withdrawn AFTER DELETE ON jobs BEGIN
+    UPDATE totals SET value = value - 1 WHERE name = OLD.status;
+    UPDATE totals SET value = value - OLD.attempts WHERE name = 'attempts';
+END;
+CREATE TRIGGER image_added AFTER INSERT ON images BEGIN
+    UPDATE jobs SET images = images + 1 WHERE job = NEW.job;
+    UPDATE totals SET value = value + 1 WHERE name = 'images';
+    UPDATE totals SET value = value + NEW.bytes WHERE name = 'bytes';
+END;
+CREATE TRIGGER doubt_added AFTER INSERT ON doubts BEGIN
+    UPDATE totals SET value = value + 1 WHERE name = 'doubts';
+END;
+"""
+
+
+@contextmanager
+def translated(path: Path, what: str) -> Iterator[None]:
+    """Turn SQLite's and the system's errors into a `JournalError` that names the file."""
+    try:
+        yield
+    except (sqlite3.Error, OSError) as error:
+        raise _refusal(path, f"{what}: {printable(str(error))}") from error
+
+
+def create(path: Path) -> None:
+    """Make an empty journal at `path`; the caller holds the folder's lock.
+
+    Raises:
+        JournalError: The folder cannot be written, or holds the remains of a journal that was deleted.
+    """
+    if sqlite3.sqlite_version_info < OLDEST_SQLITE:
+        wanted = ".".join(map(str, OLDEST_SQLITE))
+        raise JournalError(f"the journal needs SQLite {wanted} or newer; this Python has {sqlite3.sqlite_version}")
+    wal = path.with_name(path.name + "-wal")
+    if wal.exists():
+        raise _refusal(path, f"it is missing, but {wal.name} is there: put both back, or move both away to start anew")
+    fresh = path.with_name(path.name + ".new")
+    with translated(path, "it cannot be created"):
+        # Remains of a process that was killed right here; nothing was ever sent on their strength.
+        fresh.unlink(missing_ok=True)
+        fresh.with_name(fresh.name + "-journal").unlink(missing_ok=True)
+        with closing(sqlite3.connect(fresh, isolation_level=None)) as connection:
+            connection.executescript(_SCHEMA)
+            connection.executemany("INSERT INTO totals VALUES (?, 0)", [(name,) for name in (*JOB_STATES, *_SUMS)])
+            connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+            connection.execute(f"PRAGMA user_version = {VERSION}")
+            connection.execute("COMMIT")
+        fresh.replace(path)
+
+
+def connect(path: Path, *, fsync: bool) -> sqlite3.Connection:
+    """Open the journal at `path` for its one writer, after checking it.
+
+    Raises:
+        JournalError: It is not a journal, is damaged, comes from a newer version, or cannot be opened.
+    """
+    with translated(path, "it cannot be opened"):
+        # "rw" never creates: a journal that vanished must not come back empty.
+        connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True, timeout=10, isolation_level=None)
+        try:
+            _check(connection, path)
+            _configure(connection, fsync=fsync)
+            _check_length(connection, path)
+        except BaseException:
+            connection.close()
+            raise
+    return connection
+
+
+@contextmanager
+def open_for_reading(path: Path) -> Iterator[sqlite3.Connection]:
+    """Open the journal at `path` without writing to it, also while a run writes.
+
+    Raises:
+        JournalError: There is none, it is not a journal, is damaged, or comes from a newer version.
+    """
+    with translated(path, "it cannot be read"):
+        if not path.exists():
+            raise _refusal(path, "there is no journal here: no batch ever ran in this folder")
+        with closing(_connect_for_reading(path)) as connection:
+            _check(connection, path)
+            yield connection
+
+
+def _connect_for_reading(path: Path) -> sqlite3.Connection:
+    uri = f"{path.absolute().as_uri()}?mode=ro"
+    connection = sqlite3.connect(uri, uri=True, timeout=10, isolation_level=None)
+    try:
+        connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+    except sqlite3.OperationalError:
+        connection.close()
+        # On read-only media SQLite cannot make its -shm file; with an empty log it needs none.
+        wal = path.with_name(path.name + "-wal")
+        if wal.exists() and wal.stat().st_size > 0:
+            raise
+        return sqlite3.connect(f"{uri}&immutable=1", uri=True, isolation_level=None)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _configure(connection: sqlite3.Connection, *, fsync: bool) -> None:
+    # NORMAL keeps the file consistent through a power cut and only forgets its last moments; OFF could break it.
+    pragmas = {
+        "journal_mode": "WAL",
+        "synchronous": "FULL" if fsync else "NORMAL",
+        "fullfsync": "ON" if fsync else "OFF",  # macOS: through the drive's own cache too
+        "wal_autocheckpoint": "4000",
+        "journal_size_limit": str(64 << 20),
+        "cache_size": str(-16 << 10),  # KiB
+        "temp_store": "FILE",  # what a run must remember of its input spills to disk
+    }
+    for name, value in pragmas.items():
+        connection.execute(f"PRAGMA {name} = {value}").fetchall()
+
+
+def _check(connection: sqlite3.Connection, path: Path) -> None:
+    if path.stat().st_size == 0:
+        raise _refusal(path, "it is empty: a journal never is. Restore it, or move it away to start anew")
+    if _pragma(connection, "application_id") != APPLICATION_ID:
+        raise _refusal(path, "it is not a journal of imagen-async")
+    version = _pragma(connection, "user_version")
+    if version > VERSION:
+        raise _refusal(path, f"a newer imagen-async wrote it (format {version}, this one knows {VERSION}): update")
+    names = {name for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
+    if version < VERSION or not names >= _TABLES:
+        raise _refusal(path, "it is damaged: parts of its schema are missing")
+
+
+def _check_length(connection: sqlite3.Connection, path: Path) -> None:
+    # A copy that was cut short opens well and fails only where the missing rows are wanted.
+    busy, *_ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    expected = _pragma(connection, "page_count") * _pragma(connection, "page_size")
+    if not busy and path.stat().st_size < expected:
+        raise _refusal(path, f"it is damaged: {path.stat().st_size} of {expected} bytes are there")
+
+
+def _pragma(connection: sqlite3.Connection, name: str) -> int:
+    return int(connection.execute(f"PRAGMA {name}").fetchone()[0])
+
+
+def _refusal(path: Path, reason: str) -> JournalError:
+    return JournalError(f"journal {printable(str(path))}: {reason}")
