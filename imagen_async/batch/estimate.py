@@ -1,0 +1,62 @@
+"""What a batch would come to: jobs, images, cost and time, with nothing sent.
+
+Pure arithmetic over a source's first pass.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import attrs
+
+from imagen_async.catalog import CATALOG, Catalog
+
+if TYPE_CHECKING:
+    from imagen_async.batch.sources import Report
+
+__all__ = ["Plan", "plan"]
+
+
+@attrs.frozen(kw_only=True)
+class Plan:
+    """What a batch would come to if every request succeeded at once.
+
+    Attributes:
+        rows: Rows of the input, without bad ones.
+        jobs: Requests: a row that asks for more images than one request may is several.
+        images: Images.
+        cost_usd: By list price; None if a model's price is not known.
+        seconds: At the given rate; None without one.
+        notes: How many rows each note was made for.
+    """
+
+    rows: int
+    jobs: int
+    images: int
+    cost_usd: float | None
+    seconds: float | None
+    notes: Mapping[str, int]
+
+
+def plan(report: Report, *, catalog: Catalog = CATALOG, rpm: float | None = None) -> Plan:
+    """Estimate a batch from what `Source.check` found.
+
+    Args:
+        report: The first pass.
+        catalog: Whose prices apply.
+        rpm: Requests a minute, or None.
+    """
+    prices = [
+        (images, catalog[model].price_usd if model in catalog else None) for model, images in report.models.items()
+    ]
+    known = sum(report.models.values()) == report.images and all(price is not None for _, price in prices)
+    return Plan(
+        rows=report.rows - report.bad,
+        jobs=report.requests,
+        images=report.images,
+        cost_usd=round(math.fsum(images * (price or 0.0) for images, price in prices), 6) if known else None,
+        seconds=max(0, report.requests - 1) * 60.0 / rpm if rpm else None,
+        notes=report.notes,
+    )

@@ -1,0 +1,100 @@
+"""Rows for an event loop: a source that blocks is read by a thread of its own, a little ahead of the loop.
+
+The thread is a daemon: one that waits for a pipe nobody writes to must not keep the program from ending.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import deque
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterator
+
+__all__ = ["Feed"]
+
+_T = TypeVar("_T")
+
+
+class Feed(Generic[_T]):
+    """What `open_rows` yields, in groups, as soon as there is something.
+
+    Args:
+        open_rows: Called in the thread; may block, may raise.
+        ahead: Most rows read before they are taken.
+    """
+
+    def __init__(self, open_rows: Callable[[], Iterator[_T]], *, ahead: int = 512) -> None:
+        self._open_rows = open_rows
+        self._ahead = ahead
+        self._rows: deque[_T] = deque()
+        self._changed = threading.Condition()
+        self._error: BaseException | None = None
+        self._ended = False
+        self._closed = False
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._wake = asyncio.Event()
+
+    async def groups(self, most: int) -> AsyncIterator[list[_T]]:
+        """Iterate over groups of one to `most` rows.
+
+        Raises:
+            BaseException: Whatever `open_rows` raised, after the rows before it.
+        """
+        self._loop = asyncio.get_running_loop()
+        threading.Thread(target=self._read, name="imagen-rows", daemon=True).start()
+        try:
+            while group := await self._take(most):
+                yield group
+        finally:
+            self.close()
+        if self._error is not None:
+            raise self._error
+
+    def close(self) -> None:
+        """Let the thread end when it next looks."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+
+    async def _take(self, most: int) -> list[_T]:
+        while True:
+            self._wake.clear()
+            with self._changed:
+                group = [self._rows.popleft() for _ in range(min(most, len(self._rows)))]
+                if group or self._ended:
+                    self._changed.notify()
+                    return group
+            await self._wake.wait()
+
+    def _read(self) -> None:
+        try:
+            for row in self._open_rows():
+                if not self._put(row):
+                    return
+        except BaseException as error:  # noqa: BLE001 - it is raised where the rows are taken
+            self._error = error
+        finally:
+            with self._changed:
+                self._ended = True
+            self._call()
+
+    def _put(self, row: _T) -> bool:
+        with self._changed:
+            self._changed.wait_for(lambda: len(self._rows) < self._ahead or self._closed)
+            if self._closed:
+                return False
+            self._rows.append(row)
+            first = len(self._rows) == 1
+        if first:
+            self._call()
+        return True
+
+    def _call(self) -> None:
+        assert self._loop is not None, "the thread starts after the loop is known"  # noqa: S101 - see `groups`
+        try:
+            self._loop.call_soon_threadsafe(self._wake.set)
+        except RuntimeError:  # the loop is closed: nobody is waiting any more
+            self.close()

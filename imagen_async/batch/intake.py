@@ -1,0 +1,135 @@
+"""What is to be done: rows from wherever they come, split into jobs and looked up in the journal.
+
+Lazy: a row is read when the stream has room for it, a group of rows at a time, because the journal answers groups
+faster. Nothing is sent here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
+from itertools import islice
+from typing import TYPE_CHECKING
+
+import attrs
+
+from imagen_async.batch.feed import Feed
+from imagen_async.batch.plan import Part, digest, split
+from imagen_async.batch.rows import BadRow, Row, Terms, as_row
+from imagen_async.batch.sources import Source
+from imagen_async.exceptions import InvalidInputError
+from imagen_async.journal import Admission, Entry, Journal
+from imagen_async.request import ImageRequest
+
+if TYPE_CHECKING:
+    from imagen_async.batch.invalid import InvalidFile
+    from imagen_async.batch.tally import Progress
+    from imagen_async.catalog import Catalog
+
+__all__ = ["Intake", "Item", "Task"]
+
+Item = str | ImageRequest | Row
+"""What a batch is made of."""
+
+_TOGETHER = 128
+"""Most rows that are looked up at once."""
+
+_FEW_TOGETHER = 16
+"""Most items that are taken at once from an iterable that does not wait: it may hold many, and be asked to stop."""
+
+
+@attrs.frozen
+class Task:
+    """One job, with what the journal knows of it."""
+
+    part: Part
+    entry: Entry
+
+
+class Intake:
+    """Reads a batch's input.
+
+    Args:
+        requests: Where it comes from.
+        catalog: Whose limits apply.
+        journal: Knows what was done before.
+        progress: Is told of rows that are skipped, and of the number of jobs once that is known.
+        invalid: Takes rows that are not valid; None if the first of them stops the batch.
+    """
+
+    def __init__(
+        self,
+        requests: Source | Iterable[Item] | AsyncIterable[Item],
+        *,
+        catalog: Catalog,
+        journal: Journal,
+        progress: Progress,
+        invalid: InvalidFile | None,
+    ) -> None:
+        self._requests = requests
+        self._catalog = catalog
+        self._journal = journal
+        self._progress = progress
+        self._invalid = invalid
+
+    async def tasks(self) -> AsyncIterator[Task]:
+        """Iterate over the jobs, in the order of the input.
+
+        Raises:
+            InvalidInputError: A row is not valid; the jobs before it have been given.
+            ConfigurationError: The input cannot be read any further, or has changed.
+            JournalError: The journal broke.
+        """
+        planned = 0
+        async for rows in self._rows():
+            parts = [part for row in rows for part in split(row, self._catalog)]
+            planned += len(parts)
+            entries = await self._journal.admit([_admission(part) for part in parts])
+            for part, entry in zip(parts, entries, strict=True):
+                yield Task(part, entry)
+        self._progress.total = planned
+
+    async def _rows(self) -> AsyncIterator[list[Row]]:
+        async for group in self._groups():
+            good: list[Row] = []
+            for row in group:
+                if isinstance(row, Row):
+                    good.append(row)
+                elif self._invalid is not None:
+                    self._progress.invalid += 1
+                    self._invalid.add(row)
+                else:
+                    yield good
+                    raise InvalidInputError(self._name(), [(row.line, row.problems)], 1)
+            yield good
+
+    def _groups(self) -> AsyncIterator[list[Row | BadRow]]:
+        if isinstance(self._requests, Source):
+            return Feed(self._requests.rows).groups(_TOGETHER)
+        terms = Terms(catalog=self._catalog)
+        if isinstance(self._requests, AsyncIterable):
+            return _singly(self._requests, terms)
+        return _together(iter(self._requests), terms)
+
+    def _name(self) -> str:
+        return self._requests.name if isinstance(self._requests, Source) else "the requests"
+
+
+async def _together(items: Iterator[Item], terms: Terms) -> AsyncIterator[list[Row | BadRow]]:
+    line = 0
+    while group := list(islice(items, _FEW_TOGETHER)):
+        yield [as_row(item, line + number, terms) for number, item in enumerate(group, 1)]
+        line += len(group)
+
+
+async def _singly(items: AsyncIterable[Item], terms: Terms) -> AsyncIterator[list[Row | BadRow]]:
+    line = 0
+    async for item in items:
+        line += 1
+        yield [as_row(item, line, terms)]
+
+
+def _admission(part: Part) -> Admission:
+    request = part.request
+    # The parts of a row are jobs of their own, so each needs a name of its own.
+    name = request.id if request.id is None or part.part == 0 else f"{request.id}_p{part.part + 1}"
+    return Admission(digest(request), id=name, line=part.row.line, n=request.n)

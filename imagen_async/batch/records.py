@@ -1,0 +1,90 @@
+"""What is written about a job: the line of an image in ``metadata.jsonl``, and the record of a failure.
+
+Pure. Every line has the same keys in the same order, so that the folder loads as one table whatever happened.
+"""
+
+from __future__ import annotations
+
+from pathlib import PurePath
+from typing import TYPE_CHECKING, Any
+
+from imagen_async.exceptions import GatewayError, ImagenError, ProtocolError, TransportError, printable
+
+if TYPE_CHECKING:
+    from imagen_async.batch.plan import Part
+    from imagen_async.outcome import Image, Outcome
+
+__all__ = ["error_record", "image_record"]
+
+
+def image_record(part: Part, image: Image, *, file_name: str, outcome: Outcome | None) -> dict[str, Any]:
+    """Make the line of one image.
+
+    Args:
+        part: What it was asked with.
+        image: What was kept.
+        file_name: Its path from the output folder, with forward slashes, as ``imagefolder`` loaders want it.
+        outcome: The answer it came with; None if it was found on disk.
+    """
+    request = part.row.request
+    revised = image.details.get("revised_prompt")
+    record: dict[str, Any] = {
+        "file_name": file_name,
+        "prompt": request.prompt,
+        "id": request.id,
+        "index": image.index,
+        "line": part.row.line,
+        "model": request.model,
+        "aspect_ratio": request.aspect_ratio,
+        "output_format": request.output_format,
+        "style": request.style,
+        "format": image.format,
+        "width": image.width,
+        "height": image.height,
+        "bytes": image.size,
+        "sha256": image.sha256,
+        "created": outcome.created if outcome else None,
+        "request_id": outcome.request_id if outcome else None,
+        "revised_prompt": revised if isinstance(revised, str) else None,
+        "notes": "; ".join((*(outcome.notes if outcome else ()), *image.notes)) or None,
+    }
+    return record | _carried(part, taken={name.casefold() for name in record})
+
+
+def _carried(part: Part, *, taken: set[str]) -> dict[str, Any]:
+    """Carry the row's other columns along; one whose name is taken is kept under another."""
+    carried: dict[str, Any] = {}
+    for name, value in part.row.metadata.items():
+        free = name
+        while free.casefold() in taken:
+            free = f"row_{free}"
+        taken.add(free.casefold())
+        carried[free] = value
+    return carried
+
+
+def relative_name(path: str, folder: str) -> str:
+    """Return `path` as it is seen from `folder`, with forward slashes."""
+    return PurePath(path).relative_to(folder).as_posix()
+
+
+def error_record(part: Part, error: ImagenError | None, outcome: Outcome | None) -> dict[str, Any] | None:
+    """Say what went wrong, for ``errors.jsonl``; None if nothing did."""
+    if error is None and (outcome is None or outcome.ok):
+        return None
+    record: dict[str, Any] = {
+        "prompt": part.row.request.prompt,
+        "model": part.row.request.model,
+        "n": part.request.n,
+        "images": len(outcome.images) if outcome else 0,
+    }
+    if error is None:
+        return record | {"type": "partial", "message": "the safety filter took some of the images"}
+    record |= {"type": type(error).__name__, "message": printable(str(error), 2000)}
+    if isinstance(error, GatewayError):
+        record |= {"http_status": error.status, "code": error.code, "request_id": error.request_id}
+    elif isinstance(error, ProtocolError):
+        record |= {"check": error.check, "offset": error.offset, "request_id": error.request_id}
+    elif isinstance(error, TransportError):
+        record |= {"sent": error.sent}
+    return record

@@ -1,0 +1,264 @@
+"""A batch: rows in, outcomes out, and a folder that survives ``kill -9``.
+
+It puts the rooms together: `intake` says what is to be done, the client does it, `books` writes it down. What each
+state means and when it is durable is the journal's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+import attrs
+
+from imagen_async.batch.books import Books, Spending, Witness
+from imagen_async.batch.intake import Intake, Item, Task
+from imagen_async.batch.invalid import InvalidFile
+from imagen_async.batch.sources import Report, Source
+from imagen_async.batch.tally import Progress, Summary
+from imagen_async.exceptions import ConfigurationError, ImagenError
+from imagen_async.journal import INTERRUPTED, Journal
+from imagen_async.outcome import Image, Outcome, Status
+from imagen_async.stores import ImageName, LocalStore
+from imagen_async.stream import Stream
+
+if TYPE_CHECKING:
+    import os
+    from types import TracebackType
+
+    from imagen_async.client import ImagenClient
+
+__all__ = ["Batch"]
+
+_INNER = ".imagen"
+_RETRIED = frozenset({Status.FAILED, Status.IN_DOUBT})
+_DONE = frozenset({Status.SUCCEEDED, Status.PARTIAL, Status.FILTERED})
+
+
+class Batch(AsyncIterator[Outcome]):
+    """Run many requests into a folder; run it again to go on where it stopped.
+
+    Iterate it inside ``async with``; each job gives one outcome. A job that an earlier run has done is ``skipped``; one
+    that failed is left as it is, unless `retry_failed`.
+
+    Args:
+        client: Sends. Its slots are shared with whatever else it does.
+        requests: A `Source` from `open_source`, or prompts, requests or rows from an iterable or async iterable. A file
+            is checked whole before anything is sent; what comes from elsewhere is checked row by row.
+        output: The folder: ``images/``, ``metadata.jsonl``, ``errors.jsonl``, and the journal in ``.imagen/``.
+        ordered: Whether outcomes come in the order of the input.
+        retry_failed: Whether jobs that failed or are in doubt are tried again; doubtful ones may be billed twice.
+        fsync: Whether what is reported done survives a loss of power, not only of the process.
+        max_images: Most images that this folder may ever buy, or None.
+        budget: Most US dollars likewise, by list price.
+        skip_invalid: Whether rows that are not valid are listed in ``invalid.jsonl`` and skipped.
+        clock: Gives monotonic seconds.
+
+    Attributes:
+        progress: Where it stands.
+        report: What the first pass over a file found, or None.
+
+    Example:
+        >>> import tempfile
+        >>> from imagen_async import ImagenClient
+        >>> from imagen_async.sandbox import SandboxGateway
+        >>> async def main(folder):
+        ...     async with SandboxGateway(images="tiny") as gateway:
+        ...         async with ImagenClient(gateway.api_key, gateway.base_url) as client:
+        ...             async with Batch(client, ["A red fox", "A blue whale"], output=folder) as batch:
+        ...                 statuses = [str(outcome.status) async for outcome in batch]
+        ...     return statuses, batch.summary.images
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     asyncio.run(main(folder))
+        (['succeeded', 'succeeded'], 2)
+    """
+
+    def __init__(
+        self,
+        client: ImagenClient,
+        requests: Source | Iterable[Item] | AsyncIterable[Item],
+        *,
+        output: str | os.PathLike[str],
+        ordered: bool = False,
+        retry_failed: bool = False,
+        fsync: bool = True,
+        max_images: int | None = None,
+        budget: float | None = None,
+        skip_invalid: bool = False,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._client = client
+        self._requests = requests
+        self._folder = Path(output)
+        self._ordered = ordered
+        self._retried = _RETRIED if retry_failed else frozenset[Status]()
+        self._fsync = fsync
+        self._spending = Spending(max_images=max_images, max_usd=budget, catalog=client.catalog)
+        self._invalid = InvalidFile(self._folder) if skip_invalid else None
+        self._clock = clock
+        temporary = self._folder / _INNER / "tmp"
+        self._store = LocalStore(self._folder / "images", fsync=fsync, temporary=temporary)
+        self._stream: Stream[Task, Outcome] | None = None
+        self._began = self._ended = 0.0
+        self.progress = Progress()
+        self.report: Report | None = None
+
+    def __repr__(self) -> str:
+        return f"<Batch into {str(self._folder)!r}: {self.progress.done} done>"
+
+    async def __aenter__(self) -> Self:
+        """Check the input, take the folder, and begin.
+
+        Raises:
+            InvalidInputError: Rows of a file are not valid; nothing was sent.
+            ConfigurationError: The input cannot be read, or the output is no folder.
+            JournalLockedError: Another run is using the folder.
+            JournalError: The journal cannot be used.
+            StoreError: The folder cannot be written.
+        """
+        self._began = self._clock()
+        await self._check_input()
+        if self._folder.exists() and not self._folder.is_dir():
+            raise ConfigurationError(f"the output {str(self._folder)!r} is not a folder")
+        journal = await Journal.open(self._folder / _INNER, fsync=self._fsync)
+        try:
+            await self._begin(journal)
+        except BaseException:
+            await journal.close()
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Outcome:
+        """Give the next outcome.
+
+        Raises:
+            StopAsyncIteration: Every job has ended.
+            ImagenError: What stopped the batch (key, model, cap, disk, journal, the first bad row of a pipe), after
+                what was in flight has been given out. The folder can be resumed.
+        """
+        if self._stream is None:
+            raise RuntimeError("a batch is iterated inside its own 'async with'")
+        return await anext(self._stream)
+
+    def drain(self) -> None:
+        """Begin no further job; what is in flight is finished and given out."""
+        if self._stream is not None:
+            self._stream.drain()
+
+    async def aclose(self) -> None:
+        """Cancel what is in flight, record it as interrupted, bring the files up to date and free the folder.
+
+        Raises:
+            StoreError: A file cannot be written.
+            JournalError: The journal broke.
+        """
+        stream, self._stream = self._stream, None
+        if stream is None:
+            return
+        try:
+            await stream.aclose()
+            await self._books.settle()
+        finally:
+            self._ended = self._clock()
+            await self._books.journal.close()
+
+    @property
+    def elapsed_s(self) -> float:
+        """Seconds since the batch began, until it ended."""
+        return (self._ended or self._clock()) - self._began
+
+    @property
+    def summary(self) -> Summary:
+        """What came of this run so far."""
+        return Summary.of(self.progress, elapsed_s=self.elapsed_s)
+
+    async def _check_input(self) -> None:
+        if isinstance(self._requests, Source) and self._requests.rewindable:
+            self.report = await asyncio.to_thread(self._requests.check)
+            if self._invalid is None:
+                self.report.raise_for_bad_rows()
+            self.progress.total = self.report.requests
+
+    async def _begin(self, journal: Journal) -> None:
+        self._books = Books(journal, self._folder, spending=self._spending, progress=self.progress, fsync=self._fsync)
+        await asyncio.to_thread(self._store.sweep)
+        if self._invalid is not None:
+            self._invalid.clear()
+        intake = Intake(
+            self._requests,
+            catalog=self._client.catalog,
+            journal=journal,
+            progress=self.progress,
+            invalid=self._invalid,
+        )
+        stream = Stream(self._run, intake.tasks(), window=self._client.window, ordered=self._ordered)
+        await self._books.begin(stream.fail)
+        self._stream = await stream.__aenter__()
+
+    async def _run(self, task: Task) -> Outcome:
+        outcome = self._already(task)
+        if outcome is None:
+            # Only a job that an earlier run began can have files that no row tells of.
+            found = await asyncio.to_thread(self._find, task) if task.entry.status is not None else ()
+            whole = len(found) == task.part.request.n
+            outcome = await (self._adopt(task, found) if whole else self._ask(task, found))
+        self.progress.count(outcome.status)
+        return outcome
+
+    def _already(self, task: Task) -> Outcome | None:
+        """Return the outcome of a job that an earlier run has ended for good, or None."""
+        status = task.entry.status
+        if status is None or status == INTERRUPTED or status in self._retried:
+            return None
+        if status in _DONE:
+            return Outcome(request=task.part.request, status=Status.SKIPPED)
+        earlier = ImagenError(f"{status} in an earlier run, see errors.jsonl; retry_failed tries it again")
+        return Outcome(request=task.part.request, status=Status(status), error=earlier)
+
+    def _find(self, task: Task) -> tuple[Image, ...]:
+        """Find the files that an earlier run committed and did not live to record; in a thread."""
+        images: list[Image] = []
+        first = task.part.first_index
+        for index in range(first, first + task.part.request.n):
+            found = self._store.find(ImageName(task.entry.stem, index))
+            if found is None:
+                break
+            facts = attrs.asdict(found.facts)
+            images.append(Image(index=index, sha256=found.sha256, path=found.kept.path, **facts))
+        return tuple(images)
+
+    async def _adopt(self, task: Task, found: tuple[Image, ...]) -> Outcome:
+        records = self._books.records(task.part, found, None)
+        await self._books.journal.done(task.entry, status=Status.SUCCEEDED, images=records, attempts=0)
+        return Outcome(request=task.part.request, status=Status.SKIPPED, images=found)
+
+    async def _ask(self, task: Task, found: tuple[Image, ...]) -> Outcome:
+        request = task.part.request
+        missing = attrs.evolve(request, n=request.n - len(found))
+        witness = Witness(self._books, task.part, task.entry, n=missing.n)
+        job = self._client.job(
+            missing,
+            store=self._store,
+            image_id=task.entry.stem,
+            first_index=task.part.first_index + len(found),
+            witness=witness,
+        )
+        try:
+            outcome = await self._client.perform(job)
+        except ImagenError as error:
+            await witness.stopped(error)
+            raise
+        outcome = attrs.evolve(outcome, request=request, images=(*found, *outcome.images))
+        await witness.ended(outcome, found)
+        return outcome
