@@ -3,44 +3,51 @@
 The public face: `ImagenClient` generates one image or a stream of them, `Batch` does so with a journal that survives
 a crash, `ImageRequest` says what to make and `Outcome` what came of it; stores say where images are kept. Every error
 is an `ImagenError`.
+
+A name is imported when it is first used, so that importing the package costs next to nothing.
 """
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from imagen_async._version import __version__
-from imagen_async.batch import Batch, Row, open_source
-from imagen_async.catalog import CATALOG, Catalog, Model
-from imagen_async.client import ImagenClient
-from imagen_async.exceptions import (
-    AuthenticationError,
-    ConfigurationError,
-    ConnectError,
-    DisconnectedError,
-    FilteredError,
-    GatewayError,
-    ImagenError,
-    InvalidInputError,
-    InvalidRequestError,
-    JournalError,
-    JournalLockedError,
-    LimitReachedError,
-    MissingExtraError,
-    ModelNotFoundError,
-    OverloadedError,
-    PermissionDeniedError,
-    ProtocolError,
-    RateLimitError,
-    RejectedError,
-    StoreError,
-    TimeoutExceededError,
-    TransportError,
-    UsageError,
-)
-from imagen_async.failure import Attempt, FailureClass
-from imagen_async.outcome import Image, Outcome, Status
-from imagen_async.pacing.backoff import RetryPolicy
-from imagen_async.receive import Caps
-from imagen_async.request import ImageRequest
-from imagen_async.stores import ImageName, Kept, LocalStore, MemoryStore, Sink, Store
-from imagen_async.transport import Timeouts
+
+if TYPE_CHECKING:
+    from imagen_async.batch import Batch, Row, open_source
+    from imagen_async.catalog import CATALOG, Catalog, Model
+    from imagen_async.client import ImagenClient
+    from imagen_async.exceptions import (
+        AuthenticationError,
+        ConfigurationError,
+        ConnectError,
+        DisconnectedError,
+        FilteredError,
+        GatewayError,
+        ImagenError,
+        InvalidInputError,
+        InvalidRequestError,
+        JournalError,
+        JournalLockedError,
+        LimitReachedError,
+        MissingExtraError,
+        ModelNotFoundError,
+        OverloadedError,
+        PermissionDeniedError,
+        ProtocolError,
+        RateLimitError,
+        RejectedError,
+        StoreError,
+        TimeoutExceededError,
+        TransportError,
+        UsageError,
+    )
+    from imagen_async.failure import Attempt, FailureClass
+    from imagen_async.outcome import Image, Outcome, Status
+    from imagen_async.pacing.backoff import RetryPolicy
+    from imagen_async.receive import Caps
+    from imagen_async.request import ImageRequest
+    from imagen_async.stores import ImageName, Kept, LocalStore, MemoryStore, Sink, Store
+    from imagen_async.transport import Timeouts
 
 __all__ = [
     "CATALOG",
@@ -90,3 +97,63 @@ __all__ = [
     "__version__",
     "open_source",
 ]
+
+_HOMES = {
+    "Batch": "batch",
+    "Row": "batch",
+    "open_source": "batch",
+    "CATALOG": "catalog",
+    "Catalog": "catalog",
+    "Model": "catalog",
+    "ImagenClient": "client",
+    "AuthenticationError": "exceptions",
+    "ConfigurationError": "exceptions",
+    "ConnectError": "exceptions",
+    "DisconnectedError": "exceptions",
+    "FilteredError": "exceptions",
+    "GatewayError": "exceptions",
+    "ImagenError": "exceptions",
+    "InvalidInputError": "exceptions",
+    "InvalidRequestError": "exceptions",
+    "JournalError": "exceptions",
+    "JournalLockedError": "exceptions",
+    "LimitReachedError": "exceptions",
+    "MissingExtraError": "exceptions",
+    "ModelNotFoundError": "exceptions",
+    "OverloadedError": "exceptions",
+    "PermissionDeniedError": "exceptions",
+    "ProtocolError": "exceptions",
+    "RateLimitError": "exceptions",
+    "RejectedError": "exceptions",
+    "StoreError": "exceptions",
+    "TimeoutExceededError": "exceptions",
+    "TransportError": "exceptions",
+    "UsageError": "exceptions",
+    "Attempt": "failure",
+    "FailureClass": "failure",
+    "Image": "outcome",
+    "Outcome": "outcome",
+    "Status": "outcome",
+    "RetryPolicy": "pacing.backoff",
+    "Caps": "receive",
+    "ImageRequest": "request",
+    "ImageName": "stores",
+    "Kept": "stores",
+    "LocalStore": "stores",
+    "MemoryStore": "stores",
+    "Sink": "stores",
+    "Store": "stores",
+    "Timeouts": "transport",
+}
+"""The module of each public name, below this package."""
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,205 @@
+"""What a command says at its end: what came of the run, where things are, and what to do next.
+
+Pure: figures in, text out. It knows the exit of no process and the format of no file, only their names.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+import attrs
+
+from imagen_async.cli.figures import count, duration, size, usd
+from imagen_async.exceptions import (
+    AuthenticationError,
+    ConfigurationError,
+    ImagenError,
+    InvalidInputError,
+    JournalError,
+    JournalLockedError,
+    LimitReachedError,
+    ModelNotFoundError,
+    PermissionDeniedError,
+    StoreError,
+    printable,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from imagen_async.batch import Plan, Summary
+
+__all__ = ["Ending", "Reasons", "advice", "plan_text", "run_text"]
+
+_KINDS = 50
+_SHOWN = 3
+_LONGEST = 200
+
+
+@attrs.frozen(kw_only=True)
+class Ending:
+    """How a run ended, apart from its figures.
+
+    Attributes:
+        error: What stopped it early, or None.
+        number: The signal that interrupted it, or None.
+        total: Jobs that there were to be done, or None if that is not known.
+    """
+
+    error: ImagenError | None = None
+    number: int | None = None
+    total: int | None = None
+
+
+class Reasons:
+    """Counts why jobs did not succeed; of a million different reasons it keeps the first fifty.
+
+    Example:
+        >>> reasons = Reasons()
+        >>> for _ in range(3):
+        ...     _ = reasons.note(ImagenError("out of order"))
+        >>> reasons.lines()
+        ['  3 × ImagenError: out of order']
+    """
+
+    def __init__(self) -> None:
+        self._counter: Counter[str] = Counter()
+
+    def note(self, error: ImagenError) -> str:
+        """Count one; return it in words, safe to print."""
+        # Without the request id, that makes every message another one.
+        text = printable(f"{type(error).__name__}: {error.message}", _LONGEST)
+        if text in self._counter or len(self._counter) < _KINDS:
+            self._counter[text] += 1
+        return text
+
+    def lines(self) -> list[str]:
+        """Return the most frequent, a line each."""
+        return [f"  {times:,} × {text}" for text, times in self._counter.most_common(_SHOWN)]
+
+
+def run_text(sums: Summary, *, output: Path, ending: Ending, reasons: Reasons) -> str:
+    """Return the end of a run in words."""
+    paragraphs = [_figures(sums, ending), _places(sums, output), *_next_steps(sums, output, ending, reasons)]
+    return "\n\n".join("\n".join(lines) for lines in paragraphs if lines)
+
+
+def _figures(sums: Summary, ending: Ending) -> list[str]:
+    shown = ("succeeded", "skipped", "partial", "filtered", "failed", "in_doubt")
+    states = [f"{getattr(sums, name):,} {name.replace('_', ' ')}" for name in shown if getattr(sums, name)]
+    whole = ending.total is None or ending.total == sums.jobs
+    jobs = count(sums.jobs, "job") if whole else f"{sums.jobs:,} of {count(ending.total or 0, 'job')}"
+    spent = [
+        count(sums.images, "image"),
+        size(sums.bytes),
+        count(sums.attempts, "attempt"),
+        f"about {usd(sums.cost_usd)}",
+        duration(sums.elapsed_s),
+    ]
+    return [f"{jobs}: {', '.join(states) or 'nothing to do'}", ", ".join(spent)]
+
+
+def _places(sums: Summary, output: Path) -> list[str]:
+    folder = printable(str(output))
+    places = [f"images    {folder}/images/", f"metadata  {folder}/metadata.jsonl"]
+    if sums.failed or sums.in_doubt or sums.filtered or sums.partial or sums.doubts:
+        places.append(f"errors    {folder}/errors.jsonl")
+    if sums.invalid:
+        places.append(f"invalid   {folder}/invalid.jsonl")
+    return places
+
+
+def _next_steps(sums: Summary, output: Path, ending: Ending, reasons: Reasons) -> list[list[str]]:
+    folder = printable(str(output))
+    steps: list[list[str]] = []
+    if ending.error is not None:
+        text = advice(ending.error)
+        steps.append([f"Stopped early: {text} Then run the same command again: it goes on where it stopped."])
+    elif ending.number is not None:
+        steps.append(["Interrupted: run the same command again, and it goes on where it stopped."])
+    if sums.failed:
+        steps.append([f"{sums.failed:,} failed: see {folder}/errors.jsonl; run the same command with --retry-failed."])
+    if sums.in_doubt:
+        steps.append([_doubtful_jobs(sums)])
+    elif sums.doubts:
+        steps.append([_doubtful_attempts(sums)])
+    if sums.filtered or sums.partial:
+        steps.append([_filtered(sums)])
+    if sums.invalid:
+        steps.append([f"{count(sums.invalid, 'row')} skipped as not valid: see {folder}/invalid.jsonl."])
+    if (sums.failed or sums.in_doubt or sums.filtered) and (lines := reasons.lines()):
+        steps.append(["Most often:", *lines])
+    return steps
+
+
+def _doubtful_jobs(sums: Summary) -> str:
+    return (
+        f"{sums.in_doubt:,} in doubt: sent, but no answer arrived; they may have been billed. --retry-failed sends "
+        f"them again and may pay for them twice. What may have been billed for nothing so far: {_doubtful_cost(sums)}."
+    )
+
+
+def _doubtful_attempts(sums: Summary) -> str:
+    # No job is left in doubt, but a first attempt may have been billed before a second one brought the images.
+    return f"Of all attempts, {count(sums.doubts, 'request')} may have been billed for nothing: {_doubtful_cost(sums)}."
+
+
+def _doubtful_cost(sums: Summary) -> str:
+    return f"at most {usd(sums.doubtful_usd)}" if sums.doubtful_usd else "an unknown amount"
+
+
+def _filtered(sums: Summary) -> str:
+    named = [f"{sums.filtered:,} filtered"] * bool(sums.filtered) + [f"{sums.partial:,} partial"] * bool(sums.partial)
+    return (
+        f"{', '.join(named)}: the safety filter took images. Nothing is left to do for them; "
+        "with other words in the prompt they are new jobs."
+    )
+
+
+def advice(error: ImagenError) -> str:
+    """Say what to do about an error that stops a run, in a sentence or two; empty if its own words say it.
+
+    Example:
+        >>> advice(LimitReachedError("2 of 2 images"))
+        'raise --max-images or --budget.'
+    """
+    return next((text for kinds, text in _ADVICE if isinstance(error, kinds)), "see the error above.")
+
+
+_ADVICE: tuple[tuple[type[ImagenError] | tuple[type[ImagenError], ...], str], ...] = (
+    (LimitReachedError, "raise --max-images or --budget."),
+    (AuthenticationError, "check the key (`imagen-async models --remote` tests it for nothing)."),
+    (PermissionDeniedError, "check the key's quota, its models and this machine's address with the gateway."),
+    (ModelNotFoundError, "choose a model that the gateway has: `imagen-async models --remote` lists them."),
+    (StoreError, "make room on the disk, or make the folder writable."),
+    (JournalLockedError, "wait until the other run has ended."),
+    (JournalError, "make room on the disk, or make the folder writable."),
+    (InvalidInputError, "correct the row, or let bad rows be skipped with --skip-invalid."),
+    (ConfigurationError, "correct that."),
+)
+
+
+def plan_text(plan: Plan) -> str:
+    """Return what a run would come to, in words."""
+    cost = "unknown: a model's price is not in the catalog" if plan.cost_usd is None else f"about {usd(plan.cost_usd)}"
+    time = (
+        "depends on the gateway: give --rpm for an estimate"
+        if plan.seconds is None
+        else (f"at least {duration(plan.seconds)} at the given rate")
+    )
+    lines = [
+        f"rows      {plan.rows:,}",
+        f"requests  {plan.jobs:,}",
+        f"images    {plan.images:,}",
+        f"cost      {cost}",
+        f"time      {time}",
+        *_notes(plan.notes),
+        "Nothing was sent.",
+    ]
+    return "\n".join(lines)
+
+
+def _notes(notes: Mapping[str, int]) -> list[str]:
+    return [f"note      {printable(note, _LONGEST)} ({count(rows, 'row')})" for note, rows in notes.items()]

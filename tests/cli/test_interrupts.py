@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+import json
+import signal
+from typing import TYPE_CHECKING
+
+import pytest
+
+from imagen_async.sandbox import read_ledger
+from tests.cli.child import child, ran, read_until
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SANDBOX = ("--sandbox", "--sandbox-tiny", "--no-fsync", "--progress-every", "0.05", "--json")
+
+
+@pytest.fixture
+def many(tmp_path: Path) -> Path:
+    """More prompts than a test waits for."""
+    path = tmp_path / "many.txt"
+    path.write_text("".join(f"Fox number {number}\n" for number in range(2000)), encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def few(tmp_path: Path) -> Path:
+    path = tmp_path / "few.txt"
+    path.write_text("".join(f"Owl number {number}\n" for number in range(200)), encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_the_first_signal_finishes_what_is_in_flight_and_the_run_can_go_on(
+    few: Path, tmp_path: Path, number: signal.Signals, status: int
+) -> None:
+    books = tmp_path / "ledger.jsonl"
+    command = ("run", few, "-o", "out", *SANDBOX, "--sandbox-ledger", books, "--concurrency", "2")
+    with child(*command, "--sandbox-latency", "0.1", folder=tmp_path) as process:
+        read_until(process, r"\b[1-9]\d*/200 done")
+        process.send_signal(number)
+        read_until(process, f"{number.name}: finishing what is in flight")
+        out, err = process.communicate()
+        assert process.returncode == status
+    figures = json.loads(out.splitlines()[-1])
+    assert 0 < figures["jobs"] < 200
+    assert figures["succeeded"] == figures["jobs"] == figures["attempts"]
+    assert f"{figures['jobs']} of 200 jobs" in err
+    assert "Interrupted: run the same command again" in err
+    again = ran(*command, folder=tmp_path)
+    assert again.returncode == 0
+    rest = json.loads(again.stdout.splitlines()[-1])
+    assert (rest["skipped"], rest["succeeded"]) == (figures["jobs"], 200 - figures["jobs"])
+    assert read_ledger(books).billed_images == 200
+
+
+def test_the_second_signal_cancels_and_the_first_ones_number_counts(many: Path, tmp_path: Path) -> None:
+    command = ("run", many, "-o", "out", *SANDBOX, "--concurrency", "2", "--sandbox-latency", "3600")
+    with child(*command, folder=tmp_path) as process:
+        read_until(process, "2 in flight")
+        process.send_signal(signal.SIGTERM)
+        read_until(process, r"SIGTERM: finishing what is in flight \(2 now\)")
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate()
+        assert process.returncode == 143
+    assert "SIGINT: cancelling" in err
+    assert json.loads(out.splitlines()[-1])["images"] == 0
+    status = ran("status", "out", "--json", folder=tmp_path)
+    assert status.returncode == 0
+    assert json.loads(status.stdout)["interrupted"] == 2
+
+
+def test_a_second_run_on_a_folder_in_use_is_turned_away(many: Path, few: Path, tmp_path: Path) -> None:
+    command = ("run", many, "-o", "out", *SANDBOX, "--concurrency", "2", "--sandbox-latency", "3600")
+    with child(*command, folder=tmp_path) as process:
+        read_until(process, "2 in flight")
+        second = ran("run", few, "-o", "out", *SANDBOX, folder=tmp_path)
+        status = ran("status", "out", folder=tmp_path)
+    assert second.returncode == 3
+    assert "another run is using out" in second.stderr
+    assert "a run is using the folder" in status.stdout
+    assert "2 in flight" in status.stdout
+
+
+def test_a_pipe_that_nobody_writes_to_does_not_keep_a_run_from_ending(tmp_path: Path) -> None:
+    with child("run", "-", "-o", "out", *SANDBOX, folder=tmp_path) as process:
+        assert process.stdin is not None
+        process.stdin.write("A red fox\nAn owl\n")
+        process.stdin.flush()
+        read_until(process, r"\b2 done")
+        process.send_signal(signal.SIGINT)
+        assert process.stdout is not None
+        assert json.loads(process.stdout.read())["succeeded"] == 2
+        assert process.wait() == 130
+
+
+def test_prompts_can_be_piped_in(tmp_path: Path) -> None:
+    done = ran("run", "-", "-o", "out", *SANDBOX, folder=tmp_path, stdin='{"prompt": "A red fox"}\n"An owl"\n')
+    assert done.returncode == 0
+    assert json.loads(done.stdout)["succeeded"] == 2
+
+
+def test_a_bad_row_of_a_pipe_stops_the_run_after_what_was_sent(tmp_path: Path) -> None:
+    rows = '{"prompt": "A red fox"}\n{"prompt": "An owl", "n": 0}\n'
+    done = ran("run", "-", "-o", "out", *SANDBOX, folder=tmp_path, stdin=rows)
+    assert done.returncode == 3
+    assert json.loads(done.stdout)["succeeded"] == 1
+    assert "line 2: n must be" in done.stderr
+    assert "--skip-invalid" in done.stderr

@@ -1,0 +1,130 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from imagen_async.catalog import CATALOG
+from imagen_async.cli.options import (
+    RequestOptions,
+    SandboxRun,
+    fault_rates,
+    latency_range,
+    read_catalog,
+    read_key,
+    refuse_option,
+)
+from imagen_async.exceptions import ConfigurationError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@given(st.text())
+def test_a_fault_that_reads_wrong_is_a_configuration_error_that_names_the_option(text: str) -> None:
+    try:
+        rates = fault_rates([text], option="--fault")
+    except ConfigurationError as error:
+        assert "--fault" in error.message
+        assert error.message.isprintable()
+    else:
+        assert list(rates) == [text.partition("=")[0]]
+
+
+@pytest.mark.parametrize("text", ["", "429", "=0.1", "429=", "429=often", "429=%"])
+def test_a_fault_needs_a_kind_and_a_rate(text: str) -> None:
+    with pytest.raises(ConfigurationError, match="KIND=RATE"):
+        fault_rates([text], option="--fault")
+
+
+def test_a_fault_is_named_once() -> None:
+    with pytest.raises(ConfigurationError, match="twice"):
+        fault_rates(["429=0.1", "429=0.2"], option="--fault")
+
+
+@pytest.mark.parametrize("text", ["", "soon", "1-soon", "-1"])
+def test_a_latency_is_seconds_or_a_range(text: str) -> None:
+    with pytest.raises(ConfigurationError, match="--latency is seconds"):
+        latency_range(text, option="--latency")
+
+
+def test_a_hyphen_is_a_path_and_a_misspelled_option_is_none() -> None:
+    refuse_option(str, "-")
+    refuse_option(str, "out")
+    with pytest.raises(ValueError, match="no such option"):
+        refuse_option(str, "--json")
+
+
+def test_only_the_fields_that_were_given_become_defaults() -> None:
+    assert RequestOptions(n=2, style="sketch").given() == {"n": 2, "style": "sketch"}
+
+
+def test_options_of_the_sandbox_need_a_sandbox() -> None:
+    SandboxRun(sandbox=True, sandbox_rpm=3).refuse_without_sandbox()
+    SandboxRun().refuse_without_sandbox()
+    with pytest.raises(ConfigurationError, match="--sandbox-rpm, --sandbox-tiny: only together with --sandbox"):
+        SandboxRun(sandbox_rpm=3, sandbox_tiny=True).refuse_without_sandbox()
+
+
+def test_a_catalog_file_adds_models_and_corrects_known_ones(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text('["my-finetune-1.0"]\nprice_usd = 0.01\n["imagen-3.0-generate-002"]\nprice_usd = 0.03\n')
+    catalog = read_catalog(path)
+    assert catalog["my-finetune-1.0"].price_usd == 0.01
+    assert catalog["imagen-3.0-generate-002"].price_usd == 0.03
+    assert catalog["imagen-3.0-generate-002"].prompt_tokens == 480
+    assert read_catalog(None) is CATALOG
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (b"not toml", "is not TOML"),
+        (b"\xff = 1", "is not TOML"),
+        (b"[imagen-3.0-fast]\nprice_usd = 1", "needs quotes"),
+        (b"[mine]\ncolour = 1", "must be a table of"),
+        (b'[mine]\naspect_ratios = "square"', "mine"),
+    ],
+)
+def test_a_catalog_file_that_does_not_fit_is_told_with_its_name(tmp_path: Path, text: bytes, told: str) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_bytes(text)
+    with pytest.raises(ConfigurationError, match=told) as caught:
+        read_catalog(path)
+    assert "mine.toml" in caught.value.message
+
+
+def test_a_catalog_file_that_is_not_there_is_told(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="No such file"):
+        read_catalog(tmp_path / "none.toml")
+
+
+def test_the_key_comes_from_the_file_or_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("IMAGEN_API_KEY", "sk-environment")
+    assert read_key(None) == "sk-environment"
+    path = tmp_path / "key"
+    path.write_text("  sk-file\n")
+    assert read_key(path) == "sk-file"
+
+
+def test_without_a_key_the_three_ways_out_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("IMAGEN_API_KEY", raising=False)
+    with pytest.raises(ConfigurationError, match=r"IMAGEN_API_KEY.*--api-key-file.*--sandbox"):
+        read_key(None)
+
+
+@pytest.mark.parametrize(("data", "told"), [(b"", "is empty"), (b" \n", "is empty"), (b"sk-\xff\xfe", "no key has")])
+def test_a_key_file_that_holds_no_key_is_told_without_its_content(tmp_path: Path, data: bytes, told: str) -> None:
+    path = tmp_path / "key"
+    path.write_bytes(data)
+    with pytest.raises(ConfigurationError, match=told) as caught:
+        read_key(path)
+    assert "sk-" not in caught.value.message
+    assert caught.value.__suppress_context__ or caught.value.__context__ is None
+
+
+def test_a_key_file_that_is_not_there_is_told(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="cannot be read: No such file"):
+        read_key(tmp_path / "none")
