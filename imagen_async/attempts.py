@@ -7,7 +7,7 @@ again and how long to wait is `pacing`'s arithmetic, what a failure means is `wi
 from __future__ import annotations
 
 import asyncio
-import uuid
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Protocol
 
 import attrs
@@ -88,10 +88,11 @@ class Job:
         body: Its bytes on the wire, the same for each attempt.
         store: Where its images go.
         image_id: What its images are called.
+        idempotency_key: The same for each attempt.
         first_index: Index of its first image.
         notes: What the validation noted.
         witness: Is told of every attempt.
-        idempotency_key: The same for each attempt.
+        sha256: Whether to make a digest of each image.
         attempts: The attempts that failed, oldest first.
         started: When the first attempt had its slot, in the clock's seconds; None before.
     """
@@ -100,10 +101,11 @@ class Job:
     body: bytes
     store: Store
     image_id: str
+    idempotency_key: str
     first_index: int = 0
     notes: tuple[str, ...] = ()
     witness: Witness = attrs.field(factory=Unwitnessed)
-    idempotency_key: str = attrs.field(factory=lambda: uuid.uuid4().hex)
+    sha256: bool = False
     attempts: list[Attempt] = attrs.field(factory=list)
     started: float | None = None
 
@@ -231,11 +233,13 @@ class Attempts:
             n=request.n,
             wish=request.output_format,
             caps=self._caps,
+            sha256=job.sha256,
         )
         named = request_id(answering.headers)
         try:
-            async for chunk in answering.chunks():
-                await receiver.feed(chunk)
+            async with aclosing(answering.chunks()) as chunks:
+                async for chunk in chunks:
+                    await receiver.feed(chunk)
             answer, images = await receiver.close()
         except ProtocolError as error:
             error.request_id = named
@@ -264,7 +268,7 @@ class Attempts:
         return not self._policy.tries_again(
             failure_class(error),
             attempts=counted,
-            elapsed=self._elapsed(job),
+            elapsed=self._elapsed(job) + state.upcoming_sleep,
             should_retry=error.should_retry if isinstance(error, GatewayError) else None,
         )
 

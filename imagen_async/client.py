@@ -7,12 +7,12 @@ is decided in `wire`, `pacing` and `stores`.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import os
 import random
 import time
 from typing import TYPE_CHECKING, Any, Self
-from uuid import uuid4
 
 from imagen_async.attempts import Attempts, Job, Witness, stops_everything
 from imagen_async.catalog import CATALOG, Catalog
@@ -110,7 +110,8 @@ class ImagenClient:
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         draw: Callable[[], float] = random.random,
     ) -> None:
-        key = Secret(api_key or os.environ.get("IMAGEN_API_KEY", ""))
+        # Under its own name as well: a traceback with locals must not show it.
+        api_key = key = Secret(api_key or os.environ.get("IMAGEN_API_KEY", ""))
         url = gateway_url(base_url or os.environ.get("IMAGEN_BASE_URL") or DEFAULT_BASE_URL, allow_http=allow_http)
         _check_key(key)
         _check_counts(max_concurrency=max_concurrency, max_reading=max_reading, writers=writers)
@@ -129,6 +130,8 @@ class ImagenClient:
             headers=headers,
         )
         self._wall_clock = wall_clock
+        self._token = os.urandom(12).hex()
+        self._numbers = itertools.count()
         self._writers = Writers(writers)
         self.slots = Slots(max_concurrency, rpm=rpm, clock=clock, sleep=sleep)
         self._attempts = Attempts(
@@ -160,12 +163,15 @@ class ImagenClient:
         await self._transport.close()
         self._writers.close()
 
-    async def generate(self, prompt: str | ImageRequest, /, *, store: Store | None = None, **fields: Any) -> Outcome:
+    async def generate(
+        self, prompt: str | ImageRequest, /, *, store: Store | None = None, sha256: bool = False, **fields: Any
+    ) -> Outcome:
         """Generate the images of one request.
 
         Args:
             prompt: The description of the image, or a whole request.
             store: Where the images go; by default into memory, as ``image.data``.
+            sha256: Whether to make a digest of each image, which costs about as much as all else.
             **fields: Further fields of `ImageRequest`, if `prompt` is text.
 
         Returns:
@@ -179,7 +185,7 @@ class ImagenClient:
             StoreError: An image could not be kept.
         """
         request = _request(prompt, fields)
-        return await self._attempts.run(self.job(request, store=store or MemoryStore()))
+        return await self._attempts.run(self.job(request, store=store or MemoryStore(), sha256=sha256))
 
     def stream(
         self,
@@ -188,6 +194,7 @@ class ImagenClient:
         *,
         store: Store | None = None,
         ordered: bool = False,
+        sha256: bool = False,
     ) -> Stream[str | ImageRequest, Outcome]:
         """Generate the images of many requests, many at once.
 
@@ -195,17 +202,20 @@ class ImagenClient:
             requests: Prompts or requests, read lazily: never much faster than outcomes are taken.
             store: Where the images go; by default into memory.
             ordered: Whether outcomes come in the order of the requests, or as they are ready.
+            sha256: Whether to make a digest of each image.
 
         Returns:
             An async iterator of outcomes, to be used inside ``async with``. A failed job is an outcome. Only what
             stops everything (bad key, no such model, disk) is raised, after what was in flight has been given out.
         """
+        if isinstance(requests, str | ImageRequest):
+            raise ConfigurationError("stream takes many requests, in an iterable; for one there is generate")
         where = store or MemoryStore()
 
         async def one(item: str | ImageRequest) -> Outcome:
             request = _request(item, {})
             try:
-                job = self.job(request, store=where)
+                job = self.job(request, store=where, sha256=sha256)
             except InvalidRequestError as error:
                 return Outcome(request=request, status=Status.FAILED, error=error)
             return await self.perform(job)
@@ -250,6 +260,7 @@ class ImagenClient:
         image_id: str | None = None,
         first_index: int = 0,
         witness: Witness | None = None,
+        sha256: bool = False,
     ) -> Job:
         """Validate a request and make a job of it.
 
@@ -259,13 +270,17 @@ class ImagenClient:
         findings = check_request(request, self.catalog)
         if findings.problems:
             raise InvalidRequestError(findings.problems)
+        # Unique without asking the system for randomness once a job.
+        name = f"{self._token}{next(self._numbers):08x}"
         job = Job(
             request=request,
             body=encode_request(request, send_response_format=self._send_response_format),
             store=store,
-            image_id=image_id or request.id or uuid4().hex,
+            image_id=image_id or request.id or name,
+            idempotency_key=name,
             first_index=first_index,
             notes=findings.notes,
+            sha256=sha256,
         )
         if witness is not None:
             job.witness = witness

@@ -8,6 +8,7 @@ the whole body has had its verdict. It knows neither the network nor why an answ
 from __future__ import annotations
 
 import hashlib
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import attrs
@@ -20,7 +21,7 @@ from imagen_async.wire.decoder import Decoder, Payload, PayloadStart
 from imagen_async.wire.payload import PayloadDecoder
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from imagen_async.wire.answer import Answer, Item
     from imagen_async.writers import Writers
@@ -47,7 +48,7 @@ class Caps:
 class _Incoming:
     """One image on its way. `write`, `finish`, `commit` and `discard` run in writer threads."""
 
-    def __init__(self, store: Store, name: ImageName, item: int, caps: Caps) -> None:
+    def __init__(self, store: Store, name: ImageName, item: int, caps: Caps, *, sha256: bool) -> None:
         self.gathered: list[Payload] = []
         self.waiting = 0
         self._store = store
@@ -56,7 +57,7 @@ class _Incoming:
         self._caps = caps
         self._decoder = PayloadDecoder(item)
         self._inspector = Inspector(max_pixels=caps.max_pixels)
-        self._digest = hashlib.sha256()
+        self._digest = hashlib.sha256() if sha256 else None
         self._size = 0
         self._sink: Sink | None = None
         self._facts: Facts | None = None
@@ -70,7 +71,8 @@ class _Incoming:
         spans, self.gathered = self.gathered, []
         self.write(spans)
         self._accept(list(self._decoder.flush()))
-        self._facts = self._inspector.finish()
+        with self._blamed():
+            self._facts = self._inspector.finish()
 
     def commit(self, item: Item, wish: str) -> Image:
         """Make the image visible."""
@@ -84,7 +86,7 @@ class _Incoming:
             width=facts.width,
             height=facts.height,
             size=facts.size,
-            sha256=self._digest.hexdigest(),
+            sha256=self._digest.hexdigest() if self._digest else None,
             data=kept.data,
             path=kept.path,
             details=item.details,
@@ -96,6 +98,15 @@ class _Incoming:
         if self._sink is not None:
             self._sink.discard()
 
+    @contextmanager
+    def _blamed(self) -> Iterator[None]:
+        """Say which item an image's fault is in."""
+        try:
+            yield
+        except ProtocolError as error:
+            error.item = self._item
+            raise
+
     def _accept(self, parts: list[bytes]) -> None:
         data = parts[0] if len(parts) == 1 else b"".join(parts)
         if not data:
@@ -103,12 +114,10 @@ class _Incoming:
         self._size += len(data)
         if self._size > self._caps.max_image_bytes:
             raise ProtocolError("size", f"an image of over {self._caps.max_image_bytes} bytes", item=self._item)
-        try:
+        with self._blamed():
             self._inspector.feed(data)
-        except ProtocolError as error:
-            error.item = self._item
-            raise
-        self._digest.update(data)
+        if self._digest is not None:
+            self._digest.update(data)
         if self._sink is None:
             self._sink = self._store.open(self._name)
         self._sink.write(data)
@@ -125,10 +134,20 @@ class Receiver:
         n: How many were asked for.
         wish: The format that was asked for.
         caps: What no answer may exceed.
+        sha256: Whether to make a digest of each image; it costs more than all other checks together.
     """
 
     def __init__(
-        self, store: Store, writers: Writers, *, job_id: str, first_index: int, n: int, wish: str, caps: Caps
+        self,
+        store: Store,
+        writers: Writers,
+        *,
+        job_id: str,
+        first_index: int,
+        n: int,
+        wish: str,
+        caps: Caps,
+        sha256: bool,
     ) -> None:
         self._store = store
         self._writers = writers
@@ -137,6 +156,7 @@ class Receiver:
         self._n = n
         self._wish = wish
         self._caps = caps
+        self._sha256 = sha256
         # A thumbnail beside the images must not be the one too many; the verdict counts what `data` names.
         # White space between base64 lines and the ends of quanta are what the last summands are for.
         self._decoder = Decoder(max_payloads=n + 4, max_payload=caps.max_image_bytes // 3 * 4 * 9 // 8 + 1024)
@@ -154,7 +174,7 @@ class Receiver:
                 await self._gather(self._incoming[event.hole], event)
             elif isinstance(event, PayloadStart):
                 name = ImageName(self._job_id, self._first_index + event.hole)
-                self._incoming.append(_Incoming(self._store, name, event.hole, self._caps))
+                self._incoming.append(_Incoming(self._store, name, event.hole, self._caps, sha256=self._sha256))
             elif event.hole:
                 # The last image stays gathered for `close`; one before it need not wait in memory.
                 await self._flush(self._incoming[event.hole - 1])

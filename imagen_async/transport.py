@@ -6,11 +6,13 @@ left (aiohttp's trace hooks), because money depends on it. It knows no JSON, no 
 
 from __future__ import annotations
 
-from contextlib import asynccontextmanager, contextmanager
+import re
+from contextlib import aclosing, asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING
 
 import aiohttp
 import attrs
+from multidict import CIMultiDict
 from yarl import URL
 
 from imagen_async._version import __version__
@@ -26,12 +28,15 @@ from imagen_async.exceptions import (
 from imagen_async.secret import Secret
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+    from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
     from types import SimpleNamespace
 
 __all__ = ["Answering", "Timeouts", "Transport", "gateway_url"]
 
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
+_CREDENTIALS = re.compile(r"//[^/\s]*@")
+_SHORTEST_MASKED = 8
+"""A local gateway's key may be a common word, which would be masked in every sentence."""
 _KEEP_ALIVE = 5.0
 """Seconds an idle connection is kept: a POST on one that the gateway has closed fails and must not be resent."""
 
@@ -66,9 +71,10 @@ def gateway_url(text: str, *, allow_http: bool = False) -> URL:
     try:
         url = URL(text)
     except (ValueError, TypeError):
-        raise ConfigurationError(f"the base URL {printable(repr(text))} is not a URL") from None
+        raise ConfigurationError("the base URL is not a URL") from None
     if url.scheme not in {"http", "https"} or not url.host:
-        raise ConfigurationError(f"the base URL {printable(repr(text))} must begin with https://")
+        # Its text is not shown: key and URL, given in the wrong order, are a common slip.
+        raise ConfigurationError("the base URL must begin with https:// and name a host")
     if url.user or url.password:
         raise ConfigurationError("the base URL must not hold a user name or password")
     if url.scheme == "http" and not (allow_http or url.host in _LOOPBACK):
@@ -95,15 +101,16 @@ class Answering:
         self._request = request
         self._timeouts = timeouts
 
-    async def chunks(self) -> AsyncIterator[bytes]:
-        """Read the body as it comes; a slow reader slows the socket.
+    async def chunks(self) -> AsyncGenerator[bytes, None]:
+        """Read the body as it comes; a slow reader slows the socket. To be closed by whoever stops early.
 
         Raises:
             TransportError: The connection broke or a time-out ran out.
         """
         content = self._response.content
         with _translated(self._request, self._timeouts):
-            while chunk := await content.readany():
+            # Unlike readany, readchunk never joins what has piled up: no copy.
+            while (chunk := (await content.readchunk())[0]) or not content.at_eof():
                 yield chunk
 
     async def head(self, limit: int) -> bytes:
@@ -111,11 +118,12 @@ class Answering:
         parts: list[bytes] = []
         left = limit
         try:
-            async for chunk in self.chunks():
-                parts.append(chunk[:left])
-                left -= len(parts[-1])
-                if left <= 0:
-                    break
+            async with aclosing(self.chunks()) as chunks:
+                async for chunk in chunks:
+                    parts.append(chunk[:left])
+                    left -= len(parts[-1])
+                    if left <= 0:
+                        break
         except ImagenError:
             pass  # the status has already said that it is an error; its text is a courtesy
         return b"".join(parts)
@@ -156,6 +164,7 @@ class Transport:
         self._proxy = proxy
         self._trace_configs = trace_configs
         self._headers = dict(headers or {})
+        self._closed = False
 
     def __repr__(self) -> str:
         return f"<Transport to {self.base_url}>"
@@ -178,7 +187,8 @@ class Transport:
             yield answering
 
     async def close(self) -> None:
-        """Close the session if it is ours."""
+        """Close the session if it is ours; nothing can be sent any more."""
+        self._closed = True
         session, self._session = self._session, None
         if session is not None and self._owns_session:
             await session.close()
@@ -198,16 +208,31 @@ class Transport:
                 headers=self._all_headers(headers),
                 timeout=self._client_timeout(),
                 allow_redirects=False,
+                raise_for_status=False,  # a session of the caller's may say otherwise
                 proxy=self._proxy,
                 trace_request_ctx=request,
             )
         try:
             yield Answering(response, request, self._timeouts)
+        except ImagenError as error:
+            self._mask(error)
+            raise
         finally:
             # Gives the connection back if the body was read to its end, and closes it otherwise.
             response.close() if not response.content.at_eof() else response.release()
 
+    def _mask(self, error: ImagenError) -> None:
+        """Take the key out of an error that quotes the gateway: some repeat the key that they refuse."""
+        if len(self._key) < _SHORTEST_MASKED:
+            return
+        error.args = tuple(arg.replace(self._key, "***") if isinstance(arg, str) else arg for arg in error.args)
+        for name, value in vars(error).items():
+            if isinstance(value, str):
+                setattr(error, name, value.replace(self._key, "***"))
+
     def _open(self) -> aiohttp.ClientSession:
+        if self._closed or (self._session is not None and self._session.closed):
+            raise ConfigurationError("the client or its session is closed: nothing can be sent")
         if self._session is None:
             self._session = aiohttp.ClientSession(
                 # Slots bound what is in flight; a second bound in the connector would count as connect time.
@@ -219,16 +244,20 @@ class Transport:
             )
         return self._session
 
-    def _all_headers(self, headers: Mapping[str, str]) -> dict[str, str]:
-        return {
-            "Accept": "application/json",
-            "Accept-Encoding": "identity",  # gzip saves a quarter of base64 and costs five times all other work
-            "Content-Type": "application/json",
-            "User-Agent": f"imagen-async/{__version__}",
-            **self._headers,
-            **headers,
-            "Authorization": Secret("Bearer " + self._key),
-        }
+    def _all_headers(self, headers: Mapping[str, str]) -> CIMultiDict[str]:
+        # The caller's "user-agent" takes the place of ours, however it is spelled, instead of standing beside it.
+        every = CIMultiDict(
+            {
+                "Accept": "application/json",
+                "Accept-Encoding": "identity",  # gzip saves a quarter of base64 and costs five times all other work
+                "Content-Type": "application/json",
+                "User-Agent": f"imagen-async/{__version__}",
+            }
+        )
+        every.update(self._headers)
+        every.update(headers)
+        every["Authorization"] = Secret("Bearer " + self._key)
+        return every
 
     def _client_timeout(self) -> aiohttp.ClientTimeout:
         timeouts = self._timeouts
@@ -268,6 +297,9 @@ def _translated(request: _Request, timeouts: Timeouts) -> Iterator[None]:
         raise ConnectError(f"cannot connect to the gateway: {_words(error)}") from None
     except aiohttp.InvalidURL:
         raise ConfigurationError("the gateway's URL cannot be used") from None
+    except ValueError as error:
+        # Headers of the caller's that HTTP cannot carry, or a session of the caller's with credentials of its own.
+        raise ConfigurationError(f"the request cannot be made: {_words(error)}") from None
     except aiohttp.ClientPayloadError as error:
         raise DisconnectedError(f"the answer was cut off: {_words(error)}", sent=True) from None
     except aiohttp.ClientResponseError as error:
@@ -279,4 +311,5 @@ def _translated(request: _Request, timeouts: Timeouts) -> Iterator[None]:
 
 
 def _words(error: Exception) -> str:
-    return printable(f"{type(error).__name__}: {error}", 300)
+    # A proxy's URL may hold a user name and password.
+    return printable(_CREDENTIALS.sub("//***@", f"{type(error).__name__}: {error}"), 300)

@@ -26,6 +26,7 @@ def encode_request(request: ImageRequest, *, send_response_format: bool = True) 
         send_response_format: Whether to name ``b64_json``; some models behind this URL refuse the field.
 
     Example:
+        >>> from imagen_async import ImageRequest
         >>> encode_request(ImageRequest("hi"), send_response_format=False)[:45]
         b'{"model":"imagen-3.0-generate-001","prompt":"'
     """

@@ -29,7 +29,9 @@ _VALUES = {
 }
 _PREFIX = re.compile(rb"data:[ -+\--~]{0,255};base64,", re.IGNORECASE)
 _LONGEST_PREFIX = 5 + 255 + 8
+_PLAIN = re.compile(rb"[A-Za-z0-9+/]*")
 _QUANTUM = 4
+_PAD = ord("=")
 
 
 class PayloadDecoder:
@@ -111,29 +113,30 @@ class PayloadDecoder:
         yield from self._slow(Payload(0, bytes(rest), span.at(skipped)))
 
     def _decode(self, span: Payload) -> Iterator[bytes]:
-        view = memoryview(span.data)
-        start = -len(self._carry) % _QUANTUM
-        stop = len(view) - (len(view) - start) % _QUANTUM
-        if self._padding or span.raw is not None or stop - start < _QUANTUM:
+        """Decode a span of plain text in three steps, and any other in the slow way."""
+        parts = None if self._padding or span.raw is not None else self._plain(memoryview(span.data))
+        if parts is None:
             yield from self._slow(span)
-            return
-        if view[len(view) - 1] in b"=\n\r \t":
-            # The last quantum may be padded; the rest of the span may still go the fast way.
-            stop = max(start, stop - _QUANTUM)
+        else:
+            yield from parts
+
+    def _plain(self, view: memoryview) -> tuple[bytes, ...] | None:
+        """Decode standard text without padding; None, with nothing changed, if it is anything else."""
+        carry = self._carry
+        start = -len(carry) % _QUANTUM
+        stop = len(view) - (len(view) - start) % _QUANTUM
+        head, tail = carry + bytes(view[:start]), bytes(view[stop:])
+        if stop <= start or not _PLAIN.fullmatch(tail) or view[stop - 1] == _PAD:
+            return None
         try:
             body = pybase64.b64decode(view[start:stop], validate=True)
+            begin = pybase64.b64decode(head, validate=True) if head else b""
         except ValueError:
-            yield from self._slow(span)
-            return
-        if len(body) * _QUANTUM != (stop - start) * 3:  # padding in mid-span
-            yield from self._slow(span)
-            return
-        yield from self._slow(Payload(0, bytes(view[:start]), span.offset))
-        if self._carry:  # white space before the quantum's end: the alignment was a wrong guess
-            yield from self._slow(Payload(0, bytes(view[start:]), span.offset + start))
-            return
-        yield body
-        yield from self._slow(Payload(0, bytes(view[stop:]), span.offset + stop))
+            return None
+        if len(begin) * _QUANTUM != len(head) * 3:  # padding in the first quantum
+            return None
+        self._carry = tail
+        return (begin, body) if begin else (body,)
 
     def _slow(self, span: Payload) -> Iterator[bytes]:
         raw = bytes(span.data)
