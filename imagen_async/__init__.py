@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from imagen_async.failure import Attempt, FailureClass
     from imagen_async.outcome import Image, Outcome, Status
     from imagen_async.pacing.backoff import RetryPolicy
+    from imagen_async.picture import Facts
     from imagen_async.receive import Caps
     from imagen_async.request import ImageRequest
     from imagen_async.stores import ImageName, Kept, LocalStore, MemoryStore, Sink, Store
@@ -59,6 +60,7 @@ __all__ = [
     "ConfigurationError",
     "ConnectError",
     "DisconnectedError",
+    "Facts",
     "FailureClass",
     "FilteredError",
     "GatewayError",
@@ -135,6 +137,7 @@ _HOMES = {
     "Outcome": "outcome",
     "Status": "outcome",
     "RetryPolicy": "pacing.backoff",
+    "Facts": "picture",
     "Caps": "receive",
     "ImageRequest": "request",
     "ImageName": "stores",

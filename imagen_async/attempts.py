@@ -6,7 +6,6 @@ again and how long to wait is `pacing`'s arithmetic, what a failure means is `wi
 
 from __future__ import annotations
 
-import asyncio
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Protocol
 
@@ -31,6 +30,7 @@ from imagen_async.outcome import Image, Outcome, Status
 from imagen_async.receive import Caps, Receiver
 from imagen_async.request import ImageRequest
 from imagen_async.stores import Store
+from imagen_async.turns import Turn, Turns
 from imagen_async.wire.body import GENERATIONS
 from imagen_async.wire.errors import failure_class, gateway_error, request_id
 
@@ -124,7 +124,7 @@ class Attempts:
         writers: Threads for the heavy work.
         policy: When to try again.
         caps: What no answer may exceed.
-        max_reading: Most bodies that are read at once.
+        max_reading: Most bodies that are read at once, slow ones aside.
         clock: Gives monotonic seconds.
         wall_clock: Gives seconds since the epoch.
         sleep: Waits for some seconds.
@@ -150,7 +150,7 @@ class Attempts:
         self._writers = writers
         self._policy = policy
         self._caps = caps
-        self._reading = asyncio.Semaphore(max_reading)
+        self._turns = Turns(max_reading)
         self._clock = clock
         self._wall_clock = wall_clock
         self._draw = draw
@@ -217,13 +217,15 @@ class Attempts:
         headers = {"Idempotency-Key": job.idempotency_key}
         async with self._transport.post(GENERATIONS, job.body, headers) as answering:
             if answering.status != 200:  # noqa: PLR2004 - the contract's one good status
-                body = await answering.head(_ERROR_BODY)
-                raise gateway_error(answering.status, answering.headers, body, now=self._wall_clock())
+                # The body has no name here, which a traceback with locals would show: some gateways repeat the key.
+                raise gateway_error(
+                    answering.status, answering.headers, await answering.head(_ERROR_BODY), now=self._wall_clock()
+                )
             # What waits here has its headers only: a body that nobody reads costs a socket buffer, not an image.
-            async with self._reading:
-                return await self._receive(job, answering)
+            async with self._turns.turn() as turn:
+                return await self._receive(job, answering, turn)
 
-    async def _receive(self, job: Job, answering: Answering) -> Outcome:
+    async def _receive(self, job: Job, answering: Answering, turn: Turn) -> Outcome:
         request = job.request
         receiver = Receiver(
             job.store,
@@ -238,8 +240,12 @@ class Attempts:
         named = request_id(answering.headers)
         try:
             async with aclosing(answering.chunks()) as chunks:
+                turn.wait()
                 async for chunk in chunks:
-                    await receiver.feed(chunk)
+                    turn.moved(len(chunk))
+                    await receiver.feed(chunk, together=turn.span)
+                    turn.wait()
+            turn.end()
             answer, images = await receiver.close()
         except ProtocolError as error:
             error.request_id = named

@@ -7,7 +7,8 @@ Numbers are from the gateway's parameter table and Google's list prices; a user'
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any
 
@@ -33,7 +34,28 @@ def _frozen(value: Mapping[str, tuple[int, int]]) -> Mapping[str, tuple[int, int
 
 
 def _strings(value: Iterable[str]) -> tuple[str, ...]:
+    if isinstance(value, str):
+        raise TypeError(f"a list of texts is wanted, not the text {value!r}")
     return tuple(value)
+
+
+def _number(*, least: int, whole: bool, unknown: bool = True) -> Callable[[object, attrs.Attribute[Any], object], None]:
+    """Make a validator of a limit, which comes from a file as anything at all."""
+
+    def check(_: object, field: attrs.Attribute[Any], value: object) -> None:
+        if unknown and value is None:
+            return
+        fits = isinstance(value, int if whole else int | float) and not isinstance(value, bool)
+        if not fits or not least <= float(value) < math.inf:  # type: ignore[arg-type] # `fits` says so
+            kind = "whole number" if whole else "number"
+            raise ValueError(f"{field.name} must be a {kind} from {least}, not {value!r}")
+
+    return check
+
+
+def _texts(_: object, field: attrs.Attribute[Any], value: tuple[object, ...]) -> None:
+    if not all(isinstance(text, str) for text in value):
+        raise ValueError(f"{field.name} must be a list of texts, not {list(value)!r}")
 
 
 @attrs.frozen(kw_only=True)
@@ -49,18 +71,21 @@ class Model:
         styles: Accepted values of ``style``; empty if the model takes none.
         price_usd: List price of one image, in US dollars, or None.
 
+    Raises:
+        ValueError: A limit or price is not a number that it could be, or a list holds what is not text.
+
     Example:
         >>> Model(id="my-finetune", prompt_tokens=256, price_usd=0.01).max_n
         4
     """
 
     id: str
-    prompt_tokens: int | None = None
-    max_n: int = 4
+    prompt_tokens: int | None = attrs.field(default=None, validator=_number(least=1, whole=True))
+    max_n: int = attrs.field(default=4, validator=_number(least=1, whole=True, unknown=False))
     aspect_ratios: Mapping[str, tuple[int, int]] = attrs.field(default=ASPECT_RATIOS, converter=_frozen)
-    output_formats: tuple[str, ...] = attrs.field(default=OUTPUT_FORMATS, converter=_strings)
-    styles: tuple[str, ...] = attrs.field(default=(), converter=_strings)
-    price_usd: float | None = None
+    output_formats: tuple[str, ...] = attrs.field(default=OUTPUT_FORMATS, converter=_strings, validator=_texts)
+    styles: tuple[str, ...] = attrs.field(default=(), converter=_strings, validator=_texts)
+    price_usd: float | None = attrs.field(default=None, validator=_number(least=0, whole=False))
 
 
 class Catalog(Mapping[str, Model]):

@@ -12,11 +12,12 @@ import json
 import os
 import random
 import time
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Self
 
 from imagen_async.attempts import Attempts, Job, Witness, stops_everything
 from imagen_async.catalog import CATALOG, Catalog
-from imagen_async.exceptions import ConfigurationError, InvalidRequestError, ProtocolError
+from imagen_async.exceptions import ConfigurationError, ImagenError, InvalidRequestError, ProtocolError
 from imagen_async.outcome import Outcome, Status
 from imagen_async.pacing.backoff import RetryPolicy
 from imagen_async.receive import Caps
@@ -31,10 +32,12 @@ from imagen_async.wire.errors import gateway_error
 from imagen_async.writers import Writers
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Mapping, Sequence
+    from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
     from types import TracebackType
 
     import aiohttp
+
+    from imagen_async.failure import Attempt
 
 __all__ = ["DEFAULT_BASE_URL", "ImagenClient"]
 
@@ -58,7 +61,7 @@ class ImagenClient:
         caps: What no answer may exceed.
         catalog: What is known about models; see `Catalog.extended`.
         send_response_format: Whether to name ``b64_json`` in requests; some models refuse the field.
-        max_reading: Most answers whose bodies are read at once; bounds memory.
+        max_reading: Most answers whose bodies are read at once, slow ones aside; bounds memory and spares the cache.
         writers: Threads that decode, verify and write.
         allow_http: Allow the key to travel in the clear to a host that is not this machine.
         session: Your own aiohttp session; it stays yours to close.
@@ -97,7 +100,7 @@ class ImagenClient:
         caps: Caps | None = None,
         catalog: Catalog = CATALOG,
         send_response_format: bool = True,
-        max_reading: int = 32,
+        max_reading: int = 4,
         writers: int = 2,
         allow_http: bool = False,
         session: aiohttp.ClientSession | None = None,
@@ -148,6 +151,8 @@ class ImagenClient:
         )
 
     def __repr__(self) -> str:
+        if not hasattr(self, "slots"):
+            return "<ImagenClient without settings>"  # in the traceback of a refused setting
         return f"<ImagenClient of {self._transport.base_url}, {self.slots.in_flight} of {self.slots.size} in flight>"
 
     async def __aenter__(self) -> Self:
@@ -185,7 +190,7 @@ class ImagenClient:
             StoreError: An image could not be kept.
         """
         request = _request(prompt, fields)
-        return await self._attempts.run(self.job(request, store=store or MemoryStore(), sha256=sha256))
+        return await self._attempts.run(self.job(request, store=_kept_in(store), sha256=sha256))
 
     def stream(
         self,
@@ -206,19 +211,21 @@ class ImagenClient:
 
         Returns:
             An async iterator of outcomes, to be used inside ``async with``. A failed job is an outcome. Only what
-            stops everything (bad key, no such model, disk) is raised, after what was in flight has been given out.
+            stops everything (bad key, no such model, disk) is raised, after what was in flight has been given out;
+            what was read from `requests` and not yet sent has no outcome then.
         """
         if isinstance(requests, str | ImageRequest):
             raise ConfigurationError("stream takes many requests, in an iterable; for one there is generate")
-        where = store or MemoryStore()
+        where, unsent = _kept_in(store), _Unsent()
 
         async def one(item: str | ImageRequest) -> Outcome:
             request = _request(item, {})
             try:
-                job = self.job(request, store=where, sha256=sha256)
+                job = self.job(request, store=where, witness=unsent, sha256=sha256)
             except InvalidRequestError as error:
                 return Outcome(request=request, status=Status.FAILED, error=error)
-            return await self.perform(job)
+            with unsent.waiting():
+                return await self.perform(job)
 
         return Stream(one, requests, window=self.window, ordered=ordered)
 
@@ -234,9 +241,12 @@ class ImagenClient:
             ProtocolError: The answer is no list of models.
         """
         async with self._transport.get(MODELS) as answering:
-            body = await answering.head(_MODELS_BODY)
             if answering.status != 200:  # noqa: PLR2004 - the contract's one good status
-                raise gateway_error(answering.status, answering.headers, body, now=self._wall_clock())
+                # Without a name for the body, as in `attempts`.
+                raise gateway_error(
+                    answering.status, answering.headers, await answering.head(_MODELS_BODY), now=self._wall_clock()
+                )
+            body = await answering.head(_MODELS_BODY)
         try:
             ids = read_models(json.loads(body))
         except (ValueError, RecursionError):
@@ -296,6 +306,44 @@ class ImagenClient:
         if outcome.error is not None and stops_everything(outcome.error):
             raise outcome.error
         return outcome
+
+
+class _Unsent:
+    """The jobs of one stream that wait to be sent; what stops everything withdraws them, for they cannot succeed."""
+
+    def __init__(self) -> None:
+        self._tasks: set[asyncio.Task[Any] | None] = set()
+        self._withdrawn = False
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Count the current task as unsent until `sending`; withdraw all others if it fails."""
+        if self._withdrawn:
+            raise asyncio.CancelledError
+        task = asyncio.current_task()
+        self._tasks.add(task)
+        try:
+            yield
+        except ImagenError:
+            self._withdrawn = True
+            for other in self._tasks - {task}:
+                if other is not None:
+                    other.cancel()
+            raise
+        finally:
+            self._tasks.discard(task)
+
+    async def sending(self, attempt: int) -> None:  # noqa: ARG002 - a witness is told
+        """Count the current task as sent: from now on it may cost money and is finished."""
+        self._tasks.discard(asyncio.current_task())
+
+    async def failed(self, attempt: Attempt) -> None:
+        """Let it be tried again."""
+
+
+def _kept_in(store: Store | None) -> Store:
+    # A store that counts its images may be empty, and so as good as false.
+    return MemoryStore() if store is None else store
 
 
 def _request(prompt: str | ImageRequest, fields: Mapping[str, Any]) -> ImageRequest:

@@ -36,6 +36,10 @@ class Status(enum.StrEnum):
     """Done by an earlier run."""
 
 
+def _copied(value: Mapping[str, Any]) -> Mapping[str, Any]:
+    return dict(value)
+
+
 @attrs.frozen(kw_only=True)
 class Image:
     """One image that arrived whole, was verified, and was kept.
@@ -61,7 +65,7 @@ class Image:
     sha256: str | None = None
     data: bytes | None = attrs.field(default=None, repr=False)
     path: str | None = None
-    details: Mapping[str, Any] = attrs.field(factory=dict, converter=dict, hash=False)
+    details: Mapping[str, Any] = attrs.field(factory=dict, converter=_copied, hash=False)
     notes: tuple[str, ...] = ()
 
 

@@ -1,8 +1,8 @@
 """From the chunks of one answer to verified images in a store.
 
-The body goes through the decoder on the event loop, which costs almost nothing; its payloads are gathered to about
-half a megabyte and handed to a writer thread, which decodes, verifies, hashes and writes. Nothing is committed before
-the whole body has had its verdict. It knows neither the network nor why an answer was asked for.
+The body goes through the decoder on the event loop, which costs almost nothing; its payloads are gathered and handed
+to a writer thread, which decodes, verifies, hashes and writes. Nothing is committed before the whole body has had its
+verdict. It knows neither the network nor why an answer was asked for.
 """
 
 from __future__ import annotations
@@ -27,9 +27,6 @@ if TYPE_CHECKING:
     from imagen_async.writers import Writers
 
 __all__ = ["Caps", "Receiver"]
-
-_GATHER = 512 * 1024
-"""Characters that are gathered before a thread is asked to work; fewer cost more hops, more cost more memory."""
 
 
 @attrs.frozen(kw_only=True)
@@ -162,8 +159,13 @@ class Receiver:
         self._decoder = Decoder(max_payloads=n + 4, max_payload=caps.max_image_bytes // 3 * 4 * 9 // 8 + 1024)
         self._incoming: list[_Incoming] = []
 
-    async def feed(self, chunk: bytes) -> None:
+    async def feed(self, chunk: bytes, *, together: int = 2**19) -> None:
         """Take the next bytes of the body.
+
+        Args:
+            chunk: The bytes.
+            together: Characters that are gathered before a thread is asked to work; fewer cost more hops, more cost
+                more memory.
 
         Raises:
             ProtocolError: The body breaks the contract.
@@ -171,7 +173,7 @@ class Receiver:
         """
         for event in self._decoder.feed(chunk):
             if isinstance(event, Payload):
-                await self._gather(self._incoming[event.hole], event)
+                await self._gather(self._incoming[event.hole], event, together)
             elif isinstance(event, PayloadStart):
                 name = ImageName(self._job_id, self._first_index + event.hole)
                 self._incoming.append(_Incoming(self._store, name, event.hole, self._caps, sha256=self._sha256))
@@ -208,10 +210,10 @@ class Receiver:
         self._incoming = [incoming for incoming in self._incoming if id(incoming) not in kept]
         return images
 
-    async def _gather(self, incoming: _Incoming, span: Payload) -> None:
+    async def _gather(self, incoming: _Incoming, span: Payload, together: int) -> None:
         incoming.gathered.append(span)
         incoming.waiting += len(span.data)
-        if incoming.waiting >= _GATHER:
+        if incoming.waiting >= together:
             await self._flush(incoming)
 
     async def _flush(self, incoming: _Incoming) -> None:

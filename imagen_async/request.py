@@ -21,6 +21,9 @@ __all__ = ["FIELDS", "Findings", "ImageRequest", "check_request", "least_tokens"
 LONGEST_TOKEN = 48
 """Characters that no single token of a subword vocabulary is longer than; see `least_tokens`."""
 
+_MOST_BITS = 1024
+"""Bits of a whole number: as far as doubles reach, which is what most readers of JSON have."""
+
 _REPEATED = re.compile(r"(.)\1{3,}", re.DOTALL)
 _HAN = re.compile("[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]")
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -186,8 +189,9 @@ def _check_extra(request: Any, _: Model | None) -> Iterator[str]:
     if not isinstance(extra, Mapping):
         yield f"extra must be a table of body fields, not {type(extra).__name__}"
         return
-    if bad := sorted(repr(key) for key in extra if not isinstance(key, str)):
+    if bad := sorted(_shown(key) for key in extra if not isinstance(key, str)):
         yield f"extra has field names that are not text: {', '.join(bad)}"
+        return
     if doubled := sorted(_ON_THE_WIRE.intersection(extra)):
         yield f"extra repeats fields that have a place of their own: {', '.join(doubled)}"
     if (fault := _json_fault(extra)) is not None:
@@ -219,19 +223,24 @@ def _json_fault(value: object, depth: int = 0) -> str | None:
     """Say why `value` has no JSON form that every reader understands, or None."""
     if depth > 32:  # noqa: PLR2004 - deeper than any body field; keeps the check's own stack bounded
         return "it is nested too deeply"
-    if value is None or isinstance(value, bool | int):
-        return None
-    if isinstance(value, str):
-        return "it holds a lone surrogate" if _SURROGATE.search(value) else None
-    if isinstance(value, float):
-        return None if math.isfinite(value) else f"{value} is not a JSON number"
-    if isinstance(value, Mapping):
-        parts: list[object] = [*value.keys(), *value.values()]
-    elif isinstance(value, list | tuple):
-        parts = list(value)
-    else:
+    if value is None or isinstance(value, str | int | float):
+        return _leaf_fault(value)
+    if not isinstance(value, Mapping | list | tuple):
         return f"a {type(value).__name__} has no JSON form"
+    if isinstance(value, Mapping) and any(not isinstance(key, str) for key in value):
+        return "it holds a table with names that are not text"
+    parts = [*value.keys(), *value.values()] if isinstance(value, Mapping) else value
     return next((fault for part in parts if (fault := _json_fault(part, depth + 1)) is not None), None)
+
+
+def _leaf_fault(value: object) -> str | None:
+    if isinstance(value, str) and _SURROGATE.search(value):
+        return "it holds a lone surrogate"
+    if isinstance(value, float) and not math.isfinite(value):
+        return f"{value} is not a JSON number"
+    if isinstance(value, int) and value.bit_length() > _MOST_BITS:
+        return "it holds a whole number beyond what readers of JSON take"
+    return None
 
 
 def least_tokens(prompt: str) -> int:

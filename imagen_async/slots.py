@@ -42,6 +42,7 @@ class Slots:
         self._free = asyncio.Semaphore(size)
         self._rate = Rate(rpm) if rpm is not None else None
         self._pause = Pause()
+        self._turn = asyncio.Lock()
         self._clock = clock
         self._sleep = sleep
 
@@ -64,10 +65,21 @@ class Slots:
         self._pause.hold(seconds, now=self._clock())
 
     async def _permission(self) -> None:
-        if self._rate is not None:
-            now = self._clock()
-            if (wait := self._rate.reserve(now=now) - now) > 0:
-                await self._sleep(wait)
-        # A pause may have been made longer while we waited for its end.
+        # One at a time takes a place: places taken before a pause would all have come due at its end.
+        async with self._turn:
+            await self._paused()
+            while self._rate is not None:
+                now = self._clock()
+                if (wait := self._rate.reserve(now=now) - now) > 0:
+                    await self._sleep(wait)
+                if not await self._paused():
+                    return
+
+    async def _paused(self) -> bool:
+        """Wait until no pause is on; say whether one was."""
+        waited = False
+        # A pause may be made longer while its end is waited for.
         while (left := self._pause.remaining(now=self._clock())) > 0:
+            waited = True
             await self._sleep(left)
+        return waited

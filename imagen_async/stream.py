@@ -32,6 +32,8 @@ class Stream(AsyncIterator[_Out], Generic[_In, _Out]):
         source: Items, from an iterable or an async iterable; read lazily, never faster than results are taken.
         window: Most items between source and consumer.
         ordered: Whether results come in the order of the source.
+        on_drain: Called when nothing more is read although the source may have more; a call of `function` that is
+            cancelled from then on has no result.
     """
 
     def __init__(
@@ -41,10 +43,12 @@ class Stream(AsyncIterator[_Out], Generic[_In, _Out]):
         *,
         window: int,
         ordered: bool = False,
+        on_drain: Callable[[], object] | None = None,
     ) -> None:
         self._function = function
         self._source = source
         self._ordered = ordered
+        self._on_drain = on_drain
         self._room = asyncio.Semaphore(window)
         self._running: deque[asyncio.Task[_Out]] = deque()
         """Ordered: every task whose result is not taken, in the order of the source."""
@@ -62,6 +66,8 @@ class Stream(AsyncIterator[_Out], Generic[_In, _Out]):
 
     async def __aenter__(self) -> Self:
         self._reader = asyncio.create_task(self._read(), name="imagen-stream-reader")
+        # Not by the task itself: one that is cancelled before its first step never runs.
+        self._reader.add_done_callback(self._end_of_source)
         return self
 
     async def __aexit__(
@@ -87,7 +93,8 @@ class Stream(AsyncIterator[_Out], Generic[_In, _Out]):
                 self._room.release()
                 if (error := self._error_of(task)) is None:
                     return task.result()
-                self._stop(error)
+                if not (task.cancelled() and self._draining):
+                    self._stop(error)
             elif self._exhausted and not self._tasks and not self._running:
                 self._raise_or_end()
             else:
@@ -96,9 +103,13 @@ class Stream(AsyncIterator[_Out], Generic[_In, _Out]):
 
     def drain(self) -> None:
         """Read nothing more from the source; what is under way is finished and given out."""
+        if self._draining:
+            return
         self._draining = True
         if self._reader is not None and not self._reader.done():
             self._reader.cancel()
+        if self._on_drain is not None:
+            self._on_drain()
 
     def fail(self, error: BaseException) -> None:
         """Stop as if the function had raised `error`."""
@@ -106,20 +117,26 @@ class Stream(AsyncIterator[_Out], Generic[_In, _Out]):
         self._wake.set()
 
     async def aclose(self) -> None:
-        """Cancel everything that is under way and wait until it has ended."""
+        """Cancel everything that is under way and wait until it has ended, however often we are cancelled meanwhile."""
         self._closed = True
+        cancelled: asyncio.CancelledError | None = None
         tasks: list[asyncio.Task[object]] = [*self._tasks]
         if self._reader is not None:
             tasks.append(self._reader)
         for task in tasks:
             task.cancel()
         while pending := [task for task in tasks if not task.done()]:
-            await asyncio.wait(pending)
+            try:
+                await asyncio.wait(pending)
+            except asyncio.CancelledError as error:
+                cancelled = error
         for task in (*tasks, *self._finished, *self._running):
             if not task.cancelled():
                 task.exception()  # seen: nobody is left to be told
         self._finished.clear()
         self._running.clear()
+        if cancelled is not None:
+            raise cancelled
 
     def _next_done(self) -> asyncio.Task[_Out] | None:
         if not self._ordered:
@@ -152,20 +169,23 @@ class Stream(AsyncIterator[_Out], Generic[_In, _Out]):
                 raise
         except Exception as error:  # noqa: BLE001 - the source is foreign code; its error is the consumer's to see
             self._failure = self._failure or error
-        finally:
-            self._exhausted = True
-            self._wake.set()
+
+    def _end_of_source(self, _: asyncio.Task[None]) -> None:
+        self._exhausted = True
+        self._wake.set()
 
     async def _read_async(self, source: AsyncIterable[_In]) -> None:
         items = aiter(source)
         try:
-            while True:
+            # A source may swallow our cancellation; it is asked for nothing more all the same.
+            while not self._over:
                 await self._room.acquire()
                 try:
                     item = await anext(items)
                 except StopAsyncIteration:
                     return
-                self._start(item)
+                if not self._over:
+                    self._start(item)
         finally:
             close = getattr(items, "aclose", None)
             if close is not None:
@@ -182,6 +202,10 @@ class Stream(AsyncIterator[_Out], Generic[_In, _Out]):
             self._start(item)  # type: ignore[arg-type] # it is not `nothing`
             # A source that never waits must not keep the loop from everything else.
             await asyncio.sleep(0)
+
+    @property
+    def _over(self) -> bool:
+        return self._closed or self._draining
 
     def _start(self, item: _In) -> None:
         task = asyncio.ensure_future(self._call(item))

@@ -1,6 +1,6 @@
 """A file of prompts in, a folder of images out, and a journal that survives a crash."""
 
-from imagen_async.batch.estimate import Plan, plan
+from imagen_async.batch.estimate import Plan
 from imagen_async.batch.rows import BadRow, Row
 from imagen_async.batch.run import Batch
 from imagen_async.batch.sources import FORMATS, Report, Source, open_source
@@ -17,5 +17,4 @@ __all__ = [
     "Source",
     "Summary",
     "open_source",
-    "plan",
 ]

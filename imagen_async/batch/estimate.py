@@ -16,7 +16,7 @@ from imagen_async.catalog import CATALOG, Catalog
 if TYPE_CHECKING:
     from imagen_async.batch.sources import Report
 
-__all__ = ["Plan", "plan"]
+__all__ = ["Plan"]
 
 
 @attrs.frozen(kw_only=True)
@@ -39,24 +39,24 @@ class Plan:
     seconds: float | None
     notes: Mapping[str, int]
 
+    @classmethod
+    def of(cls, report: Report, *, catalog: Catalog = CATALOG, rpm: float | None = None) -> Plan:
+        """Estimate a batch from what `Source.check` found.
 
-def plan(report: Report, *, catalog: Catalog = CATALOG, rpm: float | None = None) -> Plan:
-    """Estimate a batch from what `Source.check` found.
-
-    Args:
-        report: The first pass.
-        catalog: Whose prices apply.
-        rpm: Requests a minute, or None.
-    """
-    prices = [
-        (images, catalog[model].price_usd if model in catalog else None) for model, images in report.models.items()
-    ]
-    known = sum(report.models.values()) == report.images and all(price is not None for _, price in prices)
-    return Plan(
-        rows=report.rows - report.bad,
-        jobs=report.requests,
-        images=report.images,
-        cost_usd=round(math.fsum(images * (price or 0.0) for images, price in prices), 6) if known else None,
-        seconds=max(0, report.requests - 1) * 60.0 / rpm if rpm else None,
-        notes=report.notes,
-    )
+        Args:
+            report: The first pass.
+            catalog: Whose prices apply.
+            rpm: Requests a minute, or None.
+        """
+        prices = [
+            (images, catalog[model].price_usd if model in catalog else None) for model, images in report.models.items()
+        ]
+        known = sum(report.models.values()) == report.images and all(price is not None for _, price in prices)
+        return cls(
+            rows=report.rows - report.bad,
+            jobs=report.requests,
+            images=report.images,
+            cost_usd=round(math.fsum(images * (price or 0.0) for images, price in prices), 6) if known else None,
+            seconds=max(0, report.requests - 1) * 60.0 / rpm if rpm else None,
+            notes=report.notes,
+        )

@@ -11,7 +11,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
+    from collections.abc import AsyncGenerator, Callable, Iterator
 
 __all__ = ["Feed"]
 
@@ -37,7 +37,7 @@ class Feed(Generic[_T]):
         self._loop: asyncio.AbstractEventLoop | None = None
         self._wake = asyncio.Event()
 
-    async def groups(self, most: int) -> AsyncIterator[list[_T]]:
+    async def groups(self, most: int) -> AsyncGenerator[list[_T], None]:
         """Iterate over groups of one to `most` rows.
 
         Raises:

@@ -6,7 +6,8 @@ faster. Nothing is sent here.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Iterator
+from contextlib import aclosing
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,7 @@ import attrs
 
 from imagen_async.batch.feed import Feed
 from imagen_async.batch.plan import Part, digest, split
-from imagen_async.batch.rows import BadRow, Row, Terms, as_row
+from imagen_async.batch.rows import BadRow, Row, Terms, as_row, as_rows
 from imagen_async.batch.sources import Source
 from imagen_async.exceptions import InvalidInputError
 from imagen_async.journal import Admission, Entry, Journal
@@ -71,7 +72,7 @@ class Intake:
         self._progress = progress
         self._invalid = invalid
 
-    async def tasks(self) -> AsyncIterator[Task]:
+    async def tasks(self) -> AsyncGenerator[Task, None]:
         """Iterate over the jobs, in the order of the input.
 
         Raises:
@@ -80,29 +81,31 @@ class Intake:
             JournalError: The journal broke.
         """
         planned = 0
-        async for rows in self._rows():
-            parts = [part for row in rows for part in split(row, self._catalog)]
-            planned += len(parts)
-            entries = await self._journal.admit([_admission(part) for part in parts])
-            for part, entry in zip(parts, entries, strict=True):
-                yield Task(part, entry)
+        async with aclosing(self._rows()) as groups:
+            async for rows in groups:
+                parts = [part for row in rows for part in split(row, self._catalog)]
+                planned += len(parts)
+                entries = await self._journal.admit([_admission(part) for part in parts])
+                for part, entry in zip(parts, entries, strict=True):
+                    yield Task(part, entry)
         self._progress.total = planned
 
-    async def _rows(self) -> AsyncIterator[list[Row]]:
-        async for group in self._groups():
-            good: list[Row] = []
-            for row in group:
-                if isinstance(row, Row):
-                    good.append(row)
-                elif self._invalid is not None:
-                    self._progress.invalid += 1
-                    self._invalid.add(row)
-                else:
-                    yield good
-                    raise InvalidInputError(self._name(), [(row.line, row.problems)], 1)
-            yield good
+    async def _rows(self) -> AsyncGenerator[list[Row], None]:
+        async with aclosing(self._groups()) as groups:
+            async for group in groups:
+                good: list[Row] = []
+                for row in group:
+                    if isinstance(row, Row):
+                        good.append(row)
+                    elif self._invalid is not None:
+                        self._progress.invalid += 1
+                        self._invalid.add(row)
+                    else:
+                        yield good
+                        raise InvalidInputError(self._name(), [(row.line, row.problems)], 1)
+                yield good
 
-    def _groups(self) -> AsyncIterator[list[Row | BadRow]]:
+    def _groups(self) -> AsyncGenerator[list[Row | BadRow], None]:
         if isinstance(self._requests, Source):
             return Feed(self._requests.rows).groups(_TOGETHER)
         terms = Terms(catalog=self._catalog)
@@ -114,22 +117,37 @@ class Intake:
         return self._requests.name if isinstance(self._requests, Source) else "the requests"
 
 
-async def _together(items: Iterator[Item], terms: Terms) -> AsyncIterator[list[Row | BadRow]]:
-    line = 0
-    while group := list(islice(items, _FEW_TOGETHER)):
-        yield [as_row(item, line + number, terms) for number, item in enumerate(group, 1)]
-        line += len(group)
+async def _together(items: Iterator[Item], terms: Terms) -> AsyncGenerator[list[Row | BadRow], None]:
+    rows = as_rows(items, terms)
+    more = True
+    while more:
+        group: list[Row | BadRow] = []
+        try:
+            for row in islice(rows, _FEW_TOGETHER):
+                group.append(row)  # noqa: PERF402 - what came before an error counts
+        except Exception:
+            yield group
+            raise
+        yield group
+        more = len(group) == _FEW_TOGETHER
 
 
-async def _singly(items: AsyncIterable[Item], terms: Terms) -> AsyncIterator[list[Row | BadRow]]:
+async def _singly(items: AsyncIterable[Item], terms: Terms) -> AsyncGenerator[list[Row | BadRow], None]:
     line = 0
-    async for item in items:
-        line += 1
-        yield [as_row(item, line, terms)]
+    iterator = aiter(items)
+    try:
+        async for item in iterator:
+            line += 1
+            yield [as_row(item, line, terms)]
+    finally:
+        # As a stream does with its source: leaving early ends a generator now, not when it is collected.
+        close = getattr(iterator, "aclose", None)
+        if close is not None:
+            await close()
 
 
 def _admission(part: Part) -> Admission:
     request = part.request
     # The parts of a row are jobs of their own, so each needs a name of its own.
     name = request.id if request.id is None or part.part == 0 else f"{request.id}_p{part.part + 1}"
-    return Admission(digest(request), id=name, line=part.row.line, n=request.n)
+    return Admission(digest(request), id=request.id, stem=name, line=part.row.line, n=request.n)

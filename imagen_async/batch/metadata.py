@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import os
 import stat
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -106,24 +106,30 @@ class MetadataFile:
 
     def _append(self, connection: sqlite3.Connection) -> int:
         seq, offset = listing.position(connection, METADATA_NAME) or (0, 0)
-        lines = listing.image_lines_after(connection, seq)
-        first = next(lines, None)
-        if first is None and not os.path.lexists(self._path):
-            return 0
+        with closing(listing.image_lines_after(connection, seq)) as lines:
+            first = next(lines, None)
+            if first is None and not os.path.lexists(self._path):
+                return 0
+            added, last, written = self._continue(offset, first, lines)
+        if added:
+            ledger.set_position(connection, METADATA_NAME, seq=last, offset=offset + written)
+        return added
+
+    def _continue(
+        self, offset: int, first: tuple[int, str] | None, others: Iterator[tuple[int, str]]
+    ) -> tuple[int, int, int]:
         with _translated(self._path):
             created = not os.path.lexists(self._path)
             with _opened(self._path, os.O_CREAT) as descriptor:
                 if os.fstat(descriptor).st_size != offset:
                     os.ftruncate(descriptor, offset)  # lines that the journal does not vouch for, or half of one
                 os.lseek(descriptor, offset, os.SEEK_SET)
-                added, last, written = _write_lines(descriptor, first, lines)
-                if added and self._fsync:
+                written = _write_lines(descriptor, first, others)
+                if first is not None and self._fsync:
                     os.fsync(descriptor)
             if created:
                 _sync_folder(self._path.parent, fsync=self._fsync)
-        if added:
-            ledger.set_position(connection, METADATA_NAME, seq=last, offset=offset + written)
-        return added
+        return written
 
 
 class ErrorsFile:

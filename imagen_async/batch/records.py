@@ -9,12 +9,15 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 from imagen_async.exceptions import GatewayError, ImagenError, ProtocolError, TransportError, printable
+from imagen_async.outcome import Image
 
 if TYPE_CHECKING:
-    from imagen_async.batch.plan import Part
-    from imagen_async.outcome import Image, Outcome
+    from collections.abc import Mapping
 
-__all__ = ["error_record", "image_record"]
+    from imagen_async.batch.plan import Part
+    from imagen_async.outcome import Outcome
+
+__all__ = ["error_record", "image_record", "recorded_image", "relative_name"]
 
 
 def image_record(part: Part, image: Image, *, file_name: str, outcome: Outcome | None) -> dict[str, Any]:
@@ -52,15 +55,40 @@ def image_record(part: Part, image: Image, *, file_name: str, outcome: Outcome |
 
 
 def _carried(part: Part, *, taken: set[str]) -> dict[str, Any]:
-    """Carry the row's other columns along; one whose name is taken is kept under another."""
+    """Carry the row's other columns along; one whose name is taken, or means something to a loader, gets another."""
     carried: dict[str, Any] = {}
     for name, value in part.row.metadata.items():
         free = name
-        while free.casefold() in taken:
-            free = f"row_{free}"
+        while _is_taken(free.casefold(), taken):
+            free = f"{free}_of_row"
         taken.add(free.casefold())
         carried[free] = value
     return carried
+
+
+def _is_taken(name: str, taken: set[str]) -> bool:
+    # Hugging Face `datasets` makes a column ``image`` of ``file_name``, and reads every ``*_file_name`` as a path
+    # (`FolderBasedBuilder`): one that is not there, and the folder does not load.
+    return name in taken or name == "image" or name.endswith(("file_name", "file_names"))
+
+
+def recorded_image(record: Mapping[str, Any], *, index: int, folder: PurePath) -> Image:
+    """Make the image again that `image_record` made `record` of.
+
+    Args:
+        record: The line, as the journal keeps it.
+        index: The image's index.
+        folder: The output folder.
+    """
+    return Image(
+        index=index,
+        format=record["format"],
+        width=record["width"],
+        height=record["height"],
+        size=record["bytes"],
+        sha256=record["sha256"],
+        path=str(folder / record["file_name"]),
+    )
 
 
 def relative_name(path: str, folder: str) -> str:

@@ -44,6 +44,11 @@ MAX_IMAGES = 10_000
 _NAMES_SHOWN = 12
 
 
+def _copied(value: Mapping[str, Any]) -> dict[str, Any]:
+    # `dict` itself would do, but type checkers take its many signatures for ours.
+    return dict(value)
+
+
 @attrs.frozen
 class Row:
     """A row that may be sent.
@@ -57,7 +62,7 @@ class Row:
 
     request: ImageRequest
     line: int
-    metadata: Mapping[str, Any] = attrs.field(factory=dict, converter=dict, hash=False)
+    metadata: Mapping[str, Any] = attrs.field(factory=dict, converter=_copied, hash=False)
     notes: tuple[str, ...] = ()
 
 
@@ -150,7 +155,7 @@ def _fields_of_object(value: Mapping[str, Any], faults: list[str]) -> dict[str, 
 
 
 def as_row(item: object, line: int, terms: Terms | None = None) -> Row | BadRow:
-    """Read what a Python caller gives: a prompt, a request, or a row, which passes as it is.
+    """Read what a Python caller gives: a prompt, a request, or a row, which passes as it is if it is valid.
 
     Args:
         item: A text, an `ImageRequest` or a `Row`; anything else makes a `BadRow`.
@@ -163,7 +168,8 @@ def as_row(item: object, line: int, terms: Terms | None = None) -> Row | BadRow:
     """
     terms = terms or Terms()
     if isinstance(item, Row):
-        return item
+        problems = check_request(item.request, terms.catalog, max_n=MAX_IMAGES).problems
+        return BadRow(item.line, problems) if problems else item
     if isinstance(item, str):
         return row_of_text(item, line, terms)
     if isinstance(item, ImageRequest):

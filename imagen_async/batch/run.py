@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Self
 
 import attrs
 
-from imagen_async.batch.books import Books, Spending, Witness
+from imagen_async.batch.books import Books, Spending
 from imagen_async.batch.intake import Intake, Item, Task
 from imagen_async.batch.invalid import InvalidFile
 from imagen_async.batch.sources import Report, Source
 from imagen_async.batch.tally import Progress, Summary
-from imagen_async.exceptions import ConfigurationError, ImagenError
+from imagen_async.batch.witness import Earlier, Witness
+from imagen_async.exceptions import ConfigurationError, ImagenError, InvalidRequestError
 from imagen_async.journal import INTERRUPTED, Journal
 from imagen_async.outcome import Image, Outcome, Status
 from imagen_async.stores import ImageName, LocalStore
@@ -152,7 +153,7 @@ class Batch(AsyncIterator[Outcome]):
         return await anext(self._stream)
 
     def drain(self) -> None:
-        """Begin no further job; what is in flight is finished and given out."""
+        """Send nothing more; what is in flight is finished and given out, and the rest is left to the next run."""
         if self._stream is not None:
             self._stream.drain()
 
@@ -167,8 +168,10 @@ class Batch(AsyncIterator[Outcome]):
         if stream is None:
             return
         try:
-            await stream.aclose()
-            await self._books.settle()
+            try:
+                await stream.aclose()
+            finally:  # also where the wait was cancelled
+                await self._books.settle()
         finally:
             self._ended = self._clock()
             await self._books.journal.close()
@@ -202,17 +205,23 @@ class Batch(AsyncIterator[Outcome]):
             progress=self.progress,
             invalid=self._invalid,
         )
-        stream = Stream(self._run, intake.tasks(), window=self._client.window, ordered=self._ordered)
+        stream = Stream(
+            self._run,
+            intake.tasks(),
+            window=self._client.window,
+            ordered=self._ordered,
+            on_drain=self._books.withdraw,
+        )
         await self._books.begin(stream.fail)
         self._stream = await stream.__aenter__()
 
     async def _run(self, task: Task) -> Outcome:
         outcome = self._already(task)
         if outcome is None:
-            # Only a job that an earlier run began can have files that no row tells of.
-            found = await asyncio.to_thread(self._find, task) if task.entry.status is not None else ()
-            whole = len(found) == task.part.request.n
-            outcome = await (self._adopt(task, found) if whole else self._ask(task, found))
+            # Only a job that an earlier run began can have images that nobody was told of.
+            earlier = await self._earlier(task) if task.entry.status is not None else Earlier()
+            whole = len(earlier.images) == task.part.request.n
+            outcome = await (self._adopt(task, earlier) if whole else self._ask(task, earlier))
         self.progress.count(outcome.status)
         return outcome
 
@@ -226,11 +235,15 @@ class Batch(AsyncIterator[Outcome]):
         earlier = ImagenError(f"{status} in an earlier run, see errors.jsonl; retry_failed tries it again")
         return Outcome(request=task.part.request, status=Status(status), error=earlier)
 
-    def _find(self, task: Task) -> tuple[Image, ...]:
-        """Find the files that an earlier run committed and did not live to record; in a thread."""
+    async def _earlier(self, task: Task) -> Earlier:
+        recorded = await self._books.earlier(task.entry)
+        return Earlier(recorded, await asyncio.to_thread(self._find, task, len(recorded)))
+
+    def _find(self, task: Task, known: int) -> tuple[Image, ...]:
+        """Find the files that an earlier run committed after `known` others and did not live to record; in a thread."""
         images: list[Image] = []
         first = task.part.first_index
-        for index in range(first, first + task.part.request.n):
+        for index in range(first + known, first + task.part.request.n):
             found = self._store.find(ImageName(task.entry.stem, index))
             if found is None:
                 break
@@ -238,27 +251,35 @@ class Batch(AsyncIterator[Outcome]):
             images.append(Image(index=index, sha256=found.sha256, path=found.kept.path, **facts))
         return tuple(images)
 
-    async def _adopt(self, task: Task, found: tuple[Image, ...]) -> Outcome:
-        records = self._books.records(task.part, found, None)
-        await self._books.journal.done(task.entry, status=Status.SUCCEEDED, images=records, attempts=0)
-        return Outcome(request=task.part.request, status=Status.SKIPPED, images=found)
+    async def _adopt(self, task: Task, earlier: Earlier) -> Outcome:
+        await self._books.adopt(task.part, task.entry, earlier.found)
+        return Outcome(request=task.part.request, status=Status.SKIPPED, images=earlier.images)
 
-    async def _ask(self, task: Task, found: tuple[Image, ...]) -> Outcome:
-        request = task.part.request
-        missing = attrs.evolve(request, n=request.n - len(found))
-        witness = Witness(self._books, task.part, task.entry, n=missing.n)
-        job = self._client.job(
-            missing,
-            store=self._store,
-            image_id=task.entry.stem,
-            first_index=task.part.first_index + len(found),
-            witness=witness,
-        )
+    async def _ask(self, task: Task, earlier: Earlier) -> Outcome:
+        witness = Witness(self._books, task.part, task.entry, earlier)
         try:
-            outcome = await self._client.perform(job)
+            outcome = await self._answer(task, earlier, witness)
         except ImagenError as error:
-            await witness.stopped(error)
+            await witness.interrupted(str(error))
             raise
-        outcome = attrs.evolve(outcome, request=request, images=(*found, *outcome.images))
-        await witness.ended(outcome, found)
+        await witness.ended(outcome)
         return outcome
+
+    async def _answer(self, task: Task, earlier: Earlier, witness: Witness) -> Outcome:
+        """Ask for what is missing, and put it together with what is there."""
+        request, there = task.part.request, len(earlier.images)
+        try:
+            job = self._client.job(
+                attrs.evolve(request, n=request.n - there),
+                store=self._store,
+                image_id=task.entry.stem,
+                first_index=task.part.first_index + there,
+                witness=witness,
+                sha256=True,
+            )
+        except InvalidRequestError as error:  # the source knew other models than the client does
+            return Outcome(request=request, status=Status.FAILED, error=error)
+        outcome = await self._client.perform(job)
+        if there and outcome.status is Status.FILTERED:
+            outcome = attrs.evolve(outcome, status=Status.PARTIAL, error=None)
+        return attrs.evolve(outcome, request=request, images=(*earlier.images, *outcome.images))

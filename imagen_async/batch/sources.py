@@ -236,7 +236,12 @@ def _format(path: str, asked: str | None, name: str, *, pipe: bool) -> str | Non
 def _standard_input() -> BinaryIO:
     if sys.stdin is None:
         raise ConfigurationError("there is no standard input to read from")
-    return cast("BinaryIO", sys.stdin.buffer)
+    try:
+        # A reader of its own: the daemon thread that waits for a pipe must not hold the lock of sys.stdin.buffer when
+        # the interpreter ends.
+        return open(sys.stdin.fileno(), "rb", closefd=False)
+    except (OSError, ValueError, AttributeError):  # stdin is no file: a test's, or a notebook's
+        return cast("BinaryIO", sys.stdin.buffer)
 
 
 @contextlib.contextmanager

@@ -210,6 +210,27 @@ class Journal:
 
         await self.perform(step)
 
+    async def adopt(self, entry: Entry, *, images: Sequence[tuple[int, Mapping[str, Any]]]) -> None:
+        """Record that a job has succeeded by files that were found, which an earlier run did not live to record.
+
+        The last request that was in doubt brought them, so that it is in doubt no more.
+
+        Args:
+            entry: As `admit` gave it in this run.
+            images: Like those of `done`.
+
+        Raises:
+            JournalError: As `done`.
+        """
+        at = self._clock()
+        lines = [(index, _size(record), json_line(record)) for index, record in images]
+
+        def step(connection: sqlite3.Connection) -> None:
+            ledger.received(connection, entry)
+            ledger.done(connection, entry, status="succeeded", images=lines, attempts=0, error=None, at=at)
+
+        await self.perform(step)
+
     async def counts(self) -> Totals:
         """Return the sums over the journal.
 

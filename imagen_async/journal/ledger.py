@@ -19,7 +19,18 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Iterable, Iterator
 
-__all__ = ["EncodedImage", "abandon", "admit", "begin_run", "done", "doubt", "intent", "never_sent", "set_position"]
+__all__ = [
+    "EncodedImage",
+    "abandon",
+    "admit",
+    "begin_run",
+    "done",
+    "doubt",
+    "intent",
+    "never_sent",
+    "received",
+    "set_position",
+]
 
 ABANDONED = "the run ended while the request was in flight"
 
@@ -58,7 +69,8 @@ def _admitted(connection: sqlite3.Connection, item: Admission) -> Entry:
     row = connection.execute("SELECT stem, status, images, attempts FROM jobs WHERE key = ?", (key,)).fetchone()
     stem, status, images, attempts = row or (None, None, 0, 0)
     if stem is None:
-        stem = key.hex() if row or item.id is None else _claimed_stem(connection, storable(item.id), key)
+        wish = item.id if item.stem is None else item.stem
+        stem = key.hex() if row or wish is None else _claimed_stem(connection, storable(wish), key)
     return Entry(
         key=key, stem=stem, id=item.id, line=item.line, n=item.n, status=status, images=images, attempts=attempts
     )
@@ -142,6 +154,15 @@ def doubt(connection: sqlite3.Connection, entry: Entry, doubts: Iterable[Doubt])
             (row[0], entry.attempts + each.attempt, each.at, _text(each.request_id), storable(each.reason))
             for each in doubts
         ],
+    )
+
+
+def received(connection: sqlite3.Connection, entry: Entry) -> None:
+    """Take the last doubt of `entry` back: what that request was billed for has been found."""
+    connection.execute(
+        "DELETE FROM doubts WHERE seq = (SELECT seq FROM doubts JOIN jobs USING (job) WHERE key = ? "
+        "ORDER BY attempt DESC LIMIT 1)",
+        (entry.key,),
     )
 
 

@@ -14,7 +14,6 @@ from imagen_async.journal.schema import JOB_STATES
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Iterator
 
 __all__ = [
     "doubts_after",
@@ -34,7 +33,8 @@ _JOB = "SELECT job, key, id, line, status, attempts, updated, error FROM jobs"
 
 def totals(connection: sqlite3.Connection) -> Totals:
     """Read the sums, which are kept as counters."""
-    values = dict(connection.execute("SELECT name, value FROM totals"))
+    cursor = connection.execute("SELECT * FROM totals")
+    values = dict(zip((column[0] for column in cursor.description), cursor.fetchone(), strict=True))
     return Totals(
         jobs={state: values[state] for state in JOB_STATES},
         images=values["images"],
@@ -117,8 +117,11 @@ def image_line(connection: sqlite3.Connection, seq: int) -> str | None:
     return None if row is None else row[0]
 
 
-def image_lines_after(connection: sqlite3.Connection, seq: int) -> Iterator[tuple[int, str]]:
-    """Iterate over the images recorded after image `seq`: number and metadata line, lazily."""
+def image_lines_after(connection: sqlite3.Connection, seq: int) -> sqlite3.Cursor:
+    """Iterate over the images recorded after image `seq`: number and metadata line, lazily; to be closed.
+
+    A cursor that is left in the middle outlives its connection and keeps the next one from folding in the log.
+    """
     return connection.execute("SELECT seq, record FROM images WHERE seq > ? ORDER BY seq", (seq,))
 
 

@@ -39,12 +39,14 @@ class Admission:
     Attributes:
         digest: 16 bytes that stand for the request; equal requests have equal digests.
         id: The job's name in the input, any text, or None.
+        stem: What its files shall be called, if no other job's are; by default the id, or else its key.
         line: Its place in the input, from 1.
         n: Images that it asks for.
     """
 
     digest: bytes
     id: str | None = attrs.field(default=None, kw_only=True)
+    stem: str | None = attrs.field(default=None, kw_only=True)
     line: int = attrs.field(default=0, kw_only=True)
     n: int = attrs.field(default=1, kw_only=True)
 

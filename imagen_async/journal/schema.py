@@ -29,7 +29,6 @@ OLDEST_SQLITE = (3, 37)
 
 JOB_STATES = (INTENT, INTERRUPTED, *(status.value for status in Status if status is not Status.SKIPPED))
 
-_SUMS = ("images", "bytes", "attempts", "doubts")
 _TABLES = {"jobs", "images", "doubts", "exports", "totals", "meta"}
 
 # Counters are kept by triggers: they cannot disagree with the rows, whatever is rolled back. Jobs are numbered, and
@@ -80,33 +79,66 @@ CREATE TABLE exports (
     offset INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 
-CREATE TABLE totals (name TEXT NOT NULL PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+CREATE TABLE totals (  -- one row; the names of the states are those of its columns
+    intent INTEGER NOT NULL DEFAULT 0,
+    interrupted INTEGER NOT NULL DEFAULT 0,
+    succeeded INTEGER NOT NULL DEFAULT 0,
+    partial INTEGER NOT NULL DEFAULT 0,
+    filtered INTEGER NOT NULL DEFAULT 0,
+    failed INTEGER NOT NULL DEFAULT 0,
+    in_doubt INTEGER NOT NULL DEFAULT 0,
+    images INTEGER NOT NULL DEFAULT 0,
+    bytes INTEGER NOT NULL DEFAULT 0,
+    attempts INTEGER NOT NULL DEFAULT 0,
+    doubts INTEGER NOT NULL DEFAULT 0
+) STRICT;
+INSERT INTO totals DEFAULT VALUES;
 
 CREATE TABLE meta (name TEXT NOT NULL PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
 INSERT INTO meta VALUES ('created', strftime('%Y-%m-%dT%H:%M:%SZ', 'now'));
 
 CREATE TRIGGER job_added AFTER INSERT ON jobs BEGIN
-    UPDATE totals SET value = value + 1 WHERE name = NEW.status;
-    UPDATE totals SET value = value + NEW.attempts WHERE name = 'attempts';
+    UPDATE totals SET
+        attempts = attempts + NEW.attempts,
+        intent = intent + (NEW.status = 'intent'),
+        interrupted = interrupted + (NEW.status = 'interrupted'),
+        succeeded = succeeded + (NEW.status = 'succeeded'),
+        partial = partial + (NEW.status = 'partial'),
+        filtered = filtered + (NEW.status = 'filtered'),
+        failed = failed + (NEW.status = 'failed'),
+        in_doubt = in_doubt + (NEW.status = 'in_doubt');
 END;
-CREATE TRIGGER job_moved AFTER UPDATE OF status ON jobs WHEN OLD.status <> NEW.status BEGIN
-    UPDATE totals SET value = value - 1 WHERE name = OLD.status;
-    UPDATE totals SET value = value + 1 WHERE name = NEW.status;
-END;
-CREATE TRIGGER job_attempted AFTER UPDATE OF attempts ON jobs WHEN OLD.attempts <> NEW.attempts BEGIN
-    UPDATE totals SET value = value + NEW.attempts - OLD.attempts WHERE name = 'attempts';
+CREATE TRIGGER job_moved AFTER UPDATE OF status, attempts ON jobs BEGIN
+    UPDATE totals SET
+        attempts = attempts + NEW.attempts - OLD.attempts,
+        intent = intent + (NEW.status = 'intent') - (OLD.status = 'intent'),
+        interrupted = interrupted + (NEW.status = 'interrupted') - (OLD.status = 'interrupted'),
+        succeeded = succeeded + (NEW.status = 'succeeded') - (OLD.status = 'succeeded'),
+        partial = partial + (NEW.status = 'partial') - (OLD.status = 'partial'),
+        filtered = filtered + (NEW.status = 'filtered') - (OLD.status = 'filtered'),
+        failed = failed + (NEW.status = 'failed') - (OLD.status = 'failed'),
+        in_doubt = in_doubt + (NEW.status = 'in_doubt') - (OLD.status = 'in_doubt');
 END;
 CREATE TRIGGER job_withdrawn AFTER DELETE ON jobs BEGIN
-    UPDATE totals SET value = value - 1 WHERE name = OLD.status;
-    UPDATE totals SET value = value - OLD.attempts WHERE name = 'attempts';
+    UPDATE totals SET
+        attempts = attempts - OLD.attempts,
+        intent = intent - (OLD.status = 'intent'),
+        interrupted = interrupted - (OLD.status = 'interrupted'),
+        succeeded = succeeded - (OLD.status = 'succeeded'),
+        partial = partial - (OLD.status = 'partial'),
+        filtered = filtered - (OLD.status = 'filtered'),
+        failed = failed - (OLD.status = 'failed'),
+        in_doubt = in_doubt - (OLD.status = 'in_doubt');
 END;
 CREATE TRIGGER image_added AFTER INSERT ON images BEGIN
     UPDATE jobs SET images = images + 1 WHERE job = NEW.job;
-    UPDATE totals SET value = value + 1 WHERE name = 'images';
-    UPDATE totals SET value = value + NEW.bytes WHERE name = 'bytes';
+    UPDATE totals SET images = images + 1, bytes = bytes + NEW.bytes;
 END;
 CREATE TRIGGER doubt_added AFTER INSERT ON doubts BEGIN
-    UPDATE totals SET value = value + 1 WHERE name = 'doubts';
+    UPDATE totals SET doubts = doubts + 1;
+END;
+CREATE TRIGGER doubt_withdrawn AFTER DELETE ON doubts BEGIN
+    UPDATE totals SET doubts = doubts - 1;
 END;
 """
 
@@ -139,7 +171,6 @@ def create(path: Path) -> None:
         fresh.with_name(fresh.name + "-journal").unlink(missing_ok=True)
         with closing(sqlite3.connect(fresh, isolation_level=None)) as connection:
             connection.executescript(_SCHEMA)
-            connection.executemany("INSERT INTO totals VALUES (?, 0)", [(name,) for name in (*JOB_STATES, *_SUMS)])
             connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
             connection.execute(f"PRAGMA user_version = {VERSION}")
             connection.execute("COMMIT")

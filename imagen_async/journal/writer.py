@@ -27,6 +27,7 @@ Step: TypeAlias = Callable[[sqlite3.Connection], T]
 """A synchronous operation inside a transaction; it may be run again after a rollback."""
 
 LARGEST_GROUP = 1024
+"""Operations after which no more are taken into a group, so that a commit's first waiter is not the last served."""
 
 
 @attrs.frozen(eq=False)
@@ -120,7 +121,7 @@ class Writer:
                 self._resolve(self._refused(group))
 
     def _next_group(self) -> list[_Waiting]:
-        """Wait for an operation, then take all that wait with it; empty at the end."""
+        """Wait for an operation, then take those that wait with it; empty at the end."""
         group: list[_Waiting] = []
         item = self._queue.get()
         with suppress(queue.Empty):

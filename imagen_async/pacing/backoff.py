@@ -60,7 +60,7 @@ class RetryPolicy:
         Args:
             failure: What the last failure means; None for what is no attempt's failure.
             attempts: Attempts so far, refusals not counted.
-            elapsed: Seconds since the first attempt began.
+            elapsed: Seconds from the start of the first attempt to that of the next.
             should_retry: The gateway's own word, which overrides the failure's class, though not the bounds.
         """
         if failure is None or failure is FailureClass.FATAL or elapsed >= self.max_elapsed:

@@ -44,12 +44,14 @@ class SandboxGateway:
         ConfigurationError: An option does not fit.
 
     Example:
-        ::
-
-            async with SandboxGateway(images="tiny", faults={"500": 0.1}) as gateway:
-                async with ImagenClient(base_url=gateway.base_url, api_key=gateway.api_key) as client:
-                    ...
-            gateway.ledger.billed_images
+        >>> from imagen_async import ImagenClient
+        >>> async def main():
+        ...     async with SandboxGateway(images="tiny", faults={"429": 0.1}) as gateway:
+        ...         async with ImagenClient(gateway.api_key, gateway.base_url) as client:
+        ...             await client.generate("A cute baby sea otter", n=2)
+        ...     return gateway.ledger.billed_images
+        >>> asyncio.run(main())
+        2
     """
 
     def __init__(self, options: SandboxOptions | None = None, **keywords: Unpack[SandboxKeywords]) -> None:

@@ -28,6 +28,9 @@ _PAYLOAD_KEYS = frozenset({"b64_json", "url"})
 _LONGEST_KEY = 6 * len("b64_json")
 """Bytes of the longest spelling of a payload key: each character as a ``\\uXXXX`` escape."""
 
+_IMAGE_DEPTH = 3
+"""How deep ``data[i].b64_json`` stands; what stands elsewhere is no image of the answer, a preview for instance."""
+
 _DATA_URL = b"data:"
 _LONGEST_PEEK = 6 * len(_DATA_URL)
 _WHITE = b" \t\r\n"
@@ -142,6 +145,8 @@ class Decoder:
         self._after = 0
         """Skeleton index after the last string's closing quote."""
         self._hole = -1
+        self._aside = False
+        """Whether the current payload is no image of the answer, and is passed over."""
         self._length = 0
         """Characters of the current payload; before the document, bytes that were skipped."""
         self._empty: set[int] = set()
@@ -303,13 +308,17 @@ class Decoder:
         return end
 
     def _open(self, position: int, events: list[Event]) -> None:
+        self._length = 0
+        self._mode = _Mode.PAYLOAD
+        self._aside = self._depth != _IMAGE_DEPTH
+        if self._aside:
+            self._skeleton += _DATA_URL
+            return
         self._hole += 1
         offset = self._base + position
         if self._hole >= self._max_payloads:
             raise ProtocolError("images", f"more than {self._max_payloads} images in one answer", offset=offset)
         self._skeleton += f"{PLACEHOLDER}{self._hole}".encode()
-        self._length = 0
-        self._mode = _Mode.PAYLOAD
         events.append(PayloadStart(self._hole, offset))
 
     def _payload(self, chunk: bytes, position: int, events: list[Event]) -> int:
@@ -333,9 +342,10 @@ class Decoder:
     def _shut(self, quote: int, events: list[Event]) -> int:
         if self._tail:
             raise self._bad_escape(self._base + quote - len(self._tail))
-        events.append(PayloadEnd(self._hole, self._base + quote))
-        if self._length == 0:
-            self._empty.add(self._hole)
+        if not self._aside:
+            events.append(PayloadEnd(self._hole, self._base + quote))
+            if self._length == 0:
+                self._empty.add(self._hole)
         self._skeleton += b'"'
         self._after = len(self._skeleton)
         self._cuts.append((self._after, self._base + quote + 1))
@@ -390,7 +400,8 @@ class Decoder:
             raise ProtocolError(
                 "size", f"an image of over {self._max_payload} characters", offset=span.at(over), item=self._hole
             )
-        events.append(span)
+        if not self._aside:
+            events.append(span)
 
     # -- the verdict --------------------------------------------------------------------------------------------
 

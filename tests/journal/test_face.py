@@ -430,7 +430,7 @@ async def test_a_value_that_sqlite_refuses_harms_nobody_else(tmp_path: Path) -> 
         results = await asyncio.gather(*(journal.intent(entry, attempt=1) for entry in entries), return_exceptions=True)
         assert [type(result) for result in results] == [OverflowError, type(None)]
         with pytest.raises(JournalError, match="refused an operation"):
-            await journal.perform(lambda connection: connection.execute("INSERT INTO totals VALUES ('images', 0)"))
+            await journal.perform(lambda connection: connection.execute("INSERT INTO exports VALUES (NULL, 0, 0)"))
         assert (await journal.counts()).jobs[INTENT] == 1
 
 
@@ -500,3 +500,34 @@ async def test_no_error_of_an_operation_ends_the_thread(
         with pytest.raises(JournalError, match=error.__name__):
             await first
         assert (await second).images == 0
+
+
+async def test_an_end_never_lowers_the_number_of_requests_sent(tmp_path: Path) -> None:
+    async with await open_journal(tmp_path) as journal:
+        entry = await admit_one(journal, "fox")
+        await journal.intent(entry, attempt=2)
+        await journal.done(entry, status="succeeded", attempts=1)
+        assert (await journal.counts()).attempts == 2
+
+
+@pytest.mark.parametrize(("fsync", "level"), [(True, 2), (False, 1)])
+async def test_commits_wait_for_the_disk_unless_told_not_to(tmp_path: Path, *, fsync: bool, level: int) -> None:
+    async with await Journal.open(tmp_path, fsync=fsync) as journal:
+        rows = await journal.perform(lambda connection: connection.execute("PRAGMA synchronous").fetchone())
+        assert rows == (level,)
+        mode = await journal.perform(lambda connection: connection.execute("PRAGMA journal_mode").fetchone())
+        assert mode == ("wal",)
+
+
+async def test_an_adopted_job_has_succeeded_and_only_its_last_request_is_in_doubt_no_more(tmp_path: Path) -> None:
+    async with await open_journal(tmp_path) as journal:
+        entry = await admit_one(journal, "fox")
+        await journal.intent(entry, attempt=1)
+        await journal.doubt(entry, doubt_of(1))
+        await journal.intent(entry, attempt=2)
+    async with await open_journal(tmp_path) as journal:
+        entry = await admit_one(journal, "fox")
+        await journal.adopt(entry, images=[(0, {"bytes": 4})])
+        assert [listed.doubt.attempt async for listed in journal.doubts()] == [1]
+        totals = await journal.counts()
+        assert (totals.jobs["succeeded"], totals.doubts, totals.attempts, totals.bytes) == (1, 1, 2, 4)

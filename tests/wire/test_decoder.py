@@ -6,12 +6,13 @@ import re
 from typing import Any
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from imagen_async.exceptions import ProtocolError
 from imagen_async.wire.decoder import Decoder, Event, Payload, PayloadEnd, PayloadStart
 from imagen_async.wire.payload import PayloadDecoder
+from tests.profiles import times
 from tests.strategies import chunkings, cut, damaged, spelled_bodies
 
 Verdict = tuple[bytes | None, ...]
@@ -91,19 +92,19 @@ def verdict_of_oracle(body: bytes) -> Verdict | None:
 
 
 @given(spelled_bodies(), chunkings)
-@settings(max_examples=400)
+@times(1)
 def test_any_chunking_of_a_valid_body_gives_the_images_of_the_whole_body(body: bytes, places: list[int]) -> None:
     assert stream(cut(body, places)) == whole_body_oracle(body)
 
 
 @given(spelled_bodies())
-@settings(max_examples=100)
+@times(0.5)
 def test_a_valid_body_byte_by_byte_gives_the_images_of_the_whole_body(body: bytes) -> None:
     assert stream([body[i : i + 1] for i in range(len(body))]) == whole_body_oracle(body)
 
 
 @given(damaged(spelled_bodies()), chunkings)
-@settings(max_examples=1500)
+@times(2)
 @example(b'{"data":[{"b64_json":"QUJD","b64_json":"REVG"}]}', [])
 @example(b'{"data":[{"b64_json":"QR=="}]}', [])
 @example(b'{"data":[{"b64_json":"QUJD\\', [])
@@ -135,7 +136,7 @@ def test_rubbish_never_raises_anything_but_a_protocol_error(body: bytes, places:
 
 
 @given(st.lists(st.sampled_from(list(b'{}[]",:\\ \nub64_jsonrldat=AQ0')), max_size=60).map(bytes), chunkings)
-@settings(max_examples=500)
+@times(3)
 def test_rubbish_of_structure_and_keys_agrees_with_the_whole_body(tail: bytes, places: list[int]) -> None:
     body = b'{"data":[{"b64_json":"' + tail
     oracle = verdict_of_oracle(body)
@@ -253,6 +254,16 @@ def test_a_placeholder_written_by_the_gateway_is_an_image_text_like_any_other() 
 def test_images_outside_data_are_not_images_of_the_answer() -> None:
     body = b'{"preview":{"b64_json":"!!"},"data":[{"b64_json":"QUJD"}]}'
     assert stream([body]) == (b"ABC",)
+
+
+def test_a_preview_beside_an_image_is_passed_over_whatever_it_holds() -> None:
+    decoder = Decoder()
+    chunks = cut(
+        b'{"data":[{"preview":{"b64_json":"\\u0021!"},"b64_json":"QUJD"},{"b64_json":"REVG"}]}', list(range(90))
+    )
+    events = [event for chunk in chunks for event in decoder.feed(chunk)]
+    assert {event.hole for event in events} == {0, 1}
+    assert [item.hole for item in decoder.close().items] == [0, 1]
 
 
 def test_details_of_an_item_are_kept_without_its_payload() -> None:

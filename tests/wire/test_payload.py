@@ -3,12 +3,13 @@ from __future__ import annotations
 import base64
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from imagen_async.exceptions import ProtocolError
 from imagen_async.wire.decoder import Payload
 from imagen_async.wire.payload import PayloadDecoder
+from tests.profiles import times
 from tests.strategies import chunkings, cut
 
 
@@ -51,7 +52,7 @@ def test_a_data_url_gives_the_bytes_behind_its_prefix(data: bytes, places: list[
 
 
 @given(st.binary(min_size=1, max_size=300), st.integers(0, 400), st.sampled_from(b'*\x00\x80"%~='), chunkings)
-@settings(max_examples=300)
+@times(2)
 def test_a_foreign_character_is_refused_at_its_own_byte(data: bytes, at: int, bad: int, places: list[int]) -> None:
     text = base64.b64encode(data).rstrip(b"=")
     at %= len(text)

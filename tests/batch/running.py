@@ -1,0 +1,189 @@
+"""Runs of a batch against a sandbox, and readers of the folder that comes of them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+from imagen_async import ImageRequest
+from imagen_async.batch import Batch, Summary
+from imagen_async.client import ImagenClient
+from imagen_async.outcome import Outcome
+from imagen_async.pacing.backoff import RetryPolicy
+from imagen_async.sandbox import SandboxGateway, read_stamp
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+
+__all__ = [
+    "FOX",
+    "OWL",
+    "WHALE",
+    "Held",
+    "Run",
+    "at_once",
+    "caught",
+    "client",
+    "errors",
+    "files",
+    "images",
+    "lines",
+    "metadata",
+    "numbered",
+    "prompts",
+    "run",
+    "strays",
+]
+
+FOX = "A red fox"
+OWL = "An owl"
+WHALE = "A blue whale"
+
+
+def numbered(count: int, **fields: Any) -> list[ImageRequest]:
+    """Requests that differ in their prompts."""
+    return [ImageRequest(f"{FOX} number {number}", **fields) for number in range(count)]
+
+
+class Held:
+    """Work that a gateway does not finish before it is let: give it as `sleep`, with any latency.
+
+    Args:
+        wanted: How many requests must be at work for `arrived` to be set.
+        after: How many requests are let through at once before.
+    """
+
+    def __init__(self, wanted: int, *, after: int = 0) -> None:
+        self.arrived = asyncio.Event()
+        self.let = asyncio.Event()
+        self._left = wanted
+        self._after = after
+
+    async def __call__(self, _: float) -> None:
+        """Work."""
+        if self._after:
+            self._after -= 1
+            return
+        self._left -= 1
+        if self._left <= 0:
+            self.arrived.set()
+        await self.let.wait()
+
+
+async def at_once(_: float) -> None:
+    """Wait for nothing: backoff is not what is tested here."""
+    await asyncio.sleep(0)
+
+
+def client(gateway: SandboxGateway, *, slots: int = 4, attempts: int = 5, **options: Any) -> ImagenClient:
+    """A client of `gateway` that backs off without waiting."""
+    options = {"api_key": gateway.api_key, "base_url": gateway.base_url, "sleep": at_once, **options}
+    return ImagenClient(max_concurrency=slots, retry=RetryPolicy(max_attempts=attempts), **options)
+
+
+@attrs.frozen
+class Run:
+    """What came of one run."""
+
+    outcomes: list[Outcome]
+    summary: Summary
+    error: BaseException | None = None
+
+    @property
+    def statuses(self) -> list[str]:
+        """How the jobs ended, in the order in which they did."""
+        return [outcome.status.value for outcome in self.outcomes]
+
+
+async def run(
+    gateway: SandboxGateway,
+    requests: Any,
+    output: Path,
+    *,
+    asking: Mapping[str, Any] | None = None,
+    each: Callable[[Batch, Outcome], object] | None = None,
+    raising: bool = True,
+    **options: Any,
+) -> Run:
+    """Run a batch to its end.
+
+    Args:
+        gateway: Who is asked.
+        requests: What for.
+        output: Where to.
+        asking: Options of the client.
+        each: Called with each outcome.
+        raising: Whether what stops the run is raised, or returned with what came before it.
+        **options: Of the batch; nothing waits for the disk unless told otherwise.
+    """
+    outcomes: list[Outcome] = []
+    stopped: Exception | None = None
+    async with (
+        client(gateway, **(asking or {})) as asker,
+        Batch(asker, requests, output=output, **{"fsync": False, **options}) as batch,
+    ):
+        try:
+            async for outcome in batch:
+                outcomes.append(outcome)
+                if each is not None:
+                    each(batch, outcome)
+        except Exception as error:
+            if raising:
+                raise
+            stopped = error
+    return Run(outcomes, batch.summary, stopped)
+
+
+async def caught(*arguments: Any, **options: Any) -> Run:
+    """Like `run`; what stops it is returned."""
+    return await run(*arguments, raising=False, **options)
+
+
+def lines(path: Path) -> list[dict[str, Any]]:
+    """The lines of a JSON lines file; none if it is not there."""
+    return [json.loads(line) for line in path.read_bytes().splitlines()] if path.exists() else []
+
+
+def metadata(folder: Path) -> list[dict[str, Any]]:
+    """The lines of ``metadata.jsonl``."""
+    return lines(folder / "metadata.jsonl")
+
+
+def errors(folder: Path) -> list[dict[str, Any]]:
+    """The lines of ``errors.jsonl``."""
+    return lines(folder / "errors.jsonl")
+
+
+def files(folder: Path) -> set[str]:
+    """Every file below ``images``, from `folder`, with forward slashes."""
+    return {path.relative_to(folder).as_posix() for path in (folder / "images").rglob("*") if path.is_file()}
+
+
+def images(folder: Path) -> dict[str, tuple[str, int]]:
+    """The prompt and the index in its answer that each file is stamped with; each file is one line's and no other's."""
+    told = metadata(folder)
+    names = [line["file_name"] for line in told]
+    assert len(names) == len(set(names))
+    assert set(names) == files(folder)
+    stamps = {name: read_stamp((folder / name).read_bytes()) for name in names}
+    for line in told:
+        assert line["prompt"] == stamps[line["file_name"]]["prompt"]
+    return {name: (str(stamp["prompt"]), int(stamp["index"])) for name, stamp in stamps.items()}
+
+
+def prompts(folder: Path) -> list[str]:
+    """The prompts that the images are stamped with, sorted; see `images`."""
+    return sorted(prompt for prompt, _ in images(folder).values())
+
+
+def strays(folder: Path) -> list[str]:
+    """What no finished run leaves behind: temporary files."""
+    temporary = folder / ".imagen" / "tmp"
+    left = [path.name for path in folder.iterdir() if path.name.endswith(".new")]
+    return left + (os.listdir(temporary) if temporary.exists() else [])  # noqa: PTH208 - names are enough

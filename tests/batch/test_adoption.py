@@ -1,0 +1,158 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from imagen_async import ImageRequest
+from imagen_async.journal import Journal, read_status
+from imagen_async.stores.local import LocalStore
+from tests.batch.running import FOX, OWL, errors, files, metadata, prompts, run, strays
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from imagen_async.sandbox import SandboxGateway
+    from imagen_async.sandbox.pytest_plugin import SandboxFactory
+
+
+class CrashError(Exception):
+    """What a test's crash looks like from inside."""
+
+
+async def crash(
+    monkeypatch: pytest.MonkeyPatch, gateway: SandboxGateway, rows: Any, folder: Path, *, commits: int | None = None
+) -> None:
+    """Run until images are committed, and end without a word to the journal, like a killed process.
+
+    Args:
+        monkeypatch: Takes what the journal would be told.
+        gateway: Who is asked.
+        rows: What for.
+        folder: Where to.
+        commits: How many images are committed; all, if it is None.
+    """
+    real, kept = LocalStore._publish, 0
+
+    def publish(self: LocalStore, temporary: str, name: Any, ending: str) -> str:
+        nonlocal kept
+        if commits is not None and kept >= commits:
+            raise CrashError
+        kept += 1
+        return real(self, temporary, name, ending)
+
+    async def dead(*_: Any, **__: Any) -> None:
+        raise CrashError
+
+    with monkeypatch.context() as crashing:
+        crashing.setattr(LocalStore, "_publish", publish)
+        crashing.setattr(Journal, "done", dead)
+        crashing.setattr(Journal, "doubt", dead)
+        with pytest.raises(CrashError):
+            await run(gateway, rows, folder)
+
+
+async def test_a_whole_file_without_its_record_is_adopted_not_bought_again(
+    imagen_sandbox: SandboxGateway, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [ImageRequest(FOX, n=3, id="fox"), ImageRequest(OWL, output_format="jpeg")]
+    await crash(monkeypatch, imagen_sandbox, rows, tmp_path)
+    assert metadata(tmp_path) == []
+    there = files(tmp_path)
+    bought = imagen_sandbox.requests
+    done = await run(imagen_sandbox, rows, tmp_path)
+    assert there <= files(tmp_path)
+    assert imagen_sandbox.ledger.billed_images == 4
+    assert imagen_sandbox.requests == 2
+    assert done.statuses.count("skipped") == bought
+    assert done.summary.ok
+    assert {outcome.images[0].path for outcome in done.outcomes if outcome.status == "skipped"} <= {
+        str(tmp_path / name) for name in there
+    }
+    assert prompts(tmp_path) == sorted([FOX] * 3 + [OWL])
+    told = {(line["prompt"], line["index"]): line for line in metadata(tmp_path)}
+    assert (told[OWL, 0]["format"], told[FOX, 0]["width"], told[FOX, 2]["id"]) == ("jpeg", 16, "fox")
+    # What was billed for has been found: nothing is in doubt.
+    assert errors(tmp_path) == []
+    assert read_status(tmp_path / ".imagen").doubts == 0
+    assert (await run(imagen_sandbox, rows, tmp_path)).summary.skipped == 2
+
+
+@pytest.mark.parametrize("job_id", ["fox", None])
+async def test_only_the_images_that_are_missing_are_bought(
+    imagen_sandbox: SandboxGateway, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, job_id: str | None
+) -> None:
+    rows = [ImageRequest(FOX, n=4, id=job_id)]
+    await crash(monkeypatch, imagen_sandbox, rows, tmp_path, commits=3)
+    assert len(files(tmp_path)) == 3
+    done = await run(imagen_sandbox, rows, tmp_path)
+    assert done.statuses == ["succeeded"]
+    assert [image.index for image in done.outcomes[0].images] == [0, 1, 2, 3]
+    assert done.outcomes[0].request == rows[0]
+    assert done.summary.images == 1
+    assert [entry.n for entry in imagen_sandbox.ledger] == [4, 1]
+    told = sorted(metadata(tmp_path), key=lambda line: line["index"])
+    assert [line["index"] for line in told] == [0, 1, 2, 3]
+    assert [line["request_id"] is None for line in told] == [True, True, True, False]
+    assert prompts(tmp_path) == [FOX] * 4
+    assert [(line["status"], len(line["doubts"])) for line in errors(tmp_path)] == [("in_doubt", 1)]
+
+
+async def test_a_file_that_is_not_whole_is_not_adopted(
+    imagen_sandbox: SandboxGateway, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [ImageRequest(FOX, n=2, id="fox")]
+    await crash(monkeypatch, imagen_sandbox, rows, tmp_path)
+    [second] = [tmp_path / name for name in files(tmp_path) if name.endswith("fox-1.png")]
+    second.write_bytes(second.read_bytes()[:-4])
+    await run(imagen_sandbox, rows, tmp_path)
+    told = {line["index"]: line["file_name"].split("/")[2] for line in metadata(tmp_path)}
+    assert told == {0: "fox-0.png", 1: "fox-1~2.png"}
+    assert second.exists()  # nothing that was there is ever written over
+
+
+@pytest.mark.parametrize(("fault", "status"), [("400-blocked", "failed"), ("504", "in_doubt"), ("filtered", "partial")])
+async def test_images_that_were_found_are_kept_although_the_others_failed(
+    imagen_sandbox_factory: SandboxFactory,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    fault: str,
+    status: str,
+) -> None:
+    works = await imagen_sandbox_factory()
+    rows = [OWL, ImageRequest(FOX, n=4, id="fox")]
+    await run(works, rows[:1], tmp_path)
+    await crash(monkeypatch, works, rows[1:], tmp_path, commits=2)
+    broken = await imagen_sandbox_factory(faults={fault: 1.0}, faults_per_body=1)
+    first = await run(broken, rows[1:], tmp_path, asking={"attempts": 1})
+    assert first.statuses == [status]
+    assert [line["index"] for line in metadata(tmp_path)] == [0, 0, 1]
+    # The row has another line by now, and the records of its images stay what they were.
+    again = await run(broken, rows, tmp_path, retry_failed=True, ordered=True, asking={"attempts": 3})
+    if status == "partial":
+        assert again.statuses == ["skipped", "skipped"]
+        return
+    assert again.statuses == ["skipped", "succeeded"]
+    assert [image.index for image in again.outcomes[1].images] == [0, 1, 2, 3]
+    assert [entry.n for entry in broken.ledger.for_prompt(FOX)] == [2, 2]
+    told = [line for line in metadata(tmp_path) if line["id"] == "fox"]
+    assert [(line["index"], line["line"]) for line in told] == [(0, 1), (1, 1), (2, 2), (3, 2)]
+    assert prompts(tmp_path) == sorted([FOX] * 4 + [OWL])
+
+
+async def test_files_that_no_earlier_run_began_are_left_alone(imagen_sandbox: SandboxGateway, tmp_path: Path) -> None:
+    await run(imagen_sandbox, [ImageRequest(FOX, id="fox")], tmp_path / "first")
+    (tmp_path / "second").mkdir()
+    (tmp_path / "first" / "images").rename(tmp_path / "second" / "images")
+    await run(imagen_sandbox, [ImageRequest(FOX, id="fox")], tmp_path / "second")
+    assert imagen_sandbox.requests == 2
+    assert sorted(name.split("/")[2] for name in files(tmp_path / "second")) == ["fox-0.png", "fox-0~2.png"]
+
+
+async def test_left_over_temporary_files_are_swept(imagen_sandbox: SandboxGateway, tmp_path: Path) -> None:
+    temporary = tmp_path / ".imagen" / "tmp"
+    temporary.mkdir(parents=True)
+    (temporary / "imagen-0123456789ab-7.partial").write_bytes(b"half")
+    (temporary / "mine.txt").write_bytes(b"keep")
+    await run(imagen_sandbox, [FOX], tmp_path)
+    assert strays(tmp_path) == ["mine.txt"]

@@ -1,0 +1,200 @@
+from __future__ import annotations
+
+import json
+from pathlib import PurePath, PurePosixPath, PureWindowsPath
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from imagen_async.batch.plan import Part, split
+from imagen_async.batch.records import error_record, image_record, recorded_image, relative_name
+from imagen_async.batch.rows import Row
+from imagen_async.exceptions import (
+    ConnectError,
+    ImagenError,
+    OverloadedError,
+    ProtocolError,
+    TimeoutExceededError,
+)
+from imagen_async.outcome import Image, Outcome, Status
+from imagen_async.request import ImageRequest
+from tests.strategies import plain_json
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+FIELDS = [
+    "file_name", "prompt", "id", "index", "line", "model", "aspect_ratio", "output_format", "style", "format", "width",
+    "height", "bytes", "sha256", "created", "request_id", "revised_prompt", "notes",
+]  # fmt: skip
+
+REQUEST = ImageRequest(
+    "A red fox", n=6, id="fox", model="imagegeneration@002", aspect_ratio="16:9", output_format="jpeg", style="sketch"
+)
+IMAGE = Image(
+    index=5,
+    format="png",
+    width=1408,
+    height=768,
+    size=1234,
+    sha256="ab" * 32,
+    path="out/images/3f/fox-5.png",
+    details={"revised_prompt": "A very red fox", "other": 1},
+    notes=("the gateway sent png where jpeg was asked",),
+)
+
+
+def part(metadata: Mapping[str, Any] = MappingProxyType({})) -> Part:
+    return list(split(Row(REQUEST, line=3, metadata=metadata)))[-1]
+
+
+def outcome(**fields: Any) -> Outcome:
+    return Outcome(**{"request": part().request, "status": Status.SUCCEEDED, **fields})
+
+
+def test_the_line_of_an_image_says_everything_in_a_fixed_order() -> None:
+    told = outcome(created=1_800_000_000, request_id="abc", notes=("a note",))
+    record = image_record(part({"mood": "calm"}), IMAGE, file_name="images/3f/fox-5.png", outcome=told)
+    assert record == {
+        "file_name": "images/3f/fox-5.png",
+        "prompt": "A red fox",
+        "id": "fox",
+        "index": 5,
+        "line": 3,
+        "model": "imagegeneration@002",
+        "aspect_ratio": "16:9",
+        "output_format": "jpeg",
+        "style": "sketch",
+        "format": "png",
+        "width": 1408,
+        "height": 768,
+        "bytes": 1234,
+        "sha256": "ab" * 32,
+        "created": 1_800_000_000,
+        "request_id": "abc",
+        "revised_prompt": "A very red fox",
+        "notes": "a note; the gateway sent png where jpeg was asked",
+        "mood": "calm",
+    }
+    assert list(record) == [*FIELDS, "mood"]
+
+
+def test_an_image_that_was_found_has_the_same_keys() -> None:
+    image = Image(index=0, format="png", width=1, height=1, size=1, sha256="", path="out/images/3f/fox-0.png")
+    record = image_record(part(), image, file_name="x", outcome=None)
+    assert list(record) == FIELDS
+    assert [record[name] for name in ("created", "request_id", "revised_prompt", "notes")] == [None] * 4
+
+
+@pytest.mark.parametrize("revised", [None, 7, ["A fox"], {"text": "A fox"}])
+def test_a_revised_prompt_that_is_no_text_is_left_out(revised: object) -> None:
+    image = Image(index=0, format="png", width=1, height=1, size=1, details={"revised_prompt": revised})
+    assert image_record(part(), image, file_name="x", outcome=None)["revised_prompt"] is None
+
+
+def test_a_column_whose_name_is_taken_is_kept_under_another() -> None:
+    carried: dict[str, Any] = {"Width": 7, "width_of_row": 8, "sha256": "mine", "Mood": "a", "mood": "b"}
+    record = image_record(part(carried), IMAGE, file_name="x", outcome=None)
+    assert list(record.items())[len(FIELDS) :] == [
+        ("Width_of_row", 7),
+        ("width_of_row_of_row", 8),
+        ("sha256_of_row", "mine"),
+        ("Mood", "a"),
+        ("mood_of_row", "b"),
+    ]
+    assert (record["width"], record["sha256"]) == (1408, "ab" * 32)
+
+
+@pytest.mark.parametrize("name", ["file_name", "image", "source_file_name", "file_names", "File_Name", "my_file_names"])
+def test_a_column_that_a_loader_would_take_for_a_path_is_kept_under_another(name: str) -> None:
+    record = image_record(part({name: "mine.png"}), IMAGE, file_name="x", outcome=None)
+    assert list(record) == [*FIELDS, f"{name}_of_row"]
+    assert (record["file_name"], record[f"{name}_of_row"]) == ("x", "mine.png")
+
+
+@given(
+    st.dictionaries(
+        st.text(max_size=4) | st.sampled_from([*FIELDS, "Prompt", "prompt_of_row", "image", "İd"]), plain_json()
+    )
+)
+def test_whatever_is_carried_no_field_is_lost_and_none_is_doubled(carried: dict[str, Any]) -> None:
+    record = image_record(part(carried), IMAGE, file_name="x", outcome=None)
+    assert list(record)[: len(FIELDS)] == FIELDS
+    assert record["prompt"] == "A red fox"
+    assert len(record) == len(FIELDS) + len(carried)
+    assert len({name.casefold() for name in record}) == len(record)
+    assert list(record.values())[len(FIELDS) :] == list(carried.values())
+
+
+@pytest.mark.parametrize(
+    ("path", "folder"),
+    [
+        (PurePosixPath("out/images/3f/a-0.png"), PurePosixPath("out")),
+        (PurePosixPath("images/3f/a-0.png"), PurePosixPath(".")),
+        (PurePosixPath("/srv/out/images/3f/a-0.png"), PurePosixPath("/srv/out/")),
+    ],
+)
+def test_a_file_is_named_from_the_output_folder(path: PurePath, folder: PurePath) -> None:
+    assert relative_name(str(path), str(folder)) == "images/3f/a-0.png"
+
+
+def test_a_file_is_named_with_forward_slashes() -> None:
+    path = PureWindowsPath(r"C:\out\images\3f\a-0.png").relative_to(PureWindowsPath(r"C:\out"))
+    assert path.as_posix() == "images/3f/a-0.png"
+
+
+def test_a_recorded_image_is_known_again() -> None:
+    record = image_record(part(), IMAGE, file_name="images/3f/fox-5.png", outcome=None)
+    again = recorded_image(json.loads(json.dumps(record)), index=5, folder=PurePosixPath("out"))
+    assert again == Image(
+        index=5,
+        format="png",
+        width=1408,
+        height=768,
+        size=1234,
+        sha256="ab" * 32,
+        path="out/images/3f/fox-5.png",
+    )
+
+
+def test_a_job_that_succeeded_has_no_error() -> None:
+    assert error_record(part(), None, outcome()) is None
+    assert error_record(part(), None, None) is None
+
+
+def test_a_partial_job_says_so() -> None:
+    told = error_record(part(), None, outcome(status=Status.PARTIAL, images=(IMAGE,)))
+    assert told is not None
+    assert (told["type"], told["n"], told["images"]) == ("partial", 2, 1)
+
+
+@pytest.mark.parametrize(
+    ("error", "more"),
+    [
+        (
+            OverloadedError("no", status=504, code="timeout", request_id="abc"),
+            {"http_status": 504, "code": "timeout", "request_id": "abc"},
+        ),
+        (
+            ProtocolError("base64", "bad", offset=7, request_id="abc"),
+            {"check": "base64", "offset": 7, "request_id": "abc"},
+        ),
+        (ConnectError("no route"), {"sent": False}),
+        (TimeoutExceededError("read", 300, sent=True), {"sent": True}),
+        (ImagenError("odd"), {}),
+    ],
+)
+def test_an_error_is_recorded_with_what_its_kind_knows(error: ImagenError, more: dict[str, Any]) -> None:
+    told = error_record(part(), error, outcome(status=Status.FAILED, error=error))
+    known = {"prompt": "A red fox", "model": "imagegeneration@002", "n": 2, "images": 0}
+    assert told == {**known, "type": type(error).__name__, "message": str(error), **more}
+
+
+def test_an_error_in_foreign_words_is_harmless_and_bounded() -> None:
+    told = error_record(part(), OverloadedError("\x1b[31m" + "x" * 9000, status=500), None)
+    assert told is not None
+    assert told["message"].startswith("\\x1b[31m")
+    assert len(told["message"]) <= 2004

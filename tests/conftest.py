@@ -1,0 +1,32 @@
+"""What all tests share: the sandbox's fixtures, a fake clock, and hypothesis' profiles."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.clock import FakeClock, LoopClock
+from tests.profiles import use_profile
+
+pytest_plugins = ["imagen_async.sandbox.pytest_plugin"]
+
+use_profile()
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    """Give a clock that a sleep moves at once."""
+    return FakeClock()
+
+
+@pytest.fixture
+async def loop_clock() -> LoopClock:
+    """Give a hold on the running loop's own clock."""
+    return LoopClock()
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep the developer's own key, gateway and proxies out of the tests."""
+    for name in ("IMAGEN_API_KEY", "IMAGEN_BASE_URL", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.lower(), raising=False)

@@ -1,0 +1,80 @@
+"""What the pages state as a fact is what the code has."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from imagen_async import RetryPolicy, Timeouts, exceptions
+from imagen_async.batch import Summary
+from imagen_async.batch.tally import Progress
+from imagen_async.cli.exits import Exit
+from imagen_async.failure import FailureClass
+from imagen_async.outcome import Status
+from imagen_async.sandbox import FAULTS
+
+DOCS = Path(__file__).parents[2] / "docs"
+BILLED = {"none": "nothing", "asked": "all", "sent": "those sent"}
+
+
+def page(name: str) -> str:
+    return (DOCS / name).read_text(encoding="utf-8")
+
+
+def table_rows(text: str) -> list[list[str]]:
+    # Every table's head is followed by a row of dashes; \| is a character of a cell.
+    lines = [line for line in text.splitlines() if line.startswith("| ") and not line.startswith("| --")]
+    return [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines]
+
+
+def test_the_table_of_faults_is_the_sandbox_s() -> None:
+    table = table_rows(page("reference/sandbox.md").partition("<!-- faults")[2])[1:]
+    assert table == [[f"`{fault.name}`", fault.about, BILLED[fault.billed]] for fault in FAULTS.values()]
+
+
+def test_the_error_tree_is_the_one_of_the_module() -> None:
+    tree = re.search(r"^ImagenError\n.*?(?=```)", page("reference/errors-and-statuses.md"), re.MULTILINE | re.DOTALL)
+    told = (exceptions.__doc__ or "").partition("::\n\n")[2].partition("\n\n")[0]
+    assert tree is not None
+    assert tree[0].split() == told.split()
+    assert {name for name in exceptions.__all__ if name[0].isupper()} == set(re.findall(r"\w+Error", tree[0])) - {
+        "ValueError"
+    }
+
+
+def test_statuses_and_classes_of_failures_are_all_told() -> None:
+    text = page("reference/errors-and-statuses.md")
+    first_cells = {row[0].strip("`") for row in table_rows(text)}
+    assert set(Status) | set(FailureClass) <= first_cells
+
+
+def test_exit_statuses_are_those_of_the_command_line() -> None:
+    rows = table_rows(page("reference/command-line.md").partition("## Exit statuses")[2].partition("## Env")[0])
+    told = {int(number) for row in rows[1:] for number in row[0].split(", ")}
+    assert told == {*Exit, 130, 143}
+
+
+def test_the_options_of_run_are_all_told_and_no_others() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "imagen_async", "run", "--help"], capture_output=True, text=True, check=True
+    )
+    real = set(re.findall(r"^│[ *]+(--[a-z-]+)", done.stdout, re.MULTILINE))
+    rows = table_rows(page("reference/command-line.md").partition("## `run`")[2].partition("The object")[0])
+    told = {option for row in rows for option in re.findall(r"`(--[a-z-]+)", row[0])} | {"--n"}
+    assert told == real
+
+
+def test_the_keys_of_the_json_object_are_all_told() -> None:
+    sentence = page("reference/command-line.md").partition("The object of `--json`")[2].partition(".")[0]
+    assert re.findall(r"`(\w+)`", sentence) == list(Summary.of(Progress(), elapsed_s=0.0).as_dict())
+
+
+def test_the_defaults_that_are_told_are_the_defaults() -> None:
+    policy, timeouts = RetryPolicy(), Timeouts()
+    text = " ".join(page("reference/errors-and-statuses.md").split())
+    assert f"at most {policy.max_attempts} attempts, {policy.max_elapsed:,.0f} s" in text
+    assert f"from {policy.initial:g} s to {policy.longest:g} s" in text
+    told = f"{timeouts.connect:g} s to connect, {timeouts.read:g} s between two reads, {timeouts.total:g} s in all"
+    assert told in text

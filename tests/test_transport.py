@@ -1,0 +1,541 @@
+from __future__ import annotations
+
+import asyncio
+import socket
+import traceback
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import aiohttp
+import pytest
+from aiohttp.abc import AbstractResolver, ResolveResult
+from yarl import URL
+
+from imagen_async.exceptions import (
+    ConfigurationError,
+    ConnectError,
+    DisconnectedError,
+    ImagenError,
+    ProtocolError,
+    RejectedError,
+    TimeoutExceededError,
+    TransportError,
+)
+from imagen_async.transport import Timeouts, Transport, gateway_url
+from tests.clock import until
+from tests.servers import Asked, Server, answer, reply, serving
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from tests.clock import LoopClock
+
+KEY = "sk-" + "t7" * 24
+PATH = "/images/generations"
+OK = reply(b"{}")
+
+
+@asynccontextmanager
+async def transport_to(base_url: str, *, key: str = KEY, **options: Any) -> AsyncIterator[Transport]:
+    options.setdefault("timeouts", Timeouts())
+    transport = Transport(gateway_url(base_url, allow_http=True), key, **options)
+    try:
+        yield transport
+    finally:
+        await transport.close()
+
+
+async def post(transport: Transport, body: bytes = b"{}", **headers: str) -> tuple[int, bytes]:
+    async with transport.post(PATH, body, headers) as answering:
+        return answering.status, b"".join([chunk async for chunk in answering.chunks()])
+
+
+async def failure_of(transport: Transport) -> ImagenError:
+    with pytest.raises(ImagenError) as caught:
+        await post(transport)
+    shown = "".join(traceback.TracebackException.from_exception(caught.value, capture_locals=True).format())
+    assert KEY not in shown
+    assert KEY not in repr(caught.value)
+    return caught.value
+
+
+# -- where to ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://gateway.theturbo.ai/v1",
+        "http://localhost:8080/v1",
+        "http://LOCALHOST/v1",
+        "http://127.0.0.1:1/v1",
+        "http://[::1]:1/v1",
+    ],
+)
+def test_https_and_this_machine_are_good_places(url: str) -> None:
+    assert gateway_url(url) == URL(url)
+
+
+@pytest.mark.parametrize(
+    ("url", "problem"),
+    [
+        ("http://gateway.example/v1", "must be https"),
+        ("http://127.0.0.1.evil.example/v1", "must be https"),
+        ("http://localhost.evil.example/v1", "must be https"),
+        ("http://10.0.0.7/v1", "must be https"),
+        ("ftp://gateway.example/v1", "must begin with https://"),
+        ("gateway.example/v1", "must begin with https://"),
+        ("https:///v1", "must begin with https://"),
+        ("", "must begin with https://"),
+        ("https://user:word@gateway.example/v1", "user name or password"),
+        ("https://user@gateway.example/v1", "user name or password"),
+        ("https://[::1/v1", "not a URL"),
+        ("https://gateway.example:99999/v1", "not a URL"),
+        (None, "not a URL"),
+    ],
+)
+def test_any_other_place_is_refused(url: Any, problem: str) -> None:
+    with pytest.raises(ConfigurationError, match=problem) as caught:
+        gateway_url(url)
+    assert "word" not in str(caught.value).replace("password", "")
+
+
+def test_a_key_given_in_the_url_s_place_is_not_shown() -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        gateway_url(KEY)
+    assert KEY not in str(caught.value)
+
+
+def test_plain_http_over_a_network_needs_a_word() -> None:
+    assert gateway_url("http://10.0.0.7/v1", allow_http=True) == URL("http://10.0.0.7/v1")
+
+
+@pytest.mark.parametrize("suffix", ["", "/", "?key=x", "#part"])
+async def test_the_path_is_put_behind_the_base_url_however_it_ends(suffix: str) -> None:
+    async with serving(answer(OK)) as server, transport_to(server.base_url + suffix) as transport:
+        await post(transport)
+        assert server.asked[0].target == "/v1/images/generations"
+
+
+# -- what is sent -----------------------------------------------------------------------------------------------------
+
+
+async def test_a_request_carries_the_contract_s_headers_and_the_body_as_it_is() -> None:
+    async with serving(answer(OK)) as server, transport_to(server.base_url) as transport:
+        await post(transport, b'{"a": "\xc3\xa9"}', **{"Idempotency-Key": "k-1"})
+    (asked,) = server.asked
+    assert asked.method == "POST"
+    assert asked.body == b'{"a": "\xc3\xa9"}'
+    assert asked.headers["Authorization"] == f"Bearer {KEY}"
+    assert asked.headers["Content-Type"] == asked.headers["Accept"] == "application/json"
+    assert asked.headers["Accept-Encoding"] == "identity"
+    assert asked.headers["Idempotency-Key"] == "k-1"
+    assert asked.headers["User-Agent"].startswith("imagen-async/")
+
+
+async def test_the_caller_s_headers_are_added_but_never_beside_ours() -> None:
+    mine = {"X-Team": "art", "user-agent": "mine/1", "authorization": "Bearer other"}
+    async with serving(answer(OK)) as server, transport_to(server.base_url, headers=mine) as transport:
+        await post(transport)
+    headers = server.asked[0].headers
+    assert headers.getall("X-Team") == ["art"]
+    assert headers.getall("User-Agent") == ["mine/1"]
+    assert headers.getall("Authorization") == [f"Bearer {KEY}"]
+
+
+@pytest.mark.parametrize("header", ["X-Bad: a\r\nX-Worse", "bad\nname"])
+async def test_a_header_that_http_cannot_carry_is_the_caller_s_mistake(header: str) -> None:
+    async with serving(answer(OK)) as server, transport_to(server.base_url, headers={"X-Mine": header}) as transport:
+        assert isinstance(await failure_of(transport), ConfigurationError)
+    assert server.asked == []
+
+
+async def test_no_cookie_of_the_gateway_s_is_kept() -> None:
+    async with (
+        serving(answer(reply(b"{}", headers="Set-Cookie: route=7; Path=/\r\n"))) as server,
+        transport_to(server.base_url.replace("127.0.0.1", "localhost")) as transport,
+    ):
+        await post(transport)
+        await post(transport)
+    assert [asked.headers.get("Cookie") for asked in server.asked] == [None, None]
+
+
+async def test_proxies_named_in_the_environment_are_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with serving(answer(OK)) as server, transport_to(server.base_url) as transport:
+        monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
+        assert (await post(transport))[0] == 200
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+async def test_a_redirect_is_an_answer_and_not_followed(status: int) -> None:
+    async with serving(answer(OK)) as elsewhere:
+        said = reply(b"", status=status, headers=f"Location: {elsewhere.base_url}\r\n")
+        async with serving(answer(said)) as server, transport_to(server.base_url) as transport:
+            assert (await post(transport))[0] == status
+        assert elsewhere.asked == []
+
+
+# -- sessions and connections -----------------------------------------------------------------------------------------
+
+
+def test_a_transport_is_made_without_a_loop_and_opens_nothing() -> None:
+    transport = Transport(URL("https://gateway.example/v1"), KEY, timeouts=Timeouts())
+    assert transport._session is None
+    assert KEY not in repr(transport)
+
+
+async def test_closing_what_was_never_opened_is_nothing() -> None:
+    async with transport_to("https://gateway.example/v1"):
+        pass
+
+
+async def test_nothing_is_sent_after_closing() -> None:
+    async with serving(answer(OK)) as server:
+        async with transport_to(server.base_url) as transport:
+            await post(transport)
+        assert isinstance(await failure_of(transport), ConfigurationError)
+        assert len(server.asked) == 1
+
+
+async def test_a_connection_is_used_again_after_an_answer_that_was_read() -> None:
+    async with serving(answer(OK)) as server, transport_to(server.base_url) as transport:
+        for _ in range(3):
+            await post(transport)
+        assert server.connections == 1
+    await until(lambda: server.open == 0)
+
+
+async def test_an_answer_that_is_not_read_costs_its_connection() -> None:
+    async with serving(answer(reply(b"x" * 10, length=10**6))) as server, transport_to(server.base_url) as transport:
+        async with transport.post(PATH, b"{}", {}) as answering:
+            assert await answering.head(4) == b"xxxx"
+        await until(lambda: server.open == 0)
+
+
+async def test_the_head_of_a_body_that_breaks_is_what_came_of_it() -> None:
+    async with (
+        serving(answer(reply(b"half", length=100), close=True)) as server,
+        transport_to(server.base_url) as transport,
+        transport.post(PATH, b"{}", {}) as answering,
+    ):
+        assert await answering.head(64) == b"half"
+
+
+async def test_the_caller_s_session_is_used_and_left_open() -> None:
+    async with serving(answer(OK)) as server, aiohttp.ClientSession(headers={"X-Session": "mine"}) as session:
+        async with transport_to(server.base_url, session=session) as transport:
+            await post(transport)
+        assert not session.closed
+        assert server.asked[0].headers["X-Session"] == "mine"
+
+
+async def test_a_session_that_raises_for_status_does_not_hide_the_answer() -> None:
+    async with (
+        serving(answer(reply(b"slow down", status=429))) as server,
+        aiohttp.ClientSession(raise_for_status=True) as session,
+        transport_to(server.base_url, session=session) as transport,
+    ):
+        assert await post(transport) == (429, b"slow down")
+
+
+async def test_a_session_of_the_caller_s_that_is_closed_is_the_caller_s_mistake() -> None:
+    session = aiohttp.ClientSession()
+    await session.close()
+    async with transport_to("https://gateway.example/v1", session=session) as transport:
+        assert isinstance(await failure_of(transport), ConfigurationError)
+
+
+async def test_the_caller_s_connector_is_used_and_left_open() -> None:
+    async with serving(answer(OK)) as server:
+        connector = aiohttp.TCPConnector(force_close=True)
+        async with transport_to(server.base_url, connector=connector) as transport:
+            await post(transport)
+            await post(transport)
+        assert server.connections == 2
+        assert not connector.closed
+        await connector.close()
+
+
+async def test_the_caller_s_hooks_are_called_and_do_not_get_to_see_the_key_by_showing_headers() -> None:
+    seen: list[str] = []
+    config = aiohttp.TraceConfig()
+
+    async def started(_: object, __: object, params: aiohttp.TraceRequestStartParams) -> None:
+        seen.append(f"{params.method} {params.headers!r}")
+
+    config.on_request_start.append(started)
+    async with serving(answer(OK)) as server, transport_to(server.base_url, trace_configs=[config]) as transport:
+        await post(transport)
+    (shown,) = seen
+    assert shown.startswith("POST ")
+    assert "Authorization" in shown
+    assert KEY not in shown
+
+
+# -- through a proxy --------------------------------------------------------------------------------------------------
+
+
+async def test_a_proxy_is_asked_for_the_whole_url() -> None:
+    async with serving(answer(OK)) as proxy:
+        where = f"http://name:word@127.0.0.1:{proxy.port}"
+        async with transport_to("http://gateway.invalid/v1", proxy=where) as transport:
+            assert (await post(transport))[0] == 200
+    (asked,) = proxy.asked
+    assert (asked.method, asked.target) == ("POST", "http://gateway.invalid/v1/images/generations")
+    assert asked.headers["Proxy-Authorization"].startswith("Basic ")
+
+
+async def test_https_goes_through_a_proxy_s_tunnel_and_a_refused_tunnel_is_no_connection() -> None:
+    async with serving(answer(reply(b"", status=403))) as proxy:
+        where = f"http://name:word@127.0.0.1:{proxy.port}"
+        async with transport_to("https://gateway.invalid/v1", proxy=where) as transport:
+            error = await failure_of(transport)
+    assert isinstance(error, ConnectError)
+    assert not error.sent
+    assert "word" not in str(error)
+    (asked,) = proxy.asked
+    assert (asked.method, asked.target) == ("CONNECT", "gateway.invalid:443")
+    assert "Authorization" not in asked.headers
+
+
+async def test_a_proxy_that_is_not_there_is_no_connection() -> None:
+    where = f"http://name:word@127.0.0.1:{unused_port()}"
+    async with transport_to("https://gateway.invalid/v1", proxy=where) as transport:
+        error = await failure_of(transport)
+    assert isinstance(error, ConnectError)
+    assert "word" not in str(error)
+
+
+# -- failures: what they are, and whether a byte left ------------------------------------------------------------------
+
+
+def unused_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def facts(error: ImagenError) -> tuple[type[ImagenError], bool]:
+    assert isinstance(error, TransportError)
+    return type(error), error.sent
+
+
+async def test_a_refused_connection_means_nothing_was_sent() -> None:
+    async with transport_to(f"http://127.0.0.1:{unused_port()}/v1") as transport:
+        assert facts(await failure_of(transport)) == (ConnectError, False)
+
+
+class NoNames(AbstractResolver):
+    """Knows no name."""
+
+    async def resolve(self, host: str, port: int = 0, family: Any = socket.AF_INET) -> list[ResolveResult]:
+        raise OSError(f"no such name: {host}, {port}, {family}")
+
+    async def close(self) -> None:
+        pass
+
+
+async def test_a_name_that_is_not_found_means_nothing_was_sent() -> None:
+    async with (
+        aiohttp.TCPConnector(resolver=NoNames()) as connector,
+        transport_to("https://gateway.invalid/v1", connector=connector) as transport,
+    ):
+        assert facts(await failure_of(transport)) == (ConnectError, False)
+
+
+async def hang_up(_: Asked, writer: asyncio.StreamWriter) -> None:
+    writer.close()
+
+
+@pytest.mark.parametrize("said", [b"this is not TLS", b""], ids=["no TLS", "hang up"])
+async def test_a_failed_tls_handshake_means_nothing_was_sent(said: bytes) -> None:
+    async def refuse(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(said)
+        writer.close()
+
+    async with await asyncio.start_server(refuse, "127.0.0.1", 0) as listening:
+        port = listening.sockets[0].getsockname()[1]
+        async with transport_to(f"https://127.0.0.1:{port}/v1") as transport:
+            error = await failure_of(transport)
+    assert isinstance(error, TransportError)
+    assert not error.sent
+
+
+async def test_a_connection_that_closes_without_an_answer_means_the_request_was_sent() -> None:
+    async with serving(hang_up) as server, transport_to(server.base_url) as transport:
+        assert facts(await failure_of(transport)) == (DisconnectedError, True)
+    assert len(server.asked) == 1
+
+
+async def test_a_request_lost_on_a_kept_connection_is_not_silently_asked_again() -> None:
+    async def once(asked: Asked, writer: asyncio.StreamWriter) -> None:
+        await (answer(OK) if len(server.asked) == 1 else hang_up)(asked, writer)
+
+    async with serving(once) as server, transport_to(server.base_url) as transport:
+        await post(transport)
+        assert facts(await failure_of(transport)) == (DisconnectedError, True)
+    assert (len(server.asked), server.connections) == (2, 1)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        reply(b"half", length=100),
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhal",
+        reply(b"this is no gzip", headers="Content-Encoding: gzip\r\n"),
+    ],
+    ids=["content-length", "chunked", "in a chunk", "gzip"],
+)
+async def test_a_body_that_is_cut_off_or_damaged_means_the_request_was_sent(said: bytes) -> None:
+    async with serving(answer(said, close=True)) as server, transport_to(server.base_url) as transport:
+        assert facts(await failure_of(transport)) == (DisconnectedError, True)
+
+
+@pytest.mark.parametrize(
+    "said", [b"SSH-2.0-OpenSSH_9.6\r\n\r\n", b"HTTP/1.1 OK\r\n\r\n", b"HTTP/1.1 200 OK\r\nno colon\r\n\r\n"]
+)
+async def test_an_answer_that_is_no_http_is_the_gateway_s_fault(said: bytes) -> None:
+    async with serving(answer(said, close=True)) as server, transport_to(server.base_url) as transport:
+        error = await failure_of(transport)
+    assert isinstance(error, ProtocolError)
+    assert error.check == "http"
+
+
+async def test_in_a_session_of_the_caller_s_a_request_may_always_have_been_sent() -> None:
+    async with (
+        serving(hang_up) as server,
+        aiohttp.ClientSession() as session,
+        transport_to(server.base_url, session=session) as transport,
+    ):
+        assert facts(await failure_of(transport)) == (DisconnectedError, True)
+
+
+async def test_a_gateway_that_repeats_the_key_does_not_get_it_into_an_error() -> None:
+    async with serving(answer(OK)) as server, transport_to(server.base_url) as transport:
+        with pytest.raises(RejectedError) as caught:
+            async with transport.post(PATH, b"{}", {}):
+                raise RejectedError(
+                    f"Incorrect key: {KEY}.", status=400, code=KEY, request_id=f"for {KEY}", retry_after=1
+                )
+    error = caught.value
+    assert (error.message, error.code, error.request_id) == ("Incorrect key: ***.", "***", "for ***")
+    assert KEY not in repr(error) + repr(vars(error))
+    assert error.retry_after == 1
+
+
+async def test_a_key_that_is_a_common_word_does_not_mask_that_word() -> None:
+    async with serving(answer(OK)) as server, transport_to(server.base_url, key="none") as transport:
+        with pytest.raises(RejectedError, match="none of these"):
+            async with transport.post(PATH, b"{}", {}):
+                raise RejectedError("none of these", status=400)
+
+
+# -- time-outs --------------------------------------------------------------------------------------------------------
+
+
+async def timed_out(failing: asyncio.Task[ImagenError]) -> tuple[str, float, bool]:
+    error = await failing
+    assert isinstance(error, TimeoutExceededError)
+    return error.phase, error.seconds, error.sent
+
+
+async def test_connecting_has_a_time_out_of_its_own_tls_included(loop_clock: LoopClock) -> None:
+    timeouts = Timeouts(connect=10.0, read=300.0, total=900.0)
+    async with serving(None) as server:
+        url = server.base_url.replace("http://", "https://")
+        async with transport_to(url, timeouts=timeouts) as transport:
+            failing = asyncio.ensure_future(failure_of(transport))
+            await until(lambda: server.connections)
+            await loop_clock.jump(8.0)
+            assert not failing.done()
+            await loop_clock.jump(3.0)
+            assert await timed_out(failing) == ("connect", 10.0, False)
+
+
+async def test_silence_before_the_answer_has_a_time_out_of_its_own(loop_clock: LoopClock) -> None:
+    timeouts = Timeouts(connect=10.0, read=300.0, total=900.0)
+    async with serving(answer()) as server, transport_to(server.base_url, timeouts=timeouts) as transport:
+        failing = asyncio.ensure_future(failure_of(transport))
+        await until(lambda: server.asked)
+        await loop_clock.jump(290.0)
+        assert not failing.done()
+        await loop_clock.jump(12.0)
+        assert await timed_out(failing) == ("read", 300.0, True)
+
+
+@asynccontextmanager
+async def dripping() -> AsyncIterator[tuple[Server, asyncio.Queue[bytes]]]:
+    """A server whose one answer consists of what is put into a queue."""
+    parts: asyncio.Queue[bytes] = asyncio.Queue()
+
+    async def drip(_: Asked, writer: asyncio.StreamWriter) -> None:
+        while True:
+            writer.write(await parts.get())
+            await writer.drain()
+
+    async with serving(drip) as server:
+        yield server, parts
+
+
+async def test_the_read_time_out_is_between_two_reads_and_not_of_the_whole_body(loop_clock: LoopClock) -> None:
+    timeouts = Timeouts(read=300.0, total=None)
+    async with dripping() as (server, parts), transport_to(server.base_url, timeouts=timeouts) as transport:
+        parts.put_nowait(reply(b"0", length=100))
+        async with transport.post(PATH, b"{}", {}) as answering:
+            chunks = answering.chunks()
+            assert await anext(chunks) == b"0"
+            for number in (b"1", b"2", b"3"):
+                waiting = asyncio.ensure_future(anext(chunks))
+                await loop_clock.jump(250.0)
+                parts.put_nowait(number)
+                assert await waiting == number
+            waiting = asyncio.ensure_future(anext(chunks))
+            await loop_clock.jump(302.0)
+            with pytest.raises(TimeoutExceededError) as caught:
+                await waiting
+    assert (caught.value.phase, caught.value.sent) == ("read", True)
+
+
+async def test_an_attempt_as_a_whole_has_a_time_out_of_its_own(loop_clock: LoopClock) -> None:
+    timeouts = Timeouts(read=300.0, total=900.0)
+    async with dripping() as (server, parts), transport_to(server.base_url, timeouts=timeouts) as transport:
+        parts.put_nowait(reply(b"0", length=100))
+        async with transport.post(PATH, b"{}", {}) as answering:
+            chunks = answering.chunks()
+            for number in (b"1", b"2", b"3"):
+                await anext(chunks)
+                await loop_clock.jump(250.0)
+                parts.put_nowait(number)
+            assert await anext(chunks) == b"3"
+            waiting = asyncio.ensure_future(anext(chunks))
+            await loop_clock.jump(152.0)
+            with pytest.raises(TimeoutExceededError) as caught:
+                await waiting
+    assert (caught.value.phase, caught.value.seconds, caught.value.sent) == ("total", 900.0, True)
+
+
+async def test_none_is_no_time_out(loop_clock: LoopClock) -> None:
+    timeouts = Timeouts(connect=None, read=None, total=None)
+    async with dripping() as (server, parts), transport_to(server.base_url, timeouts=timeouts) as transport:
+        asking = asyncio.ensure_future(post(transport))
+        await until(lambda: server.asked)
+        await loop_clock.jump(1e6)
+        parts.put_nowait(OK)
+        assert await asking == (200, b"{}")
+
+
+async def test_a_time_out_of_the_caller_s_is_the_caller_s_and_closes_the_connection(loop_clock: LoopClock) -> None:
+    async with serving(answer()) as server, transport_to(server.base_url) as transport:
+
+        async def impatient() -> None:
+            async with asyncio.timeout(20):
+                await post(transport)
+
+        waiting = asyncio.ensure_future(impatient())
+        await until(lambda: server.asked)
+        await loop_clock.jump(21.0)
+        with pytest.raises(TimeoutError):
+            await waiting
+        await until(lambda: server.open == 0)
