@@ -36,14 +36,13 @@ __all__ = ["Batch"]
 
 _INNER = ".imagen"
 _RETRIED = frozenset({Status.FAILED, Status.IN_DOUBT})
-_DONE = frozenset({Status.SUCCEEDED, Status.PARTIAL, Status.FILTERED})
 
 
 class Batch(AsyncIterator[Outcome]):
     """Run many requests into a folder; run it again to go on where it stopped.
 
-    Iterate it inside ``async with``; each job gives one outcome. A job that an earlier run has done is ``skipped``; one
-    that failed is left as it is, unless `retry_failed`.
+    Iterate it inside ``async with``; each job gives one outcome. A job that succeeded in an earlier run is ``skipped``;
+    any other that ended there is told again as it ended, unless `retry_failed` takes it up.
 
     Args:
         client: Sends. Its slots are shared with whatever else it does.
@@ -230,10 +229,14 @@ class Batch(AsyncIterator[Outcome]):
         status = task.entry.status
         if status is None or status == INTERRUPTED or status in self._retried:
             return None
-        if status in _DONE:
+        if status == Status.SUCCEEDED:
             return Outcome(request=task.part.request, status=Status.SKIPPED)
-        earlier = ImagenError(f"{status} in an earlier run, see errors.jsonl; retry_failed tries it again")
-        return Outcome(request=task.part.request, status=Status(status), error=earlier)
+        # What did not succeed is told again: who looks at the last run alone must not take it for done.
+        again = "; retry_failed tries it again" if status in _RETRIED else ""
+        earlier = ImagenError(f"{status} in an earlier run, see errors.jsonl{again}")
+        return Outcome(
+            request=task.part.request, status=Status(status), error=None if status == Status.PARTIAL else earlier
+        )
 
     async def _earlier(self, task: Task) -> Earlier:
         recorded = await self._books.earlier(task.entry)

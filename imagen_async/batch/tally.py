@@ -22,11 +22,11 @@ class Progress:
     Attributes:
         total: Jobs to expect, or None while the input has not been read to its end and cannot be counted.
         succeeded: Jobs that ended so in this run.
-        partial: Likewise, with fewer images than asked.
+        partial: Jobs with fewer images than asked, in this run or left so by an earlier one.
         filtered: Likewise, with none, by the safety filter.
-        failed: Likewise, or failed in an earlier run and left as they are.
+        failed: Likewise, with none, for another reason.
         in_doubt: Likewise, but perhaps billed.
-        skipped: Jobs that an earlier run had done.
+        skipped: Jobs that had succeeded in an earlier run.
         images: Images kept in this run.
         bytes: Their size.
         attempts: Requests sent.

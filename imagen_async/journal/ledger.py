@@ -160,8 +160,8 @@ def doubt(connection: sqlite3.Connection, entry: Entry, doubts: Iterable[Doubt])
 def received(connection: sqlite3.Connection, entry: Entry) -> None:
     """Take the last doubt of `entry` back: what that request was billed for has been found."""
     connection.execute(
-        "DELETE FROM doubts WHERE seq = (SELECT seq FROM doubts JOIN jobs USING (job) WHERE key = ? "
-        "ORDER BY attempt DESC LIMIT 1)",
+        "DELETE FROM doubts WHERE seq = (SELECT seq FROM doubts JOIN jobs USING (job) "
+        "WHERE key = ? AND status <> 'succeeded' ORDER BY attempt DESC LIMIT 1)",
         (entry.key,),
     )
 

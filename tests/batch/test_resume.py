@@ -125,7 +125,9 @@ async def test_what_the_filter_took_is_not_asked_for_again(
     assert [line["status"] for line in errors(tmp_path)] == [status]
     assert errors(tmp_path)[0]["images"] == kept
     again = await run(gateway, [ImageRequest(FOX, n=2)], tmp_path, retry_failed=retry_failed)
-    assert again.statuses == ["skipped"]
+    assert again.statuses == [status]
+    assert not again.summary.ok
+    assert again.summary.images == 0
     assert gateway.requests == 1
 
 
