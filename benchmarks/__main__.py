@@ -94,7 +94,7 @@ def _plan(options: argparse.Namespace) -> Plan:
         size=options.size,
         n=n,
         concurrency=concurrency,
-        warm_up=0 if options.memory else 8,
+        warm_up=0 if options.memory else 32,
         # Each peer is given what suits it: threads are faster, the loop needs less memory.
         in_loop=options.memory,
         hold=concurrency if options.memory else 1,

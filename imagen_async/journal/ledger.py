@@ -103,9 +103,9 @@ def _wishes(wish: str, digits: str) -> Iterator[str]:
 
 def _is_taken(connection: sqlite3.Connection, stem: str, key: bytes) -> bool:
     owners = connection.execute(
-        "SELECT 1 FROM jobs WHERE stem = ?1 AND key <> ?2 UNION ALL "
-        "SELECT 1 FROM temp.stems WHERE stem = ?1 AND key <> ?2",
-        (stem, key),
+        "SELECT 1 FROM jobs WHERE stem = :stem AND key <> :key UNION ALL "
+        "SELECT 1 FROM temp.stems WHERE stem = :stem AND key <> :key",
+        {"stem": stem, "key": key},
     )
     return owners.fetchone() is not None
 
@@ -126,9 +126,9 @@ def intent(connection: sqlite3.Connection, entry: Entry, *, attempt: int, at: fl
 def never_sent(connection: sqlite3.Connection, entry: Entry, *, at: float) -> None:
     """Take the last intent back: the job's state becomes what it was before."""
     restored = connection.execute(
-        "UPDATE jobs SET status = coalesce(before, ?2), before = NULL, attempts = max(attempts - 1, ?3), updated = ?4 "
-        "WHERE key = ?1 AND status = 'intent' AND (before IS NOT NULL OR attempts > 1 OR ?3 > 0)",
-        (entry.key, INTERRUPTED, _last_doubt(connection, entry), at),
+        "UPDATE jobs SET status = coalesce(before, :ended), before = NULL, attempts = max(attempts - 1, :last), "
+        "updated = :at WHERE key = :key AND status = 'intent' AND (before IS NOT NULL OR attempts > 1 OR :last > 0)",
+        {"key": entry.key, "ended": INTERRUPTED, "last": _last_doubt(connection, entry), "at": at},
     )
     if not restored.rowcount:
         connection.execute("DELETE FROM jobs WHERE key = ? AND status = 'intent'", (entry.key,))

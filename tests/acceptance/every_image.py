@@ -8,11 +8,9 @@ import os
 import subprocess
 import sys
 import time
-from collections import Counter
 from typing import TYPE_CHECKING
 
-from imagen_async.batch import Row, open_source
-from tests.acceptance.outside import Verdict, check_images, metadata
+from tests.acceptance.outside import Verdict, check_images, metadata, wanted_images
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -42,14 +40,14 @@ def run(prompts: Path, folder: Path, options: Sequence[str]) -> int:
     _, status, usage = os.wait4(child.pid, 0)
     elapsed = time.monotonic() - began
     summary = json.loads(told.splitlines()[-1])
-    wanted = Counter(row.request.prompt for row in open_source(prompts).rows() if isinstance(row, Row))
+    wanted = wanted_images(prompts)
     verdict.say(f"{len(wanted)} different prompts, {summary['images']} images, {summary['bytes'] / 1e9:.2f} GB")
     verdict.say(
         f"{summary['images'] / summary['elapsed_s']:.1f} images/s, {elapsed:.1f} s in all, the gateway included"
     )
     verdict.say(f"peak memory {usage.ru_maxrss / 1024:.0f} MiB, the gateway and its pictures included")
     verdict.check(
-        "the command says that every job succeeded", holds=status == 0 and summary["succeeded"] == wanted.total()
+        "the command says that every job succeeded", holds=status == 0 and summary["images"] == wanted.total()
     )
     lines = metadata(output)
     check_images(verdict, output, lines, wanted)

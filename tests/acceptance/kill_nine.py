@@ -7,15 +7,14 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections import Counter
 from contextlib import closing
 from typing import TYPE_CHECKING
 
-from imagen_async.batch import Row, open_source
 from imagen_async.sandbox import LedgerEntry, read_ledger
-from tests.acceptance.outside import Verdict, check_images, metadata
+from tests.acceptance.outside import Verdict, check_images, metadata, wanted_images
 
 if TYPE_CHECKING:
+    from collections import Counter
     from collections.abc import Sequence
     from pathlib import Path
 
@@ -27,7 +26,7 @@ KILLS = 3
 def run(prompts: Path, folder: Path, options: Sequence[str]) -> int:
     """Kill it thrice, let it end, and compare the sandbox's ledger with the folder."""
     verdict, output, ledger = Verdict(), folder / "out", folder / "ledger.jsonl"
-    wanted = Counter(row.request.prompt for row in open_source(prompts).rows() if isinstance(row, Row))
+    wanted = wanted_images(prompts)
     sandbox = ["--sandbox", "--sandbox-ledger", str(ledger)]
     command = [sys.executable, "-m", "imagen_async", "run", str(prompts), "--output", str(output), *sandbox, *options]
     points = sorted(random.sample(range(wanted.total() // 10, wanted.total() * 9 // 10), KILLS))

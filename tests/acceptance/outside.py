@@ -7,13 +7,14 @@ import sys
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
+from imagen_async.batch import Row, open_source
 from imagen_async.picture import Inspector
 from imagen_async.sandbox import read_stamp
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["Verdict", "metadata", "strays"]
+__all__ = ["Verdict", "check_images", "metadata", "strays", "wanted_images"]
 
 
 class Verdict:
@@ -35,6 +36,15 @@ class Verdict:
     def exit_status(self) -> int:
         """0 if every promise held."""
         return 0 if self.held else 1
+
+
+def wanted_images(prompts: Path) -> Counter[str]:
+    """Count the images that each prompt of a file asks for."""
+    wanted: Counter[str] = Counter()
+    for row in open_source(prompts).rows():
+        if isinstance(row, Row):
+            wanted[row.request.prompt] += row.request.n
+    return wanted
 
 
 def metadata(output: Path) -> list[dict[str, Any]]:
