@@ -25,7 +25,7 @@ from benchmarks.picture import png
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-__all__ = ["Plan", "Results", "play"]
+__all__ = ["Plan", "Results", "gateway", "play"]
 
 HOME = Path(__file__).resolve().parent.parent
 WRITES_NOTHING = "bare"
@@ -98,7 +98,7 @@ def play(plan: Plan, *, tell: Callable[[str], None]) -> Results:
 
 def _run_once(name: str, plan: Plan, image: bytes) -> Measured:
     # A gateway of its own for each run: its gate closes again, and no connection outlives its client.
-    with _fresh_folder(plan.folder) as out, _gateway(plan) as url:
+    with _fresh_folder(plan.folder) as out, gateway(plan) as url:
         _touch_memory(out, plan.images[name] * plan.size)
         said = _contender(name, url, out, plan)
         if "missing" in said:
@@ -115,8 +115,8 @@ def _run_once(name: str, plan: Plan, image: bytes) -> Measured:
 def _touch_memory(folder: Path, size: int) -> None:
     """Write as much as the run will write, in one file, and remove it.
 
-    On a virtual machine the first touch of a page may cost more than all else that a contender does with it: 3.6 ms
-    a megabyte were measured on one. What was just freed is used again first, so nobody's figure holds that cost.
+    On a virtual machine the first touch of a page may cost more than all else that a contender does with it. What was
+    just freed is used again first, so nobody's figure holds that cost.
     """
     path, block = folder / "touched", b"\1" * 2**20
     with path.open("wb") as file:
@@ -165,7 +165,8 @@ def _contender(name: str, url: str, out: Path, plan: Plan) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def _gateway(plan: Plan) -> Iterator[str]:
+def gateway(plan: Plan) -> Iterator[str]:
+    """Run the canned gateway of `plan` and give its URL."""
     options = [f"--size={plan.size}", f"--n={plan.n}", f"--latency={plan.latency}", f"--hold={plan.hold}"]
     with subprocess.Popen(
         _python("benchmarks.server", *options),

@@ -1,0 +1,147 @@
+"""An image step by step: our own pipeline with more and more of it switched on, ``python -m benchmarks.steps``.
+
+Each step runs in a process of its own, against the canned gateway, and says what it costs above the one before it. It
+reaches into private parts on purpose: what is switched off cannot be switched off from outside.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from benchmarks.rounds import Plan, gateway
+from imagen_async import ImagenClient, ImageRequest, LocalStore
+from imagen_async.outcome import Image
+from imagen_async.receive import Receiver, _Incoming
+from imagen_async.stores import ImageName, Kept
+from imagen_async.wire.answer import Answer
+from imagen_async.writers import Writers
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from imagen_async.picture import Facts
+
+STEPS = {
+    "drop": "read and dropped, everything around it included",
+    "gather": "and through the decoder, payloads found and gathered",
+    "hop": "and handed to a writer thread that does nothing",
+    "verify": "and there decoded and verified, but not written",
+    "write": "and written, as a user gets it",
+    "loop": "the same, but all of it in the event loop",
+}
+_IMAGE = Image(index=0, format="png", width=1, height=1, size=1)
+
+
+class _Nowhere:
+    """A store and sink that keeps nothing."""
+
+    def open(self, _name: ImageName, /) -> _Nowhere:
+        return self
+
+    def write(self, _data: bytes | memoryview, /) -> None:
+        """Forget it."""
+
+    def commit(self, _facts: Facts, /) -> Kept:
+        return Kept()
+
+    def discard(self) -> None:
+        """Nothing to forget."""
+
+
+async def _drop(_self: Receiver, _chunk: bytes, *, together: int = 0) -> None:
+    del together
+
+
+async def _no_verdict(_self: Receiver) -> tuple[Answer, tuple[Image, ...]]:
+    return Answer(1, ()), (_IMAGE,)
+
+
+async def _in_the_loop(_self: Writers, work: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    return work(*args, **kwargs)
+
+
+def _forget(incoming: _Incoming) -> None:
+    incoming.gathered = []
+
+
+def _switch_off(step: str) -> None:
+    """Replace what `step` leaves out; for this process alone."""
+    off: list[tuple[type, str, Any]] = []
+    if step == "drop":
+        off += [(Receiver, "feed", _drop), (Receiver, "close", _no_verdict)]
+    if step in {"gather", "hop"}:
+        off += [(_Incoming, "write", lambda *_: None), (_Incoming, "finish", _forget)]
+        off += [(_Incoming, "commit", lambda *_: _IMAGE)]
+    if step in {"gather", "loop"}:
+        off += [(Writers, "run", _in_the_loop)]
+    for owner, name, replacement in off:
+        setattr(owner, name, replacement)
+
+
+async def _measure(step: str, url: str, images: int, folder: str) -> dict[str, float]:
+    store = LocalStore(folder) if step in {"write", "loop"} else _Nowhere()
+    async with ImagenClient("sk-bench", f"{url}/v1", max_concurrency=32) as client:
+
+        async def run(count: int) -> None:
+            async with client.stream((ImageRequest(f"{n}") for n in range(count)), store=store) as outcomes:
+                async for outcome in outcomes:
+                    if outcome.error is not None:
+                        raise outcome.error
+
+        await run(32)
+        cpu, clock = _cpu(), time.perf_counter()
+        await run(images)
+        return {"images/s": images / (time.perf_counter() - clock), "ms": (_cpu() - cpu) / images * 1e3}
+
+
+def _cpu() -> float:
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    return usage.ru_utime + usage.ru_stime
+
+
+def _run(step: str, url: str, images: int, folder: Path | None) -> dict[str, float]:
+    with tempfile.TemporaryDirectory(prefix="imagen-steps-", dir=folder) as fresh:
+        words = ["--step", step, "--url", url, "--images", str(images), "--folder", fresh]
+        command = [sys.executable, "-m", "benchmarks.steps", *words]
+        said: dict[str, float] = json.loads(
+            subprocess.run(command, capture_output=True, check=True, timeout=120).stdout
+        )
+        return said
+
+
+def main() -> None:
+    """Print the table, or with ``--step`` the figures of one step as JSON."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.steps", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--images", type=int, default=500)
+    parser.add_argument("--folder", type=Path, help="where images go; a tmpfs leaves the disk out")
+    parser.add_argument("--step", choices=STEPS)
+    parser.add_argument("--url")
+    given = parser.parse_args()
+    if given.step:
+        _switch_off(given.step)
+        print(json.dumps(asyncio.run(_measure(given.step, given.url, given.images, str(given.folder)))))
+        return
+    found: dict[str, list[dict[str, float]]] = {step: [] for step in STEPS}
+    for _ in range(given.rounds):
+        for step, figures in found.items():
+            with gateway(Plan(contenders=(), images={})) as url:
+                figures.append(_run(step, url, given.images, given.folder))
+    print("| what is done with the body | images/s | CPU ms an image |\n| --- | ---: | ---: |")
+    for step, text in STEPS.items():
+        rate, ms = (statistics.median(each[name] for each in found[step]) for name in ("images/s", "ms"))
+        print(f"| {text} | {rate:.0f} | {ms:.1f} |")
+
+
+if __name__ == "__main__":
+    main()
