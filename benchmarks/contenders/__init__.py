@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["KEY", "MODEL", "NAMES", "Opened", "Run", "Task", "at_once", "kept", "load"]
 
-NAMES = ("ours", "openai-python", "google-genai", "aiohttp-json", "bare")
+NAMES = ("ours", "ours-core", "openai-python", "google-genai", "aiohttp-json", "bare")
 MODEL = "imagen-3.0-generate-001"
 KEY = "sk-" + 48 * "0"
 """Of a key's shape, for a server that does not look."""
