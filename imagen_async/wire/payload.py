@@ -32,6 +32,8 @@ _LONGEST_PREFIX = 5 + 255 + 8
 _PLAIN = re.compile(rb"[A-Za-z0-9+/]*")
 _QUANTUM = 4
 _PAD = ord("=")
+_LAST = 8
+"""Characters at the end of a padded span that are decoded apart: more than any padding has."""
 
 
 class PayloadDecoder:
@@ -114,11 +116,16 @@ class PayloadDecoder:
 
     def _decode(self, span: Payload) -> Iterator[bytes]:
         """Decode a span of plain text in three steps, and any other in the slow way."""
-        parts = None if self._padding or span.raw is not None else self._plain(memoryview(span.data))
+        view = memoryview(span.data)
+        # Padding ends most payloads, and only the few characters around it need care.
+        most = len(view) - _LAST if len(view) > _LAST and view[-1] == _PAD else len(view)
+        parts = None if self._padding or span.raw is not None else self._plain(view[:most])
         if parts is None:
             yield from self._slow(span)
-        else:
-            yield from parts
+            return
+        yield from parts
+        if most < len(view):
+            yield from self._slow(Payload(span.hole, view[most:], span.at(most)))
 
     def _plain(self, view: memoryview) -> tuple[bytes, ...] | None:
         """Decode standard text without padding; None, with nothing changed, if it is anything else."""
