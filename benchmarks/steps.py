@@ -30,13 +30,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from imagen_async.picture import Facts
+    from imagen_async.wire.decoder import Payload
 
 STEPS = {
     "drop": "read and dropped, everything around it included",
-    "gather": "and through the decoder, payloads found and gathered",
+    "find": "and through the decoder, payloads found and passed over",
+    "verify": "and decoded and verified",
     "hop": "and handed to a writer thread that does nothing",
-    "verify": "and there decoded and verified, but not written",
-    "write": "and written, as a user gets it",
+    "write": "and written there, as a user gets it",
+    "thread": "the same, but decoded and verified in the writer thread, too",
     "loop": "the same, but all of it in the event loop",
 }
 _IMAGE = Image(index=0, format="png", width=1, height=1, size=1)
@@ -70,8 +72,23 @@ async def _in_the_loop(_self: Writers, work: Callable[..., Any], *args: Any, **k
     return work(*args, **kwargs)
 
 
-def _forget(incoming: _Incoming) -> None:
-    incoming.gathered = []
+def _gather_text(self: _Incoming, span: Payload) -> None:
+    self.gathered.append(span)  # type: ignore[arg-type] # text in the place of bytes, until `_decode_and_write`
+    self.waiting += len(span.data)
+
+
+def _decode_and_write(self: _Incoming, spans: list[Any], *, write: Callable[..., None] = _Incoming.write) -> None:
+    parts = [part for span in spans for part in self._decoder.decode(span)]
+    for part in parts:
+        self._inspector.feed(part)
+    write(self, parts)
+
+
+def _commit_late(self: _Incoming, *args: Any, commit: Callable[..., Image] = _Incoming.commit) -> Image:
+    for _ in self._decoder.flush():
+        raise AssertionError("the benchmark's image has no text left over")
+    self._facts = self._inspector.finish()
+    return commit(self, *args)
 
 
 def _switch_off(step: str) -> None:
@@ -79,17 +96,20 @@ def _switch_off(step: str) -> None:
     off: list[tuple[type, str, Any]] = []
     if step == "drop":
         off += [(Receiver, "feed", _drop), (Receiver, "close", _no_verdict)]
-    if step in {"gather", "hop"}:
-        off += [(_Incoming, "write", lambda *_: None), (_Incoming, "finish", _forget)]
+    if step == "find":
+        off += [(_Incoming, "take", lambda *_: None), (_Incoming, "finish", lambda *_: None)]
         off += [(_Incoming, "commit", lambda *_: _IMAGE)]
-    if step in {"gather", "loop"}:
+    if step == "thread":
+        off += [(_Incoming, "take", _gather_text), (_Incoming, "finish", lambda *_: None)]
+        off += [(_Incoming, "write", _decode_and_write), (_Incoming, "commit", _commit_late)]
+    if step in {"find", "verify", "loop"}:
         off += [(Writers, "run", _in_the_loop)]
     for owner, name, replacement in off:
         setattr(owner, name, replacement)
 
 
 async def _measure(step: str, url: str, images: int, folder: str) -> dict[str, float]:
-    store = LocalStore(folder) if step in {"write", "loop"} else _Nowhere()
+    store = LocalStore(folder) if step in {"write", "thread", "loop"} else _Nowhere()
     async with ImagenClient("sk-bench", f"{url}/v1", max_concurrency=32) as client:
 
         async def run(count: int) -> None:

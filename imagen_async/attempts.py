@@ -6,7 +6,6 @@ again and how long to wait is `pacing`'s arithmetic, what a failure means is `wi
 
 from __future__ import annotations
 
-from contextlib import aclosing
 from typing import TYPE_CHECKING, Protocol
 
 import attrs
@@ -95,6 +94,7 @@ class Job:
         sha256: Whether to make a digest of each image.
         attempts: The attempts that failed, oldest first.
         started: When the first attempt had its slot, in the clock's seconds; None before.
+        failure: The error of the first attempt, until tenacity has been told of it.
     """
 
     request: ImageRequest
@@ -108,6 +108,7 @@ class Job:
     sha256: bool = False
     attempts: list[Attempt] = attrs.field(factory=list)
     started: float | None = None
+    failure: ImagenError | None = None
 
 
 def stops_everything(error: ImagenError) -> bool:
@@ -150,7 +151,7 @@ class Attempts:
         self._writers = writers
         self._policy = policy
         self._caps = caps
-        self._turns = Turns(max_reading)
+        self._turns = Turns(max_reading, of=slots.size)
         self._clock = clock
         self._wall_clock = wall_clock
         self._draw = draw
@@ -169,7 +170,13 @@ class Attempts:
             ImagenError: The error of the last attempt, with all attempts noted on it.
         """
         try:
-            outcome: Outcome = await self._retrying(self._attempt, job)
+            try:
+                return await self._attempt(job)
+            except ImagenError as error:
+                job.failure = error
+            # Most jobs need one attempt: tenacity, which costs half as much as sending, is asked from the first
+            # failure on.
+            outcome: Outcome = await self._retrying(self._next_attempt, job)
         except ImagenError as error:
             error.attempts = tuple(job.attempts)
             raise
@@ -185,8 +192,15 @@ class Attempts:
     def _elapsed(self, job: Job) -> float:
         return 0.0 if job.started is None else self._clock() - job.started
 
+    async def _next_attempt(self, job: Job) -> Outcome:
+        """Fail as the first attempt did, and then try again."""
+        failure, job.failure = job.failure, None
+        if failure is not None:
+            raise failure
+        return await self._attempt(job)
+
     async def _attempt(self, job: Job) -> Outcome:
-        async with self._slots.slot():
+        async with self._slots:
             began = self._clock()
             if job.started is None:
                 job.started = began
@@ -222,7 +236,7 @@ class Attempts:
                     answering.status, answering.headers, await answering.head(_ERROR_BODY), now=self._wall_clock()
                 )
             # What waits here has its headers only: a body that nobody reads costs a socket buffer, not an image.
-            async with self._turns.turn() as turn:
+            async with self._turns.turn(answering.read_at_once) as turn:
                 return await self._receive(job, answering, turn)
 
     async def _receive(self, job: Job, answering: Answering, turn: Turn) -> Outcome:
@@ -239,12 +253,10 @@ class Attempts:
         )
         named = request_id(answering.headers)
         try:
-            async with aclosing(answering.chunks()) as chunks:
+            while chunk := await answering.read():
+                turn.moved(len(chunk))
+                await receiver.feed(chunk, together=turn.span)
                 turn.wait()
-                async for chunk in chunks:
-                    turn.moved(len(chunk))
-                    await receiver.feed(chunk, together=turn.span)
-                    turn.wait()
             turn.end()
             answer, images = await receiver.close()
         except ProtocolError as error:

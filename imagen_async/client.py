@@ -62,7 +62,7 @@ class ImagenClient:
         catalog: What is known about models; see `Catalog.extended`.
         send_response_format: Whether to name ``b64_json`` in requests; some models refuse the field.
         max_reading: Most answers whose bodies are read at once, slow ones aside; bounds memory and spares the cache.
-        writers: Threads that decode, verify and write.
+        writers: Threads that write images and wait for the disk.
         allow_http: Allow the key to travel in the clear to a host that is not this machine.
         session: Your own aiohttp session; it stays yours to close.
         connector: Your own aiohttp connector, likewise.
@@ -100,7 +100,7 @@ class ImagenClient:
         caps: Caps | None = None,
         catalog: Catalog = CATALOG,
         send_response_format: bool = True,
-        max_reading: int = 4,
+        max_reading: int = 8,
         writers: int = 2,
         allow_http: bool = False,
         session: aiohttp.ClientSession | None = None,

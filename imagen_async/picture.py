@@ -12,13 +12,18 @@ from __future__ import annotations
 
 import re
 import sys
-import zlib
 from collections.abc import Generator, Mapping
 from types import MappingProxyType
 
 import attrs
 
 from imagen_async.exceptions import ProtocolError
+
+try:
+    # The same sums in a fifth of the time, which is a tenth of all that an image costs: the extra `speed`.
+    from isal.isal_zlib import crc32
+except ImportError:
+    from zlib import crc32
 
 __all__ = ["EXTENSIONS", "MEDIA_TYPES", "MOST_PIXELS", "Facts", "Inspector"]
 
@@ -181,7 +186,7 @@ class Inspector:
     def _pass_over(self, stretch: memoryview) -> int:
         cursor = self._cursor
         if cursor.summing:
-            cursor.crc = zlib.crc32(stretch, cursor.crc)
+            cursor.crc = crc32(stretch, cursor.crc)
         cursor.left -= len(stretch)
         cursor.offset += len(stretch)
         return len(stretch)
@@ -231,7 +236,7 @@ def _walk_png(cursor: _Cursor) -> _Walk:
         length, name = int.from_bytes(head[:4], "big"), head[4:]
         _check_chunk(length, name, picture, cursor.offset - 8)
         picture += length if name == b"IDAT" else 0
-        cursor.crc, cursor.left = zlib.crc32(name), length
+        cursor.crc, cursor.left = crc32(name), length
         # The checksum of one chunk and the head of the next are one field: a step less for each chunk.
         after = yield 4 if name == b"IEND" else 12
         if cursor.summing and cursor.crc != int.from_bytes(after[:4], "big"):
@@ -244,7 +249,7 @@ def _walk_png(cursor: _Cursor) -> _Walk:
 def _read_ihdr(cursor: _Cursor, chunk: bytes) -> None:
     if chunk[:8] != b"\x00\x00\x00\x0dIHDR":
         raise _broken("image", f"a PNG begins with an IHDR chunk of 13 bytes, not with {chunk[:8]!r}", 8)
-    if cursor.checksums and zlib.crc32(chunk[4:21]) != int.from_bytes(chunk[21:], "big"):
+    if cursor.checksums and crc32(chunk[4:21]) != int.from_bytes(chunk[21:], "big"):
         raise _damaged(b"IHDR", 29)
     depth, colour, compression, filtering, interlace = chunk[16:21]
     if depth not in _DEPTHS.get(colour, ()) or compression or filtering or interlace > 1:

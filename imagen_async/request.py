@@ -136,9 +136,10 @@ def _check_prompt(request: Any, model: Model | None) -> Iterator[str]:
     if _SURROGATE.search(prompt):
         yield "prompt holds a lone surrogate, which no UTF-8 body can carry"
     limit = model.prompt_tokens if model else None
-    if limit is not None and (least := least_tokens(prompt)) > limit:
+    # A token is a character at least, so a short prompt need not be counted.
+    if limit is not None and len(prompt) > limit and (least := least_tokens(prompt)) > limit:
         yield f"prompt is too long: at least {least} tokens, {request.model} takes {limit}"
-    if _mostly_han(prompt):
+    if not prompt.isascii() and _mostly_han(prompt):
         yield _Note("the prompt is mostly Chinese, which these models support poorly: English is recommended")
 
 

@@ -8,13 +8,13 @@ module only waits.
 from __future__ import annotations
 
 import asyncio
-from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from imagen_async.pacing.rate import Pause, Rate
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import Awaitable, Callable
+    from types import TracebackType
 
 __all__ = ["Slots"]
 
@@ -49,16 +49,21 @@ class Slots:
     def __repr__(self) -> str:
         return f"<Slots {self.in_flight} of {self.size} in flight>"
 
-    @asynccontextmanager
-    async def slot(self) -> AsyncIterator[None]:
+    async def __aenter__(self) -> None:
         """Wait for permission to send one request, and hold it."""
-        async with self._free:
+        await self._free.acquire()
+        try:
             await self._permission()
-            self.in_flight += 1
-            try:
-                yield
-            finally:
-                self.in_flight -= 1
+        except BaseException:
+            self._free.release()
+            raise
+        self.in_flight += 1
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.in_flight -= 1
+        self._free.release()
 
     def hold(self, seconds: float) -> None:
         """Let nobody send for `seconds`: the gateway asked for it."""

@@ -7,8 +7,7 @@ left (aiohttp's trace hooks), because money depends on it. It knows no JSON, no 
 from __future__ import annotations
 
 import re
-from contextlib import aclosing, asynccontextmanager, contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import aiohttp
 import attrs
@@ -28,8 +27,8 @@ from imagen_async.exceptions import (
 from imagen_async.secret import Secret
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
-    from types import SimpleNamespace
+    from collections.abc import Callable, Mapping, Sequence
+    from types import SimpleNamespace, TracebackType
 
 __all__ = ["Answering", "Timeouts", "Transport", "gateway_url"]
 
@@ -37,6 +36,12 @@ _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 _CREDENTIALS = re.compile(r"//[^/\s]*@")
 _SHORTEST_MASKED = 8
 """A local gateway's key may be a common word, which would be masked in every sentence."""
+_HEADERS = {
+    "Accept": "application/json",
+    "Accept-Encoding": "identity",  # gzip saves a quarter of base64 and costs five times all other work
+    "Content-Type": "application/json",
+    "User-Agent": f"imagen-async/{__version__}",
+}
 _KEEP_ALIVE = 5.0
 """Seconds an idle connection is kept: a POST on one that the gateway has closed fails and must not be resent."""
 
@@ -94,36 +99,48 @@ class _Request:
 class Answering:
     """An answer whose status and headers are in, and whose body is still to be read."""
 
-    def __init__(self, response: aiohttp.ClientResponse, request: _Request, timeouts: Timeouts) -> None:
+    def __init__(self, response: aiohttp.ClientResponse, translated: _Translated) -> None:
         self.status = response.status
         self.headers: Mapping[str, str] = response.headers
         self._response = response
-        self._request = request
-        self._timeouts = timeouts
+        self._translated = translated
+        # A body that came whole with its headers has given its connection back already.
+        connection = response.connection
+        self._wire: Any = connection.transport if connection is not None else None
 
-    async def chunks(self) -> AsyncGenerator[bytes, None]:
-        """Read the body as it comes; a slow reader slows the socket. To be closed by whoever stops early.
+    def read_at_once(self, size: int) -> None:
+        """Let one read of the socket bring up to `size` bytes; where the event loop has no such setting, nothing.
+
+        asyncio's own transports read 256 KiB at a time; a whole body in one or two reads spares most of what a body
+        costs the event loop.
+        """
+        if isinstance(getattr(self._wire, "max_size", None), int):
+            self._wire.max_size = size
+
+    async def read(self) -> bytes:
+        """Wait for the next bytes of the body, as they come; a slow reader slows the socket.
+
+        Returns:
+            The bytes, or none at the end of the body.
 
         Raises:
             TransportError: The connection broke or a time-out ran out.
         """
         content = self._response.content
-        with _translated(self._request, self._timeouts):
-            # Unlike readany, readchunk never joins what has piled up: no copy.
-            while (chunk := (await content.readchunk())[0]) or not content.at_eof():
-                yield chunk
+        with self._translated:
+            # Unlike readany, readchunk never joins what has piled up: no copy. It may give an empty chunk, too.
+            while not (chunk := (await content.readchunk())[0]) and not content.at_eof():
+                pass
+        return chunk
 
     async def head(self, limit: int) -> bytes:
         """Read the first `limit` bytes of the body, or all if it is shorter; a failing body is as good as ended."""
         parts: list[bytes] = []
         left = limit
         try:
-            async with aclosing(self.chunks()) as chunks:
-                async for chunk in chunks:
-                    parts.append(chunk[:left])
-                    left -= len(parts[-1])
-                    if left <= 0:
-                        break
+            while left > 0 and (chunk := await self.read()):
+                parts.append(chunk[:left])
+                left -= len(parts[-1])
         except ImagenError:
             pass  # the status has already said that it is an error; its text is a courtesy
         return b"".join(parts)
@@ -157,71 +174,63 @@ class Transport:
     ) -> None:
         self.base_url = base_url
         self._key = Secret(key)
-        self._timeouts = timeouts
+        self.timeouts = timeouts
         self._session = session
-        self._owns_session = session is None
+        self.owns_session = session is None
         self._connector = connector
         self._proxy = proxy
         self._trace_configs = trace_configs
-        self._headers = dict(headers or {})
+        # The caller's "user-agent" takes the place of ours, however it is spelled, instead of standing beside it.
+        self._headers = CIMultiDict(_HEADERS)
+        self._headers.update(headers or {})
+        self._client_timeout = aiohttp.ClientTimeout(
+            total=timeouts.total, sock_connect=timeouts.connect, sock_read=timeouts.read
+        )
+        self._urls: dict[str, URL] = {}
         self._closed = False
 
     def __repr__(self) -> str:
         return f"<Transport to {self.base_url}>"
 
-    @asynccontextmanager
-    async def post(self, path: str, body: bytes, headers: Mapping[str, str]) -> AsyncIterator[Answering]:
-        """Send `body` and give the answer as soon as its headers are in.
+    def post(self, path: str, body: bytes, headers: Mapping[str, str]) -> _Exchange:
+        """Send `body` and give the answer as soon as its headers are in; to be used as ``async with``.
 
         Raises:
             TransportError: The request could not be sent or was not answered.
             ProtocolError: The answer is no HTTP.
         """
-        async with self._request("POST", path, body, headers) as answering:
-            yield answering
+        return _Exchange(self, "POST", path, body, headers)
 
-    @asynccontextmanager
-    async def get(self, path: str) -> AsyncIterator[Answering]:
+    def get(self, path: str) -> _Exchange:
         """Ask for `path`; otherwise as `post`."""
-        async with self._request("GET", path, None, {}) as answering:
-            yield answering
+        return _Exchange(self, "GET", path, None, {})
 
     async def close(self) -> None:
         """Close the session if it is ours; nothing can be sent any more."""
         self._closed = True
         session, self._session = self._session, None
-        if session is not None and self._owns_session:
+        if session is not None and self.owns_session:
             await session.close()
 
-    @asynccontextmanager
-    async def _request(
-        self, method: str, path: str, body: bytes | None, headers: Mapping[str, str]
-    ) -> AsyncIterator[Answering]:
-        session = self._open()
-        # Without our trace hooks, in a session of the caller's, any request may have been sent.
-        request = _Request(sent=not self._owns_session)
-        with _translated(request, self._timeouts):
-            response = await session.request(
-                method,
-                self.base_url.joinpath(path.lstrip("/")),
-                data=body,
-                headers=self._all_headers(headers),
-                timeout=self._client_timeout(),
-                allow_redirects=False,
-                raise_for_status=False,  # a session of the caller's may say otherwise
-                proxy=self._proxy,
-                trace_request_ctx=request,
-            )
-        try:
-            yield Answering(response, request, self._timeouts)
-        except ImagenError as error:
-            self._mask(error)
-            raise
-        finally:
-            # Gives the connection back if the body was read to its end, and closes it otherwise.
-            response.close() if not response.content.at_eof() else response.release()
+    async def request(
+        self, method: str, path: str, body: bytes | None, headers: Mapping[str, str], request: _Request
+    ) -> aiohttp.ClientResponse:
+        """Send one request; aiohttp's errors come through as they are."""
+        if (url := self._urls.get(path)) is None:
+            url = self._urls[path] = self.base_url.joinpath(path.lstrip("/"))
+        return await self._open().request(
+            method,
+            url,
+            data=body,
+            headers=self._all_headers(headers),
+            timeout=self._client_timeout,
+            allow_redirects=False,
+            raise_for_status=False,  # a session of the caller's may say otherwise
+            proxy=self._proxy,
+            trace_request_ctx=request,
+        )
 
-    def _mask(self, error: ImagenError) -> None:
+    def mask(self, error: ImagenError) -> None:
         """Take the key out of an error that quotes the gateway: some repeat the key that they refuse."""
         if len(self._key) < _SHORTEST_MASKED:
             return
@@ -245,23 +254,10 @@ class Transport:
         return self._session
 
     def _all_headers(self, headers: Mapping[str, str]) -> CIMultiDict[str]:
-        # The caller's "user-agent" takes the place of ours, however it is spelled, instead of standing beside it.
-        every = CIMultiDict(
-            {
-                "Accept": "application/json",
-                "Accept-Encoding": "identity",  # gzip saves a quarter of base64 and costs five times all other work
-                "Content-Type": "application/json",
-                "User-Agent": f"imagen-async/{__version__}",
-            }
-        )
-        every.update(self._headers)
+        every = self._headers.copy()
         every.update(headers)
         every["Authorization"] = Secret("Bearer " + self._key)
         return every
-
-    def _client_timeout(self) -> aiohttp.ClientTimeout:
-        timeouts = self._timeouts
-        return aiohttp.ClientTimeout(total=timeouts.total, sock_connect=timeouts.connect, sock_read=timeouts.read)
 
 
 def _tracing() -> aiohttp.TraceConfig:
@@ -276,38 +272,104 @@ def _tracing() -> aiohttp.TraceConfig:
     return config
 
 
-@contextmanager
-def _translated(request: _Request, timeouts: Timeouts) -> Iterator[None]:
-    """Turn what aiohttp raises into our own errors.
+class _Exchange:
+    """One request and its answer, as ``async with``."""
+
+    def __init__(
+        self, transport: Transport, method: str, path: str, body: bytes | None, headers: Mapping[str, str]
+    ) -> None:
+        self._transport = transport
+        self._what = (method, path, body, headers)
+        self._request = _Request(sent=not transport.owns_session)
+        self._translated = _Translated(self._request, transport.timeouts)
+        self._response: aiohttp.ClientResponse | None = None
+
+    async def __aenter__(self) -> Answering:
+        with self._translated:
+            self._response = await self._transport.request(*self._what, self._request)
+        return Answering(self._response, self._translated)
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        response, self._response = self._response, None
+        if response is not None:
+            # Gives the connection back if the body was read to its end, and closes it otherwise.
+            response.close() if not response.content.at_eof() else response.release()
+        if isinstance(error, ImagenError):
+            self._transport.mask(error)
+
+
+class _Translated:
+    """Turns what aiohttp raises into our own errors, as ``with``.
 
     Always ``from None``: a `ClientResponseError` holds the request's headers, and with them the key.
     """
-    try:
-        yield
-    except aiohttp.ConnectionTimeoutError:
-        raise TimeoutExceededError("connect", timeouts.connect or 0.0, sent=False) from None
-    except aiohttp.SocketTimeoutError:
-        raise TimeoutExceededError("read", timeouts.read or 0.0, sent=request.sent) from None
-    except (
-        aiohttp.ClientConnectorError,
-        aiohttp.ClientHttpProxyError,
-        aiohttp.ServerFingerprintMismatch,
-        aiohttp.ClientConnectorCertificateError,
-    ) as error:
-        raise ConnectError(f"cannot connect to the gateway: {_words(error)}") from None
-    except aiohttp.InvalidURL:
-        raise ConfigurationError("the gateway's URL cannot be used") from None
-    except ValueError as error:
-        # Headers of the caller's that HTTP cannot carry, or a session of the caller's with credentials of its own.
-        raise ConfigurationError(f"the request cannot be made: {_words(error)}") from None
-    except aiohttp.ClientPayloadError as error:
-        raise DisconnectedError(f"the answer was cut off: {_words(error)}", sent=True) from None
-    except aiohttp.ClientResponseError as error:
-        raise ProtocolError("http", f"the answer is no HTTP: {printable(error.message, 200)}") from None
-    except (aiohttp.ClientError, ConnectionError) as error:
-        raise DisconnectedError(f"the connection broke: {_words(error)}", sent=request.sent) from None
-    except TimeoutError:
-        raise TimeoutExceededError("total", timeouts.total or 0.0, sent=request.sent) from None
+
+    __slots__ = ("_request", "_timeouts")
+
+    def __init__(self, request: _Request, timeouts: Timeouts) -> None:
+        self._request = request
+        self._timeouts = timeouts
+
+    def __enter__(self) -> None:
+        """Nothing to prepare."""
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is not None and (ours := _translation(error, self._request, self._timeouts)) is not None:
+            raise ours from None
+
+
+def _translation(error: BaseException, request: _Request, timeouts: Timeouts) -> ImagenError | None:
+    """Say what an error of aiohttp's means; None for one that is not aiohttp's."""
+    if isinstance(error, ImagenError):
+        return None
+    return next((ours(error, request, timeouts) for kind, ours in _TRANSLATIONS if isinstance(error, kind)), None)
+
+
+_TRANSLATIONS: tuple[
+    tuple[type[BaseException] | tuple[type[BaseException], ...], Callable[[Any, _Request, Timeouts], ImagenError]], ...
+] = (
+    (
+        aiohttp.ConnectionTimeoutError,
+        lambda _, __, limits: TimeoutExceededError("connect", limits.connect or 0.0, sent=False),
+    ),
+    (
+        aiohttp.SocketTimeoutError,
+        lambda _, request, limits: TimeoutExceededError("read", limits.read or 0.0, sent=request.sent),
+    ),
+    (
+        (
+            aiohttp.ClientConnectorError,
+            aiohttp.ClientHttpProxyError,
+            aiohttp.ServerFingerprintMismatch,
+            aiohttp.ClientConnectorCertificateError,
+        ),
+        lambda error, *_: ConnectError(f"cannot connect to the gateway: {_words(error)}"),
+    ),
+    (aiohttp.InvalidURL, lambda *_: ConfigurationError("the gateway's URL cannot be used")),
+    # Headers of the caller's that HTTP cannot carry, or a session of the caller's with credentials of its own.
+    (ValueError, lambda error, *_: ConfigurationError(f"the request cannot be made: {_words(error)}")),
+    (
+        aiohttp.ClientPayloadError,
+        lambda error, *_: DisconnectedError(f"the answer was cut off: {_words(error)}", sent=True),
+    ),
+    (
+        aiohttp.ClientResponseError,
+        lambda error, *_: ProtocolError("http", f"the answer is no HTTP: {printable(error.message, 200)}"),
+    ),
+    (
+        (aiohttp.ClientError, ConnectionError),
+        lambda error, request, _: DisconnectedError(f"the connection broke: {_words(error)}", sent=request.sent),
+    ),
+    (
+        TimeoutError,
+        lambda _, request, limits: TimeoutExceededError("total", limits.total or 0.0, sent=request.sent),
+    ),
+)
+"""What each of aiohttp's errors means; the first that fits counts."""
 
 
 def _words(error: Exception) -> str:

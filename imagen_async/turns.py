@@ -8,11 +8,11 @@ loses its turn and goes on without one, in smaller spans. Nothing here knows wha
 from __future__ import annotations
 
 import asyncio
-from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import Callable
+    from types import TracebackType
 
 __all__ = ["Turn", "Turns"]
 
@@ -27,40 +27,95 @@ _SPAN_IN_TURN = 2 * 2**20
 
 _SPAN_OUT_OF_TURN = 2**18
 
+_READ_IN_TURN = 2 * 2**20
+"""Bytes of one read of the socket: every read costs the event loop much the same, whatever it brings."""
+
+_WAITING = 16 * 2**20
+"""Bytes that all the bodies which wait for a turn may take up with the one read that each has had already."""
+
+_LEAST_READ, _MOST_READ = 2**16, 2**18
+
+
+_LARGE = 16 * 2**20
+
+
+def _keep_pages() -> None:
+    """Let the allocator keep the pages of large buffers, where it is glibc's; elsewhere this does nothing.
+
+    A buffer beyond a threshold is given fresh pages by the system and gives them back at once, which costs more than
+    what is done with it. glibc raises the threshold to the size of the largest such block that was freed, and keeps
+    twice as much of its heap (mallopt(3), M_MMAP_THRESHOLD). This block is never touched, so it costs no memory.
+    """
+    bytes(_LARGE)
+
 
 class Turns:
     """Lets a few bodies be read at once.
 
     Args:
         count: How many.
+        of: Most bodies that are under way at once, whether read or waiting.
     """
 
-    def __init__(self, count: int) -> None:
-        self._free = asyncio.Semaphore(count)
+    def __init__(self, count: int, *, of: int) -> None:
+        _keep_pages()
+        self.free = asyncio.Semaphore(count)
+        self.read_out_of_turn = max(_LEAST_READ, min(_MOST_READ, _WAITING // of))
+        self._held: set[Turn] = set()
+        self._timer: asyncio.TimerHandle | None = None
 
-    @asynccontextmanager
-    async def turn(self) -> AsyncIterator[Turn]:
-        """Wait for a turn, and have it until the body has been read or proves slow."""
-        await self._free.acquire()
-        turn = Turn(self._free)
-        try:
-            yield turn
-        finally:
-            turn.end()
+    def turn(self, read_at_once: Callable[[int], object]) -> Turn:
+        """Wait for a turn with ``async with``, and have it until the body has been read or proves slow.
+
+        Args:
+            read_at_once: Sets how many bytes one read of the body's socket may bring.
+        """
+        return Turn(self, read_at_once)
+
+    def begin(self, turn: Turn) -> None:
+        """Have an eye on `turn`: one timer looks in on all of them, so that a chunk costs next to nothing."""
+        self._held.add(turn)
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(_PATIENCE, self._look)
+
+    def end(self, turn: Turn) -> None:
+        """Give the turn to another body."""
+        self._held.discard(turn)
+        if not self._held and self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self.free.release()
+
+    def _look(self) -> None:
+        self._timer = None
+        for turn in tuple(self._held):
+            turn.look()
+        if self._held:
+            self._timer = asyncio.get_running_loop().call_later(_PATIENCE, self._look)
 
 
 class Turn:
-    """One body's turn; `moved` and `wait` alternate.
+    """One body's turn, as ``async with``; `moved` and `wait` alternate."""
 
-    One timer looks in now and then, so that a chunk costs next to nothing.
-    """
-
-    def __init__(self, free: asyncio.Semaphore) -> None:
-        self._free = free
-        self._held = True
+    def __init__(self, turns: Turns, read_at_once: Callable[[int], object]) -> None:
+        self._turns = turns
+        self._read_at_once = read_at_once
+        self._held = False
+        self._looks = 0
         self._bytes = 0
         self._waiting = True
-        self._timer = asyncio.get_running_loop().call_later(_PATIENCE, self._look)
+
+    async def __aenter__(self) -> Self:
+        await self._turns.free.acquire()
+        self._held = True
+        self._turns.begin(self)
+        self._read_at_once(_READ_IN_TURN)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.end()
 
     @property
     def span(self) -> int:
@@ -80,13 +135,14 @@ class Turn:
         """Leave the turn to another body; may be called again."""
         if self._held:
             self._held = False
-            self._timer.cancel()
-            self._free.release()
+            self._read_at_once(self._turns.read_out_of_turn)
+            self._turns.end(self)
 
-    def _look(self) -> None:
+    def look(self) -> None:
+        """End the turn if its body was slow for as long as a whole look takes."""
         # What keeps a body that is not waiting is our own disk: its turn is what holds the others back, rightly.
-        if self._waiting and self._bytes < _FAST * _PATIENCE:
+        # The first look may come right after the beginning.
+        if self._looks and self._waiting and self._bytes < _FAST * _PATIENCE:
             self.end()
-        else:
-            self._bytes = 0
-            self._timer = asyncio.get_running_loop().call_later(_PATIENCE, self._look)
+        self._looks += 1
+        self._bytes = 0

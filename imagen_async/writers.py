@@ -1,14 +1,19 @@
 """Writer threads: where base64 is decoded, images are verified and disks may stall.
 
 What is handed to a thread is always waited for, even by a caller that is cancelled: nothing may still be writing to a
-file that its owner is about to discard.
+file that its owner is about to discard. Results of several hops come back in one wake of the event loop, which an
+executor of `concurrent.futures` does not do: with it a hop cost as much as decoding an image.
 """
 
 from __future__ import annotations
 
 import asyncio
-from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, ParamSpec, TypeVar
+import contextlib
+import threading
+from collections import deque
+from functools import partial
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, Generic, ParamSpec, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,8 +24,39 @@ _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
 
+class _Hop(Generic[_T]):
+    """One piece of work on its way through a thread and back."""
+
+    __slots__ = ("_result", "ended", "error", "waiter", "work")
+
+    def __init__(self, work: Callable[[], _T], waiter: asyncio.Future[None]) -> None:
+        self.work = work
+        self.waiter = waiter
+        self.ended = False
+        self.error: BaseException | None = None
+
+    def do(self) -> None:
+        """In a thread: do the work, and keep what comes of it."""
+        try:
+            self._result = self.work()
+        except BaseException as error:  # noqa: BLE001 - it is raised where the work is waited for
+            self.error = error
+
+    def end(self) -> None:
+        """In the loop: let the caller go on."""
+        self.ended = True
+        if not self.waiter.done():
+            self.waiter.set_result(None)
+
+    def result(self) -> _T:
+        """Give what came of it."""
+        if self.error is not None:
+            raise self.error
+        return self._result
+
+
 class Writers:
-    """A few threads.
+    """A few threads, for one event loop.
 
     Args:
         count: How many.
@@ -28,30 +64,63 @@ class Writers:
 
     def __init__(self, count: int) -> None:
         self._count = count
-        self._pool: ThreadPoolExecutor | None = None
+        self._threads: list[threading.Thread] = []
+        self._waiting: SimpleQueue[_Hop[object] | None] = SimpleQueue()
+        self._ended: deque[_Hop[object]] = deque()
+        self._told = False
+        """Whether the loop is about to look at what has ended; only ever set too early, never too late."""
 
     def __repr__(self) -> str:
         return f"<Writers: {self._count} threads>"
 
     async def run(self, work: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
         """Do `work` in a thread; a cancellation arrives only when the work has ended."""
-        if self._pool is None:
-            self._pool = ThreadPoolExecutor(self._count, thread_name_prefix="imagen-writer")
-        future = asyncio.wrap_future(self._pool.submit(work, *args, **kwargs))
+        loop = asyncio.get_running_loop()
+        if not self._threads:
+            self._start(loop)
+        hop = _Hop(partial(work, *args, **kwargs), loop.create_future())
+        self._waiting.put(hop)  # type: ignore[arg-type] # nobody puts a result into it
         try:
-            return await asyncio.shield(future)
+            await hop.waiter
         except asyncio.CancelledError:
-            while not future.done():
-                try:
-                    await asyncio.wait([future])
-                except asyncio.CancelledError:
-                    continue
-            if not future.cancelled():
-                future.exception()  # seen: the cancellation says more
+            while not hop.ended:
+                hop.waiter = loop.create_future()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await hop.waiter
             raise
+        try:
+            return hop.result()
+        finally:
+            del hop  # an error's traceback holds this frame, which must not hold the error
 
     def close(self) -> None:
         """End the threads; all work has been waited for by who asked for it."""
-        pool, self._pool = self._pool, None
-        if pool is not None:
-            pool.shutdown(wait=True)
+        threads, self._threads = self._threads, []
+        for _ in threads:
+            self._waiting.put(None)
+        for thread in threads:
+            thread.join()
+
+    def _start(self, loop: asyncio.AbstractEventLoop) -> None:
+        # Daemons: a client that nobody closed must not keep the process from ending.
+        self._threads = [
+            threading.Thread(target=self._work, args=(loop,), name=f"imagen-writer_{number}", daemon=True)
+            for number in range(self._count)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def _work(self, loop: asyncio.AbstractEventLoop) -> None:
+        while (hop := self._waiting.get()) is not None:
+            hop.do()
+            self._ended.append(hop)
+            del hop  # an idle thread keeps no image in memory
+            if not self._told:
+                self._told = True
+                with contextlib.suppress(RuntimeError):  # the loop is closed, and nobody waits
+                    loop.call_soon_threadsafe(self._deliver)
+
+    def _deliver(self) -> None:
+        self._told = False
+        while self._ended:
+            self._ended.popleft().end()

@@ -40,7 +40,7 @@ from tests.servers import body_of
 from tests.spying import SpyStore
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator
+    from collections.abc import AsyncIterator
 
     from imagen_async.transport import Transport
 
@@ -61,12 +61,18 @@ class Said:
     breaks: ImagenError | None = None
     gate: asyncio.Event | None = None
 
-    async def chunks(self) -> AsyncGenerator[bytes, None]:
+    given: bool = False
+
+    async def read(self) -> bytes:
         if self.gate is not None:
             await self.gate.wait()
-        yield self.body
-        if self.breaks is not None:
+        self.given = not self.given
+        if not self.given and self.breaks is not None:
             raise self.breaks
+        return self.body if self.given else b""
+
+    def read_at_once(self, size: int) -> None:
+        """Take no notice of it: there is one chunk."""
 
     async def head(self, limit: int) -> bytes:
         return self.body[:limit]

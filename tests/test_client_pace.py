@@ -48,7 +48,7 @@ async def test_slots_bound_what_is_in_flight(imagen_sandbox_factory: SandboxFact
 
 async def test_the_wait_for_a_slot_counts_in_no_time_out(imagen_sandbox: SandboxGateway, loop_clock: LoopClock) -> None:
     async with ImagenClient(imagen_sandbox.api_key, imagen_sandbox.base_url, max_concurrency=1) as client:
-        async with client.slots.slot():
+        async with client.slots:
             waiting = asyncio.ensure_future(client.generate("a fox"))
             await loop_clock.jump(100_000.0)
             assert not waiting.done()
@@ -158,7 +158,7 @@ async def test_a_cancelled_attempt_leaves_no_slot_connection_or_file(
 
 async def test_a_cancelled_wait_for_a_slot_takes_nothing(imagen_sandbox: SandboxGateway, clock: FakeClock) -> None:
     async with client_of(imagen_sandbox, clock, max_concurrency=1) as client:
-        async with client.slots.slot():
+        async with client.slots:
             waiting = asyncio.ensure_future(client.generate("a fox"))
             await settle()
             waiting.cancel()

@@ -2,12 +2,16 @@ from __future__ import annotations
 
 import io
 import struct
+import subprocess
+import sys
+import zlib
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from PIL import Image
 
+from imagen_async import picture
 from imagen_async.exceptions import ProtocolError
 from imagen_async.picture import EXTENSIONS, MEDIA_TYPES, Facts, Inspector
 from tests.pictures import SAMPLES, chunk, encoded, ihdr, png
@@ -255,3 +259,19 @@ def test_a_fed_buffer_is_free_to_be_used_again() -> None:
     inspector.feed(buffer)
     buffer.clear()  # Raises BufferError while a view of it is left.
     assert inspector.finish().format == "png"
+
+
+@given(st.binary(max_size=20_000), st.integers(0, 2**32 - 1))
+def test_checksums_are_those_of_the_standard_library_whoever_makes_them(data: bytes, start: int) -> None:
+    assert picture.crc32(data, start) == zlib.crc32(data, start)  # type: ignore[attr-defined] # what it works with
+
+
+def test_without_the_extra_for_speed_the_standard_library_makes_the_checksums() -> None:
+    code = """
+import sys, zlib
+sys.modules["isal"] = None
+from imagen_async import picture
+print(picture.crc32 is zlib.crc32)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)  # noqa: S603 - ours
+    assert done.stdout == "True\n"

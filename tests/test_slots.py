@@ -38,7 +38,7 @@ class Users:
         self.tasks += [asyncio.ensure_future(self._use(start + number)) for number in range(count)]
 
     async def _use(self, number: int) -> None:
-        async with self.slots.slot():
+        async with self.slots:
             self.entered.append(self.clock.now)
             self.order.append(number)
             await self.leave.wait()
@@ -73,7 +73,7 @@ async def test_an_error_gives_the_slot_back(clock: FakeClock) -> None:
     slots = slots_on(clock, 1)
     for _ in range(3):
         with pytest.raises(ZeroDivisionError):
-            async with slots.slot():
+            async with slots:
                 raise ZeroDivisionError
     assert slots.in_flight == 0
 

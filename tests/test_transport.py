@@ -21,7 +21,7 @@ from imagen_async.exceptions import (
     TimeoutExceededError,
     TransportError,
 )
-from imagen_async.transport import Timeouts, Transport, gateway_url
+from imagen_async.transport import Answering, Timeouts, Transport, gateway_url
 from tests.clock import until
 from tests.servers import Asked, Server, answer, reply, serving
 
@@ -45,9 +45,17 @@ async def transport_to(base_url: str, *, key: str = KEY, **options: Any) -> Asyn
         await transport.close()
 
 
+async def all_of(answering: Answering) -> list[bytes]:
+    """Every chunk of an answer."""
+    chunks = []
+    while chunk := await answering.read():
+        chunks.append(chunk)
+    return chunks
+
+
 async def post(transport: Transport, body: bytes = b"{}", **headers: str) -> tuple[int, bytes]:
     async with transport.post(PATH, body, headers) as answering:
-        return answering.status, b"".join([chunk async for chunk in answering.chunks()])
+        return answering.status, b"".join(await all_of(answering))
 
 
 async def failure_of(transport: Transport) -> ImagenError:
@@ -195,6 +203,22 @@ async def test_nothing_is_sent_after_closing() -> None:
             await post(transport)
         assert isinstance(await failure_of(transport), ConfigurationError)
         assert len(server.asked) == 1
+
+
+async def test_how_much_one_read_brings_can_be_set_where_the_event_loop_has_that_setting() -> None:
+    body = b"x" * 300_000
+    async with (
+        serving(answer(reply(body))) as server,
+        transport_to(server.base_url) as transport,
+        transport.post(PATH, b"{}", {}) as answering,
+    ):
+        answering.read_at_once(1000)
+        chunks = await all_of(answering)
+        assert b"".join(chunks) == body
+        assert min(len(chunk) for chunk in chunks) <= 1000
+        answering._wire = object()
+        answering.read_at_once(1000)
+        assert not hasattr(answering._wire, "max_size")
 
 
 async def test_a_connection_is_used_again_after_an_answer_that_was_read() -> None:
@@ -484,14 +508,13 @@ async def test_the_read_time_out_is_between_two_reads_and_not_of_the_whole_body(
     async with dripping() as (server, parts), transport_to(server.base_url, timeouts=timeouts) as transport:
         parts.put_nowait(reply(b"0", length=100))
         async with transport.post(PATH, b"{}", {}) as answering:
-            chunks = answering.chunks()
-            assert await anext(chunks) == b"0"
+            assert await answering.read() == b"0"
             for number in (b"1", b"2", b"3"):
-                waiting = asyncio.ensure_future(anext(chunks))
+                waiting = asyncio.ensure_future(answering.read())
                 await loop_clock.jump(250.0)
                 parts.put_nowait(number)
                 assert await waiting == number
-            waiting = asyncio.ensure_future(anext(chunks))
+            waiting = asyncio.ensure_future(answering.read())
             await loop_clock.jump(302.0)
             with pytest.raises(TimeoutExceededError) as caught:
                 await waiting
@@ -503,13 +526,12 @@ async def test_an_attempt_as_a_whole_has_a_time_out_of_its_own(loop_clock: LoopC
     async with dripping() as (server, parts), transport_to(server.base_url, timeouts=timeouts) as transport:
         parts.put_nowait(reply(b"0", length=100))
         async with transport.post(PATH, b"{}", {}) as answering:
-            chunks = answering.chunks()
             for number in (b"1", b"2", b"3"):
-                await anext(chunks)
+                await answering.read()
                 await loop_clock.jump(250.0)
                 parts.put_nowait(number)
-            assert await anext(chunks) == b"3"
-            waiting = asyncio.ensure_future(anext(chunks))
+            assert await answering.read() == b"3"
+            waiting = asyncio.ensure_future(answering.read())
             await loop_clock.jump(152.0)
             with pytest.raises(TimeoutExceededError) as caught:
                 await waiting

@@ -8,6 +8,17 @@ from imagen_async.stores.local import LocalStore
 from imagen_async.stores.memory import MemoryStore
 from imagen_async.stores.names import safe_name, shard
 from imagen_async.stores.recovery import Found
-from imagen_async.stores.store import ImageName, Kept, Sink, Store
+from imagen_async.stores.store import ImageName, Kept, Sink, Store, write_all
 
-__all__ = ["Found", "ImageName", "Kept", "LocalStore", "MemoryStore", "Sink", "Store", "safe_name", "shard"]
+__all__ = [
+    "Found",
+    "ImageName",
+    "Kept",
+    "LocalStore",
+    "MemoryStore",
+    "Sink",
+    "Store",
+    "safe_name",
+    "shard",
+    "write_all",
+]

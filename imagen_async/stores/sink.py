@@ -19,11 +19,15 @@ from imagen_async.stores.folders import store_error
 from imagen_async.stores.store import ImageName, Kept
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from imagen_async.picture import Facts
 
 __all__ = ["LocalSink"]
+
+_WRITES_MANY = hasattr(os, "writev")
+_MOST_PARTS = 256
+"""Spans in one call; systems take 1024 and more."""
 
 
 class LocalSink:
@@ -46,11 +50,18 @@ class LocalSink:
         Raises:
             StoreError: The disk is full or fails, and the temporary file is gone; or the sink was ended before.
         """
+        self.write_all((data,))
+
+    def write_all(self, parts: Sequence[bytes | memoryview], /) -> None:
+        """Append several spans, in one call to the system if it takes them all.
+
+        Raises:
+            StoreError: As `write`.
+        """
         self._refuse_if_ended()
         try:
-            written = os.write(self._file, data)
-            while written < len(data):
-                written += _write_more(self._file, memoryview(data)[written:])
+            for first in range(0, len(parts), _MOST_PARTS):
+                _write(self._file, parts[first : first + _MOST_PARTS])
         except OSError as error:
             self._end()
             raise store_error("write", self._path, error) from error
@@ -90,6 +101,16 @@ class LocalSink:
     def _refuse_if_ended(self) -> None:
         if self._file < 0:
             raise StoreError(f"image {self._name.index} was committed or discarded before; open another sink")
+
+
+def _write(file: int, parts: Sequence[bytes | memoryview]) -> None:
+    written = os.writev(file, parts) if len(parts) > 1 and _WRITES_MANY else os.write(file, parts[0])
+    for part in parts:
+        if written < len(part):
+            rest = memoryview(part)[written:]
+            while rest:
+                rest = rest[_write_more(file, rest) :]
+        written = max(0, written - len(part))
 
 
 def _write_more(file: int, rest: memoryview) -> int:

@@ -14,9 +14,11 @@ import attrs
 from imagen_async.exceptions import UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from imagen_async.picture import Facts
 
-__all__ = ["ImageName", "Kept", "Sink", "Store"]
+__all__ = ["ImageName", "Kept", "Sink", "Store", "write_all"]
 
 
 def _check_index(_name: object, _field: object, index: int) -> None:
@@ -57,7 +59,8 @@ class Kept:
 class Sink(Protocol):
     """Takes the bytes of one image; made by `Store.open`.
 
-    `commit` or `discard` ends it; `discard` may come at any time, also after `commit` or twice.
+    `commit` or `discard` ends it; `discard` may come at any time, also after `commit` or twice. A sink for which a call
+    costs more than its bytes may have a ``write_all(parts)`` as well, which does what `write` does for several spans.
     """
 
     def write(self, data: bytes | memoryview, /) -> None:
@@ -76,6 +79,20 @@ class Sink(Protocol):
 
     def discard(self) -> None:
         """Forget the image, unless it is committed; never raises for what is already gone."""
+
+
+def write_all(sink: Sink, parts: Sequence[bytes]) -> None:
+    """Write some spans in as few calls as `sink` allows.
+
+    Raises:
+        StoreError: As `Sink.write`.
+    """
+    gathering = getattr(sink, "write_all", None)
+    if gathering is not None:
+        gathering(parts)
+        return
+    for part in parts:
+        sink.write(part)
 
 
 class Store(Protocol):

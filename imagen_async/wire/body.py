@@ -17,6 +17,9 @@ __all__ = ["GENERATIONS", "MODELS", "encode_request", "read_models"]
 GENERATIONS = "/images/generations"
 MODELS = "/models"
 
+# json.dumps would make an encoder a call.
+_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False, default=dict)
+
 
 def encode_request(request: ImageRequest, *, send_response_format: bool = True) -> bytes:
     """Encode a request that has been validated; the same request always gives the same bytes.
@@ -42,7 +45,7 @@ def encode_request(request: ImageRequest, *, send_response_format: bool = True) 
     if send_response_format:
         body["response_format"] = "b64_json"
     body.update(request.extra)
-    return json.dumps(body, ensure_ascii=False, separators=(",", ":"), allow_nan=False, default=dict).encode()
+    return _ENCODER.encode(body).encode()
 
 
 def read_models(document: object) -> tuple[str, ...] | None:

@@ -2,12 +2,15 @@ from __future__ import annotations
 
 import errno
 import os
+import tempfile
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from imagen_async.exceptions import StoreError
 from imagen_async.picture import Facts
@@ -15,7 +18,7 @@ from imagen_async.stores import ImageName, LocalStore, shard
 from tests.pictures import SAMPLES, png
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 FACTS = Facts("png", 2, 2, len(png()))
 FOX = ImageName("fox", 0)
@@ -163,6 +166,43 @@ def test_a_disk_that_takes_a_part_of_a_write_gets_the_rest(root: Path, monkeypat
     real = os.write
     monkeypatch.setattr(os, "write", lambda file, data: real(file, memoryview(data)[:7]))
     assert keep(LocalStore(root)).read_bytes() == png()
+
+
+@given(parts=st.lists(st.binary(max_size=40), max_size=6), takes=st.lists(st.integers(1, 60), max_size=4))
+def test_spans_of_any_sizes_arrive_whole_however_little_the_disk_takes_at_once(
+    parts: list[bytes], takes: list[int]
+) -> None:
+    write, left = os.write, iter(takes)
+
+    def written(file: int, parts: Sequence[bytes]) -> int:
+        return write(file, b"".join(parts)[: next(left, sum(map(len, parts)))])
+
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "writev", written)
+        patch.setattr(os, "write", lambda file, data: written(file, [data]))
+        sink = LocalStore(folder).open(FOX)
+        sink.write_all(parts)
+        path = sink.commit(FACTS).path
+        assert path is not None
+        assert Path(path).read_bytes() == b"".join(parts)
+
+
+def test_more_spans_than_one_call_may_take_are_several_calls(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[int] = []
+    real = os.writev
+
+    def counted(file: int, parts: Sequence[bytes]) -> int:
+        calls.append(len(parts))
+        return real(file, parts)
+
+    monkeypatch.setattr(os, "writev", counted)
+    sink = LocalStore(root).open(FOX)
+    sink.write_all([b"x"] * 1000)
+    path = sink.commit(FACTS).path
+    assert path is not None
+    assert Path(path).read_bytes() == b"x" * 1000
+    assert sum(calls) == 1000
+    assert max(calls) <= 1000 // 3
 
 
 def test_a_disk_that_takes_nothing_is_an_error_and_no_endless_loop(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
