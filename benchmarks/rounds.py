@@ -195,8 +195,8 @@ def _fresh_folder(parent: Path | None) -> Iterator[Path]:
 def _emptied(folder: Path) -> Iterator[None]:
     """Give back the bytes of all files in `folder` at the end, but not yet the files.
 
-    For a minute or more, ext4 steps over every inode that was just deleted, one by one, when it makes a new file:
-    0.3 ms in place of 0.015, which would be on the bill of whoever runs next.
+    For a minute or more, ext4 steps over every inode that was just deleted, one by one, when it makes a new file, which
+    would be on the bill of whoever runs next.
     """
     try:
         yield

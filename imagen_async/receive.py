@@ -1,8 +1,8 @@
 """From the chunks of one answer to verified images in a store.
 
-Each chunk is decoded and verified on the event loop as it comes, while its bytes are still in the processor's cache:
-both take a fifth of a millisecond an image. A thread that did it would hold the interpreter's lock meanwhile, so the
-loop would wait all the same, and pay for the hand-over besides. What may stall goes to a writer thread: files, and
+Each chunk is decoded and verified on the event loop as it comes, while its bytes are still in the processor's cache. A
+thread that decoded would hold the interpreter's lock meanwhile, so the loop would wait all the same, and pay for the
+hand-over besides. What may stall goes to a writer thread: files, and
 digests, which hold no lock. Nothing is committed before the whole body has had its verdict. It knows neither the
 network nor why an answer was asked for.
 """

@@ -23,7 +23,7 @@ _FAST = 20e6
 """Bytes a second; a loop that is busy takes several times as many from each of a few bodies."""
 
 _SPAN_IN_TURN = 2 * 2**20
-"""Characters gathered for one hop to a thread: most images whole. Every hop costs several switches of threads."""
+"""Bytes of an image gathered for one hop to a thread: most images whole. A hop costs several switches of threads."""
 
 _SPAN_OUT_OF_TURN = 2**18
 
@@ -35,8 +35,8 @@ _WAITING = 16 * 2**20
 
 _LEAST_READ, _MOST_READ = 2**16, 2**18
 
-
 _LARGE = 16 * 2**20
+"""Bytes; larger than any buffer that a turn uses."""
 
 
 def _keep_pages() -> None:
@@ -119,7 +119,7 @@ class Turn:
 
     @property
     def span(self) -> int:
-        """Characters that may be gathered before they are handed on."""
+        """Bytes that may be gathered before they are handed on."""
         return _SPAN_IN_TURN if self._held else _SPAN_OUT_OF_TURN
 
     def wait(self) -> None:

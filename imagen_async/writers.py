@@ -13,7 +13,7 @@ import threading
 from collections import deque
 from functools import partial
 from queue import SimpleQueue
-from typing import TYPE_CHECKING, Generic, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -65,8 +65,8 @@ class Writers:
     def __init__(self, count: int) -> None:
         self._count = count
         self._threads: list[threading.Thread] = []
-        self._waiting: SimpleQueue[_Hop[object] | None] = SimpleQueue()
-        self._ended: deque[_Hop[object]] = deque()
+        self._waiting: SimpleQueue[_Hop[Any] | None] = SimpleQueue()
+        self._ended: deque[_Hop[Any]] = deque()
         self._told = False
         """Whether the loop is about to look at what has ended; only ever set too early, never too late."""
 
@@ -79,7 +79,7 @@ class Writers:
         if not self._threads:
             self._start(loop)
         hop = _Hop(partial(work, *args, **kwargs), loop.create_future())
-        self._waiting.put(hop)  # type: ignore[arg-type] # nobody puts a result into it
+        self._waiting.put(hop)
         try:
             await hop.waiter
         except asyncio.CancelledError:

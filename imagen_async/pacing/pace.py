@@ -26,6 +26,7 @@ _SHORT = 4.0
 """Seconds within which a second cut finds that the first one was too small."""
 
 _STEP_DOWN = 0.85
+"""What such a second cut leaves of the rate."""
 
 _ENOUGH = 20
 """Requests from which a rate can be measured."""
@@ -37,6 +38,7 @@ _MOST_PATIENCE = 3600.0
 """Seconds without a refusal after which growth is tried again in any case."""
 
 _MOST_DOUBLINGS = 30
+"""Keeps a power of two within the floats."""
 
 _MOST_TAKEN = 16_384
 """Requests that are remembered at most."""
@@ -181,12 +183,6 @@ class Pace:
             return math.inf
         return max(0.0, self.until - now, self._next - now)
 
-    def allow(self, most: int) -> None:
-        """Set the most requests in flight; a beginner's window grows with it."""
-        if self._number == 0:
-            self.window = float(min(most, self.tuning.start))
-        self.most = most
-
     def hold(self, seconds: float, *, now: float) -> None:
         """Let nothing leave for `seconds`; a shorter pause does not cut a longer one."""
         self.until = max(self.until, now + seconds)
@@ -254,9 +250,8 @@ class Pace:
         if retry_after is not None:
             self._pause = 0.0
         elif self._streak or not self.in_flight:
-            self._pause = min(
-                self.tuning.longest_backoff, self.tuning.backoff * 2.0 ** min(max(self._streak - 1, 0), 30)
-            )
+            doublings = min(max(self._streak - 1, 0), _MOST_DOUBLINGS)
+            self._pause = min(self.tuning.longest_backoff, self.tuning.backoff * 2.0**doublings)
             self.hold(self._pause, now=now)
         self._streak += 1
         self._cut = self._number
@@ -277,9 +272,9 @@ class Pace:
         horizon = max(_SETTLING, _ENOUGH / self.rate, 4 * self._pause if self._pause > _SETTLING else 0.0)
         horizon = min(horizon, _MEMORY)
         measured = max(self._measured(ticket, horizon), self._measured(ticket, _MEMORY))
-        # Where nothing was taken there is nothing to go by but the pauses, and their ends are no place for a crowd.
         # A gateway that counts by the clock's seconds takes more in ours: then it is found step by step.
         again = now - self._rate_cut_at < _SHORT and measured >= self.rate
+        # Where nothing was taken there is nothing to go by but the pauses, and their ends are no place for a crowd.
         self.rate = min(self.rate, measured or float(self.limit)) * (_STEP_DOWN if again else self.tuning.margin)
         self._rate_cut_at = now
         # In the first second nothing can be measured: what was taken till then is a beginning.
