@@ -48,10 +48,6 @@ class Spending:
         known = self.catalog.get(model)
         return (known.price_usd if known else None) or 0.0
 
-    def highest_price(self) -> float:
-        """Return the price that no listed model exceeds."""
-        return max((model.price_usd or 0.0 for model in self.catalog.values()), default=0.0)
-
 
 class Books:
     """Everything that a run writes down; `begin` opens it, `settle` closes it.
@@ -162,12 +158,10 @@ class Books:
         spending = self.spending
         if spending.max_images is None and spending.max_usd is None:
             return Budget()
-        images, usd = 0, 0.0
+        totals = await self.journal.counts()
+        images, usd = totals.doubtful_images, totals.doubtful_usd
         for model, count in (await self.journal.images_by_model()).items():
             images, usd = images + count, usd + count * spending.price(model)
-        async for doubt in self.journal.doubts():
-            # A doubt does not name its model; a cap that errs must err on the side of less.
-            images, usd = images + doubt.n, usd + doubt.n * spending.highest_price()
         return Budget(max_images=spending.max_images, max_usd=spending.max_usd, spent=Cost(images, usd))
 
 

@@ -226,7 +226,14 @@ def error_line(failure: Failure) -> str:
 
 
 def _doubt_record(doubt: Doubt) -> dict[str, Any]:
-    return {"attempt": doubt.attempt, "at": doubt.at, "request_id": doubt.request_id, "message": doubt.reason}
+    return {
+        "attempt": doubt.attempt,
+        "at": doubt.at,
+        "request_id": doubt.request_id,
+        "images": doubt.images,
+        "usd": round(doubt.usd, 6),
+        "message": doubt.reason,
+    }
 
 
 def _reported(connection: sqlite3.Connection) -> Iterator[Failure]:

@@ -115,6 +115,6 @@ class Summary:
         """
         names = (
             "jobs", "succeeded", "partial", "filtered", "failed", "in_doubt", "skipped",
-            "images", "bytes", "attempts", "cost_usd", "elapsed_s",
+            "images", "bytes", "attempts", "cost_usd", "elapsed_s", "doubts", "doubtful_usd",
         )  # fmt: skip
         return {name: getattr(self, name) for name in names}

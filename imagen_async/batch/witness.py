@@ -83,7 +83,7 @@ class Witness:
         self._reserved = True
         self._attempts = attempt
         books.unfinished[self._entry.key] = self
-        await books.journal.intent(self._entry, attempt=attempt)
+        await books.journal.intent(self._entry, attempt=attempt, images=self._cost.images, usd=self._cost.usd)
         self._sent = True
         books.progress.in_flight += 1
         books.progress.attempts += 1
@@ -148,7 +148,14 @@ class Witness:
             await self._books.journal.done(self._entry, status=INTERRUPTED, attempts=self._attempts)
 
     async def _doubt(self, attempt: Attempt) -> None:
-        doubt = Doubt(attempt=attempt.number, at=attempt.at, reason=attempt.error, request_id=attempt.request_id)
+        doubt = Doubt(
+            attempt=attempt.number,
+            at=attempt.at,
+            reason=attempt.error,
+            request_id=attempt.request_id,
+            images=self._cost.images,
+            usd=self._cost.usd,
+        )
         # Spent, as far as anyone can know: what was set aside is not given back.
         self._reserved, self._doubted = False, True
         self._books.progress.doubts += 1

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import deque
 
-__all__ = ["Speed", "count", "duration", "remaining", "size", "usd"]
+__all__ = ["Speed", "count", "doubtful_cost", "duration", "remaining", "size", "usd"]
 
 _MINUTE = 60
 _HOUR = 3600
@@ -66,6 +66,16 @@ def usd(amount: float) -> str:
     text = f"{amount:,.4f}".rstrip("0")
     whole, _, cents = text.partition(".")
     return f"{whole}.{cents.ljust(2, '0')} USD"
+
+
+def doubtful_cost(amount: float) -> str:
+    """Return what requests that are in doubt may have cost, 0 being a price that nobody knows.
+
+    Example:
+        >>> doubtful_cost(0.12), doubtful_cost(0.0)
+        ('at most 0.12 USD', 'an unknown amount')
+    """
+    return f"at most {usd(amount)}" if amount else "an unknown amount"
 
 
 def remaining(*, ended: int, total: int | None, elapsed: float) -> float | None:

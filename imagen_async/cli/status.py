@@ -4,20 +4,25 @@ The command line's parser reads the annotations at run time.
 """
 
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from imagen_async.cli.exits import Exit
-from imagen_async.cli.figures import count, size
+from imagen_async.cli.figures import count, doubtful_cost, size
 from imagen_async.cli.speech import give
 from imagen_async.exceptions import ConfigurationError, printable
 
 if TYPE_CHECKING:
-    from imagen_async.journal import Totals
+    from collections.abc import Sequence
+
+    from imagen_async.journal import ListedDoubt, Totals
 
 __all__ = ["status"]
 
 _JOURNAL = ".imagen"
+_SHOWN = 5
+_LONGEST = 80
 
 
 def status(
@@ -32,22 +37,29 @@ def status(
         folder: The output folder of a run.
         json: Print one JSON object.
     """
-    from imagen_async.journal import folder_in_use, read_status
+    from imagen_async.journal import folder_in_use, read_newest_doubts, read_status
 
     journal = folder / _JOURNAL
     if not journal.is_dir():
         raise ConfigurationError(f"{printable(str(folder))} is not the output folder of a run: it has no {_JOURNAL}")
-    figures = _figures(read_status(journal), running=folder_in_use(journal))
-    give(_line(figures) if json else _text(figures, folder))
+    running = folder_in_use(journal)
+    figures = _figures(read_status(journal), running=running)
+    if json:
+        give(_line(figures))
+    else:
+        give(_text(figures, folder, read_newest_doubts(journal, running=running, limit=_SHOWN)))
     return Exit.SUCCEEDED
 
 
 def _figures(totals: "Totals", *, running: bool) -> dict[str, Any]:
     states = dict(totals.jobs)
     flying = states.pop("intent")
+    doubts, images, usd = totals.doubts, totals.doubtful_images, totals.doubtful_usd
     if not running:
         # What a killed run left in flight is in doubt; the next run will write that down.
         states["interrupted"] += flying
+        left = totals.unanswered
+        doubts, images, usd = doubts + left.requests, images + left.images, usd + left.usd
     return {
         "running": running,
         "jobs": sum(totals.jobs.values()),
@@ -56,7 +68,9 @@ def _figures(totals: "Totals", *, running: bool) -> dict[str, Any]:
         "images": totals.images,
         "bytes": totals.bytes,
         "attempts": totals.attempts,
-        "doubts": totals.doubts + (0 if running else flying),
+        "doubts": doubts,
+        "doubtful_images": images,
+        "doubtful_usd": round(usd, 6),
     }
 
 
@@ -64,21 +78,40 @@ def _line(figures: dict[str, Any]) -> str:
     return json.dumps(figures)
 
 
-def _text(figures: dict[str, Any], folder: Path) -> str:
+def _text(figures: dict[str, Any], folder: Path, newest: "Sequence[ListedDoubt]") -> str:
     counted = ("succeeded", "partial", "filtered", "failed", "in_doubt", "interrupted", "in_flight")
     states = [f"{figures[name]:,} {name.replace('_', ' ')}" for name in counted if figures[name]]
+    shown = printable(str(folder))
     lines = [
         "a run is using the folder" if figures["running"] else "no run is using the folder",
         f"{count(figures['jobs'], 'job')} begun: {', '.join(states) or 'none'}",
         f"{count(figures['images'], 'image')}, {size(figures['bytes'])}, {count(figures['attempts'], 'attempt')}",
+        *_doubts(figures, newest, shown),
     ]
-    shown = printable(str(folder))
-    if figures["doubts"]:
-        lines.append(
-            f"{count(figures['doubts'], 'request')} may have been billed for nothing: see {shown}/errors.jsonl"
-        )
     if figures["interrupted"] and not figures["running"]:
         lines.append("interrupted jobs go on when the same command is run again")
     if figures["failed"] or figures["in_doubt"]:
         lines.append(f"failed and doubtful jobs: see {shown}/errors.jsonl; the run's --retry-failed tries them again")
     return "\n".join(lines)
+
+
+def _doubts(figures: dict[str, Any], newest: "Sequence[ListedDoubt]", shown: str) -> list[str]:
+    if not figures["doubts"]:
+        return []
+    told = (
+        f"{count(figures['doubts'], 'request')} may have been billed for nothing: "
+        f"{count(figures['doubtful_images'], 'image')}, {doubtful_cost(figures['doubtful_usd'])}"
+    )
+    lines = [told, *map(_doubt, newest)]
+    if (left := figures["doubts"] - len(newest)) > 0:
+        # The run has to begin or to end for that: what it left in flight is written down by the next one.
+        lines.append(f"  … and {left:,} more: {shown}/errors.jsonl has them all when a run has begun or ended")
+    return lines
+
+
+def _doubt(listed: "ListedDoubt") -> str:
+    doubt = listed.doubt
+    job = f"line {listed.line}" if listed.id is None else printable(listed.id, _LONGEST)
+    request = "no request id" if doubt.request_id is None else f"request {printable(doubt.request_id, _LONGEST)}"
+    when = datetime.fromtimestamp(doubt.at, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    return f"  {when}, job {job}, attempt {doubt.attempt}, {request}: {count(doubt.images, 'image')}"

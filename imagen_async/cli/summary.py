@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from imagen_async.cli.figures import count, duration, size, usd
+from imagen_async.cli.figures import count, doubtful_cost, duration, size, usd
 from imagen_async.exceptions import (
     AuthenticationError,
     ConfigurationError,
@@ -98,7 +98,12 @@ def _figures(sums: Summary, ending: Ending) -> list[str]:
         f"about {usd(sums.cost_usd)}",
         duration(sums.elapsed_s),
     ]
-    return [f"{jobs}: {', '.join(states) or 'nothing to do'}", ", ".join(spent)]
+    lines = [f"{jobs}: {', '.join(states) or 'nothing to do'}", ", ".join(spent)]
+    if sums.doubts:
+        # Also where no job is left in doubt: a first attempt may have been billed before a second brought the images.
+        lost = f"{count(sums.doubts, 'request')} may have been billed for nothing"
+        lines.append(f"on top of that, {lost}: {doubtful_cost(sums.doubtful_usd)}")
+    return lines
 
 
 def _places(sums: Summary, output: Path) -> list[str]:
@@ -123,8 +128,6 @@ def _next_steps(sums: Summary, output: Path, ending: Ending, reasons: Reasons) -
         steps.append([f"{sums.failed:,} failed: see {folder}/errors.jsonl; run the same command with --retry-failed."])
     if sums.in_doubt:
         steps.append([_doubtful_jobs(sums)])
-    elif sums.doubts:
-        steps.append([_doubtful_attempts(sums)])
     if sums.filtered or sums.partial:
         steps.append([_filtered(sums)])
     if sums.invalid:
@@ -137,17 +140,8 @@ def _next_steps(sums: Summary, output: Path, ending: Ending, reasons: Reasons) -
 def _doubtful_jobs(sums: Summary) -> str:
     return (
         f"{sums.in_doubt:,} in doubt: sent, but no answer arrived; they may have been billed. --retry-failed sends "
-        f"them again and may pay for them twice. What may have been billed for nothing so far: {_doubtful_cost(sums)}."
+        "them again and may pay for them twice."
     )
-
-
-def _doubtful_attempts(sums: Summary) -> str:
-    # No job is left in doubt, but a first attempt may have been billed before a second one brought the images.
-    return f"Of all attempts, {count(sums.doubts, 'request')} may have been billed for nothing: {_doubtful_cost(sums)}."
-
-
-def _doubtful_cost(sums: Summary) -> str:
-    return f"at most {usd(sums.doubtful_usd)}" if sums.doubtful_usd else "an unknown amount"
 
 
 def _filtered(sums: Summary) -> str:

@@ -3,13 +3,14 @@
 An intent is durable before its request is sent; a job that is reported done stays done, whatever kills the
 process; and jobs are looked up by key, so that a resume of millions holds none of them in memory.
 
-`face` is what others use; `writer` is its thread, `ledger` and `listing` are what it writes and reads, `schema` its
-file, `lock` keeps a second run out.
+`face` is what a run uses and `reading` what looks on from outside; `writer` is the thread, `ledger` and `listing` are
+what is written and read, `schema` is the file, `lock` keeps a second run out.
 """
 
-from imagen_async.journal.face import Journal, read_status
+from imagen_async.journal.face import Journal
 from imagen_async.journal.lines import json_line
 from imagen_async.journal.lock import folder_in_use
+from imagen_async.journal.reading import read_newest_doubts, read_status
 from imagen_async.journal.records import (
     DIGEST_BYTES,
     INTENT,
@@ -21,6 +22,7 @@ from imagen_async.journal.records import (
     KeptImage,
     ListedDoubt,
     Totals,
+    Unanswered,
 )
 
 __all__ = [
@@ -35,7 +37,9 @@ __all__ = [
     "KeptImage",
     "ListedDoubt",
     "Totals",
+    "Unanswered",
     "folder_in_use",
     "json_line",
+    "read_newest_doubts",
     "read_status",
 ]

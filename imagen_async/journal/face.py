@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from imagen_async.journal.records import Admission, Doubt, Entry, Failure, KeptImage, ListedDoubt, Totals
 
-__all__ = ["Journal", "read_status"]
+__all__ = ["Journal"]
 
 T = TypeVar("T")
 
@@ -50,7 +50,7 @@ class Journal:
         >>> async def remember(folder: str) -> int:
         ...     async with await Journal.open(pathlib.Path(folder)) as journal:
         ...         [entry] = await journal.admit([Admission(bytes(16), id="fox")])
-        ...         await journal.intent(entry, attempt=1)
+        ...         await journal.intent(entry, attempt=1, images=1, usd=0.04)
         ...         await journal.done(entry, status="succeeded", images=[(0, {"file_name": "fox-0.png"})], attempts=1)
         ...         return (await journal.counts()).jobs["succeeded"]
         >>> with tempfile.TemporaryDirectory() as folder:
@@ -138,18 +138,22 @@ class Journal:
         """
         return await self.perform(lambda connection: ledger.admit(connection, items))
 
-    async def intent(self, entry: Entry, *, attempt: int) -> None:
+    async def intent(self, entry: Entry, *, attempt: int, images: int, usd: float = 0.0) -> None:
         """Make durable that a request for `entry` is about to be sent; call it before every attempt.
+
+        Should the run die before it says more of this request, it is a doubt of so many images and dollars.
 
         Args:
             entry: As `admit` gave it in this run.
             attempt: Counted from 1 in each run.
+            images: How many this request asks for; fewer than the job, if some have arrived already.
+            usd: What they may cost, in US dollars by list price; 0 where the price is unknown.
 
         Raises:
             JournalError: The job has succeeded already, or the journal broke: send nothing.
         """
-        at = self._clock()
-        await self.perform(lambda connection: ledger.intent(connection, entry, attempt=attempt, at=at))
+        step = partial(ledger.intent, entry=entry, attempt=attempt, images=images, usd=usd, at=self._clock())
+        await self.perform(step)
 
     async def never_sent(self, entry: Entry) -> None:
         """Take the last intent back: its request certainly cost nothing and no other is under way.
@@ -165,7 +169,7 @@ class Journal:
         await self.perform(lambda connection: ledger.never_sent(connection, entry, at=at))
 
     async def doubt(self, entry: Entry, doubt: Doubt) -> None:
-        """Record that an attempt may have been billed and brought no image; once for each attempt.
+        """Record that an attempt may have been billed and did not bring all images; once for each attempt.
 
         Raises:
             JournalError: The journal broke.
@@ -277,16 +281,6 @@ class Journal:
             for _, doubt in page:
                 yield doubt
             last = page[-1][0]
-
-
-def read_status(folder: Path) -> Totals:
-    """Read the sums over the journal in `folder`, during a run of another process or after it; writes nothing.
-
-    Raises:
-        JournalError: There is no journal, or it is damaged, foreign or newer than this version.
-    """
-    with schema.open_for_reading(folder / schema.JOURNAL_NAME) as connection:
-        return listing.totals(connection)
 
 
 def _size(record: Mapping[str, Any]) -> int:

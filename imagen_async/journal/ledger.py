@@ -1,7 +1,7 @@
 """What the journal writes: the states a job goes through, as functions over a connection.
 
 The rules it keeps: no row before an intent; a job that succeeded stays so; an image is recorded once; a request
-that may have been billed and brought nothing is never forgotten. Each function runs inside a transaction that
+that may have been billed and did not bring all is never forgotten. Each function runs inside a transaction that
 its caller commits, and may run again after a rollback. Nothing here knows threads, files or the event loop.
 """
 
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from imagen_async.exceptions import JournalError, printable
 from imagen_async.journal.lines import storable
-from imagen_async.journal.records import DIGEST_BYTES, INTERRUPTED, Admission, Doubt, Entry
+from imagen_async.journal.records import ABANDONED, DIGEST_BYTES, INTERRUPTED, Admission, Doubt, Entry
 
 if TYPE_CHECKING:
     import sqlite3
@@ -32,8 +32,6 @@ __all__ = [
     "set_position",
 ]
 
-ABANDONED = "the run ended while the request was in flight"
-
 EncodedImage = tuple[int, int, str]
 """An image's index, its size in bytes, and its line of metadata."""
 
@@ -49,9 +47,10 @@ def begin_run(connection: sqlite3.Connection) -> None:
 def abandon(connection: sqlite3.Connection, *, at: float) -> int:
     """Turn what a dead run left in flight into doubts and `INTERRUPTED` jobs; return how many."""
     connection.execute(
-        "INSERT INTO doubts (job, attempt, at, reason) SELECT job, attempts, ?, ? FROM jobs WHERE status = 'intent' "
+        "INSERT INTO doubts (job, attempt, at, reason, images, usd) "
+        "SELECT job, attempts, updated, ?, asked_images, asked_usd FROM jobs WHERE status = 'intent' "
         "ON CONFLICT (job, attempt) DO NOTHING",
-        (at, ABANDONED),
+        (ABANDONED,),
     )
     moved = connection.execute(
         "UPDATE jobs SET status = ?, before = NULL, updated = ? WHERE status = 'intent'", (INTERRUPTED, at)
@@ -110,14 +109,16 @@ def _is_taken(connection: sqlite3.Connection, stem: str, key: bytes) -> bool:
     return owners.fetchone() is not None
 
 
-def intent(connection: sqlite3.Connection, entry: Entry, *, attempt: int, at: float) -> None:
-    """Note that a request for `entry` is about to be sent."""
+def intent(connection: sqlite3.Connection, entry: Entry, *, attempt: int, images: int, usd: float, at: float) -> None:
+    """Note that a request for `entry` is about to be sent, and what it asks for."""
     changed = connection.execute(
-        "INSERT INTO jobs (key, stem, id, line, n, status, attempts, updated) VALUES (?, ?, ?, ?, ?, 'intent', ?, ?) "
+        "INSERT INTO jobs (key, stem, id, line, n, status, attempts, asked_images, asked_usd, updated) "
+        "VALUES (?, ?, ?, ?, ?, 'intent', ?, ?, ?, ?) "
         "ON CONFLICT (key) DO UPDATE SET before = CASE status WHEN 'intent' THEN before ELSE status END, "
         "status = 'intent', line = excluded.line, n = excluded.n, attempts = excluded.attempts, "
+        "asked_images = excluded.asked_images, asked_usd = excluded.asked_usd, "
         "updated = excluded.updated WHERE status <> 'succeeded'",
-        (*_identity(entry), entry.attempts + attempt, at),
+        (*_identity(entry), entry.attempts + attempt, images, usd, at),
     )
     if not changed.rowcount:
         raise JournalError(f"{_named(entry)} has succeeded already: nothing may be sent for it")
@@ -143,18 +144,20 @@ def _last_doubt(connection: sqlite3.Connection, entry: Entry) -> int:
 
 
 def doubt(connection: sqlite3.Connection, entry: Entry, doubts: Iterable[Doubt]) -> None:
-    """Record requests that may have been billed and brought no image; each attempt once."""
+    """Record requests that may have been billed and did not bring all images; each attempt once."""
     row = connection.execute("SELECT job FROM jobs WHERE key = ?", (entry.key,)).fetchone()
     if row is None:
         raise JournalError(f"{_named(entry)} has no intent: no request of it can be in doubt")
     connection.executemany(
-        "INSERT INTO doubts (job, attempt, at, request_id, reason) VALUES (?, ?, ?, ?, ?) "
+        "INSERT INTO doubts (job, attempt, at, request_id, reason, images, usd) VALUES (?, ?, ?, ?, ?, ?, ?) "
         "ON CONFLICT (job, attempt) DO NOTHING",
-        [
-            (row[0], entry.attempts + each.attempt, each.at, _text(each.request_id), storable(each.reason))
-            for each in doubts
-        ],
+        [(row[0], *_doubt_values(entry, each)) for each in doubts],
     )
+
+
+def _doubt_values(entry: Entry, doubt: Doubt) -> tuple[int, float, str | None, str, int, float]:
+    attempt = entry.attempts + doubt.attempt
+    return attempt, doubt.at, _text(doubt.request_id), storable(doubt.reason), doubt.images, doubt.usd
 
 
 def received(connection: sqlite3.Connection, entry: Entry) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from imagen_async.journal.records import Doubt, Failure, KeptImage, ListedDoubt, Totals
+from imagen_async.journal.records import ABANDONED, Doubt, Failure, KeptImage, ListedDoubt, Totals, Unanswered
 from imagen_async.journal.schema import JOB_STATES
 
 if TYPE_CHECKING:
@@ -23,16 +23,27 @@ __all__ = [
     "image_lines_after",
     "images_by_model",
     "kept_images",
+    "newest_doubts",
     "position",
     "totals",
     "troubled_after",
+    "unanswered_requests",
 ]
 
 _JOB = "SELECT job, key, id, line, status, attempts, updated, error FROM jobs"
+_DOUBTS = (
+    "SELECT seq, key, id, line, status, attempt, at, reason, request_id, doubts.images, usd "
+    "FROM doubts JOIN jobs USING (job)"
+)
+# Few, and found by an index. A job that waits for its next attempt is in intent too, with its last one in doubt.
+_UNANSWERED = (
+    "FROM jobs WHERE status = 'intent' "
+    "AND NOT EXISTS (SELECT 1 FROM doubts WHERE doubts.job = jobs.job AND attempt = attempts)"
+)
 
 
 def totals(connection: sqlite3.Connection) -> Totals:
-    """Read the sums, which are kept as counters."""
+    """Read the sums; all but those of the unanswered requests are kept as counters."""
     cursor = connection.execute("SELECT * FROM totals")
     values = dict(zip((column[0] for column in cursor.description), cursor.fetchone(), strict=True))
     return Totals(
@@ -41,7 +52,16 @@ def totals(connection: sqlite3.Connection) -> Totals:
         bytes=values["bytes"],
         attempts=values["attempts"],
         doubts=values["doubts"],
+        doubtful_images=values["doubtful_images"],
+        doubtful_usd=values["doubtful_usd"],
+        unanswered=_unanswered(connection),
     )
+
+
+def _unanswered(connection: sqlite3.Connection) -> Unanswered:
+    sums = "SELECT count(*), coalesce(sum(asked_images), 0), round(total(asked_usd), 9)"
+    requests, images, usd = connection.execute(f"{sums} {_UNANSWERED}").fetchone()
+    return Unanswered(requests=requests, images=images, usd=usd)
 
 
 def failure(connection: sqlite3.Connection, key: bytes) -> Failure | None:
@@ -74,7 +94,7 @@ def troubled_after(connection: sqlite3.Connection, last: Failure | None, limit: 
 def _failure(connection: sqlite3.Connection, row: tuple[Any, ...]) -> Failure:
     job, key, job_id, line, status, attempts, updated, error = row
     doubts = connection.execute(
-        "SELECT attempt, at, reason, request_id FROM doubts WHERE job = ? ORDER BY attempt", (job,)
+        "SELECT attempt, at, reason, request_id, images, usd FROM doubts WHERE job = ? ORDER BY attempt", (job,)
     )
     return Failure(
         key=key,
@@ -84,25 +104,36 @@ def _failure(connection: sqlite3.Connection, row: tuple[Any, ...]) -> Failure:
         attempts=attempts,
         at=updated,
         error=None if error is None else json.loads(error),
-        doubts=tuple(_doubt(*each) for each in doubts),
+        doubts=tuple(map(_doubt, doubts)),
     )
 
 
-def _doubt(attempt: int, at: float, reason: str, request_id: str | None) -> Doubt:
-    return Doubt(attempt=attempt, at=at, reason=reason, request_id=request_id)
+def _doubt(row: tuple[Any, ...]) -> Doubt:
+    attempt, at, reason, request_id, images, usd = row
+    return Doubt(attempt=attempt, at=at, reason=reason, request_id=request_id, images=images, usd=usd)
 
 
 def doubts_after(connection: sqlite3.Connection, last: int, limit: int) -> list[tuple[int, ListedDoubt]]:
     """Return the next doubts, oldest first, each with the number to go on from; `last` is 0 at first."""
-    rows = connection.execute(
-        "SELECT seq, key, id, line, n, status, attempt, at, reason, request_id FROM doubts JOIN jobs USING (job) "
-        "WHERE seq > ? ORDER BY seq LIMIT ?",
-        (last, limit),
-    )
-    return [
-        (seq, ListedDoubt(key=key, id=job_id, line=line, n=n, status=status, doubt=_doubt(*rest)))
-        for seq, key, job_id, line, n, status, *rest in rows
-    ]
+    rows = connection.execute(f"{_DOUBTS} WHERE seq > ? ORDER BY seq LIMIT ?", (last, limit))
+    return [(row[0], _listed(row)) for row in rows]
+
+
+def newest_doubts(connection: sqlite3.Connection, limit: int) -> list[ListedDoubt]:
+    """Return the last doubts, newest first."""
+    return [_listed(row) for row in connection.execute(f"{_DOUBTS} ORDER BY seq DESC LIMIT ?", (limit,))]
+
+
+def unanswered_requests(connection: sqlite3.Connection, limit: int) -> list[ListedDoubt]:
+    """Return the unanswered requests as the doubts that they become if no run is using the folder, newest first."""
+    as_doubts = "SELECT NULL, key, id, line, status, attempts, updated, ?, NULL, asked_images, asked_usd"
+    rows = connection.execute(f"{as_doubts} {_UNANSWERED} ORDER BY updated DESC LIMIT ?", (ABANDONED, limit))
+    return [_listed(row) for row in rows]
+
+
+def _listed(row: tuple[Any, ...]) -> ListedDoubt:
+    _, key, job_id, line, status, *doubt = row
+    return ListedDoubt(key=key, id=job_id, line=line, status=status, doubt=_doubt(tuple(doubt)))
 
 
 def kept_images(connection: sqlite3.Connection, key: bytes) -> list[KeptImage]:

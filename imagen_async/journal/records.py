@@ -11,6 +11,7 @@ from typing import Any
 import attrs
 
 __all__ = [
+    "ABANDONED",
     "DIGEST_BYTES",
     "INTENT",
     "INTERRUPTED",
@@ -21,12 +22,16 @@ __all__ = [
     "KeptImage",
     "ListedDoubt",
     "Totals",
+    "Unanswered",
 ]
 
 INTENT = "intent"
 """The state of a job whose request was sent or is about to be."""
 INTERRUPTED = "interrupted"
 """The state of a job that a run left unfinished: the next run takes it up by itself."""
+
+ABANDONED = "the run ended while the request was in flight"
+"""Why what a dead run left in flight is in doubt."""
 
 DIGEST_BYTES = 16
 """The length of a request's digest."""
@@ -78,29 +83,32 @@ class Entry:
 
 @attrs.frozen(kw_only=True)
 class Doubt:
-    """A request that may have been billed and brought no image.
+    """A request that may have been billed and did not bring all of its images.
 
     Attributes:
         attempt: The attempt's number, from 1: within this run when given, over all runs when listed.
-        at: When it was known, in seconds since the epoch.
+        at: When it was known, in seconds since the epoch; when it was sent, if the run died before it was known.
         reason: Why it is in doubt, in words.
+        images: How many images may have been billed and were not received.
+        usd: What they may have cost, in US dollars by list price; 0 where the price is unknown.
         request_id: What to quote to the gateway's support, or None.
     """
 
     attempt: int
     at: float
     reason: str
+    images: int
+    usd: float = 0.0
     request_id: str | None = None
 
 
 @attrs.frozen(kw_only=True)
 class ListedDoubt:
-    """A doubt together with its job: `status` is the job's own, `n` what the doubtful request may have cost."""
+    """A doubt together with its job; `status` is the job's own."""
 
     key: bytes
     id: str | None
     line: int
-    n: int
     status: str
     doubt: Doubt
 
@@ -139,6 +147,23 @@ class KeptImage:
 
 
 @attrs.frozen(kw_only=True)
+class Unanswered:
+    """The requests that were noted as about to be sent and of which nothing was heard since.
+
+    While a run uses the folder they are under way; after that they are doubts, which the next run writes down.
+
+    Attributes:
+        requests: How many.
+        images: What they ask for together.
+        usd: What that may cost, in US dollars by list price.
+    """
+
+    requests: int
+    images: int
+    usd: float
+
+
+@attrs.frozen(kw_only=True)
 class Totals:
     """The sums over a journal.
 
@@ -147,7 +172,10 @@ class Totals:
         images: Images kept.
         bytes: Their size, as far as the records name it.
         attempts: Requests sent.
-        doubts: Requests that may have been billed and brought no image.
+        doubts: Requests that may have been billed and did not bring all of their images.
+        doubtful_images: The images that they may have been billed for and did not bring.
+        doubtful_usd: What these may have cost, in US dollars by list price.
+        unanswered: Requests that are not among the doubts, but will be if no run is using the folder.
     """
 
     jobs: Mapping[str, int]
@@ -155,3 +183,6 @@ class Totals:
     bytes: int
     attempts: int
     doubts: int
+    doubtful_images: int
+    doubtful_usd: float
+    unanswered: Unanswered

@@ -45,6 +45,8 @@ CREATE TABLE jobs (
     n INTEGER NOT NULL,
     status TEXT NOT NULL,
     before TEXT,                -- while in intent: the state to go back to if the request is never sent
+    asked_images INTEGER NOT NULL DEFAULT 0 CHECK (asked_images >= 0),  -- while in intent: what the request asks for
+    asked_usd REAL NOT NULL DEFAULT 0 CHECK (asked_usd >= 0),           -- and what that may cost
     images INTEGER NOT NULL DEFAULT 0,
     attempts INTEGER NOT NULL,
     updated REAL NOT NULL,
@@ -70,6 +72,8 @@ CREATE TABLE doubts (
     at REAL NOT NULL,
     request_id TEXT,
     reason TEXT NOT NULL,
+    images INTEGER NOT NULL CHECK (images >= 0),
+    usd REAL NOT NULL CHECK (usd >= 0),
     UNIQUE (job, attempt)
 ) STRICT;
 
@@ -90,7 +94,9 @@ CREATE TABLE totals (  -- one row; the names of the states are those of its colu
     images INTEGER NOT NULL DEFAULT 0,
     bytes INTEGER NOT NULL DEFAULT 0,
     attempts INTEGER NOT NULL DEFAULT 0,
-    doubts INTEGER NOT NULL DEFAULT 0
+    doubts INTEGER NOT NULL DEFAULT 0,
+    doubtful_images INTEGER NOT NULL DEFAULT 0,
+    doubtful_usd REAL NOT NULL DEFAULT 0  -- rounded, or what is added and taken away again would leave a rest
 ) STRICT;
 INSERT INTO totals DEFAULT VALUES;
 
@@ -135,10 +141,16 @@ CREATE TRIGGER image_added AFTER INSERT ON images BEGIN
     UPDATE totals SET images = images + 1, bytes = bytes + NEW.bytes;
 END;
 CREATE TRIGGER doubt_added AFTER INSERT ON doubts BEGIN
-    UPDATE totals SET doubts = doubts + 1;
+    UPDATE totals SET
+        doubts = doubts + 1,
+        doubtful_images = doubtful_images + NEW.images,
+        doubtful_usd = round(doubtful_usd + NEW.usd, 9);
 END;
 CREATE TRIGGER doubt_withdrawn AFTER DELETE ON doubts BEGIN
-    UPDATE totals SET doubts = doubts - 1;
+    UPDATE totals SET
+        doubts = doubts - 1,
+        doubtful_images = doubtful_images - OLD.images,
+        doubtful_usd = round(doubtful_usd - OLD.usd, 9);
 END;
 """
 

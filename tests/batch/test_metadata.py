@@ -226,7 +226,10 @@ async def test_every_doubt_is_reported_also_that_of_a_job_that_succeeded(
     tmp_path: Path, journal: Journal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "PAGE", 2)
-    doubts = [Doubt(attempt=number, at=1.0, reason="cut off", request_id=f"r{number}") for number in (1, 2)]
+    doubts = [
+        Doubt(attempt=number, at=1.0, reason="cut off", request_id=f"r{number}", images=3, usd=3 * 0.1)
+        for number in (1, 2)
+    ]
     for line, status in enumerate(["succeeded", "in_doubt", "succeeded", "failed", "succeeded", "succeeded"], 1):
         entry = await admit(journal, line)
         await journal.done(entry, status=status, attempts=3, doubts=doubts if line < 6 else ())
@@ -240,7 +243,11 @@ async def test_every_doubt_is_reported_also_that_of_a_job_that_succeeded(
         (5, "in_doubt"),
     ]
     assert "succeeded" in lines[2]["message"]
-    assert all([doubt["request_id"] for doubt in line["doubts"]] == ["r1", "r2"] for line in lines)
+    told = [
+        {"attempt": number, "at": 1.0, "request_id": f"r{number}", "images": 3, "usd": 0.3, "message": "cut off"}
+        for number in (1, 2)
+    ]
+    assert all(line["doubts"] == told for line in lines)
 
 
 async def test_a_rewrite_that_fails_leaves_the_old_file(

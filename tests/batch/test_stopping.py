@@ -171,8 +171,8 @@ async def test_a_job_that_is_cancelled_before_it_is_sent_is_in_no_doubt(
     recording = asyncio.Event()
     real = Journal.intent
 
-    async def intent(self: Journal, entry: Any, *, attempt: int) -> None:
-        await real(self, entry, attempt=attempt)
+    async def intent(self: Journal, entry: Any, **asked: Any) -> None:
+        await real(self, entry, **asked)
         recording.set()
         await asyncio.Event().wait()
 
@@ -420,12 +420,12 @@ async def test_a_failing_journal_stops_the_batch_before_more_is_sent(
     real = Journal.intent
     seen = 0
 
-    async def intent(self: Journal, entry: Any, *, attempt: int) -> None:
+    async def intent(self: Journal, entry: Any, **asked: Any) -> None:
         nonlocal seen
         seen += 1
         if seen > 5:
             raise JournalError("the journal cannot be written")
-        await real(self, entry, attempt=attempt)
+        await real(self, entry, **asked)
 
     with monkeypatch.context() as broken:
         broken.setattr(Journal, "intent", intent)

@@ -31,6 +31,8 @@ KEYS = [
     "attempts",
     "cost_usd",
     "elapsed_s",
+    "doubts",
+    "doubtful_usd",
 ]
 
 

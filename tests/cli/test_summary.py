@@ -39,11 +39,19 @@ def test_doubt_is_explained_with_what_it_may_cost() -> None:
     said = run_text(Summary.of(progress, elapsed_s=1), output=OUT, ending=Ending(), reasons=Reasons())
     assert "2 in doubt: sent, but no answer arrived; they may have been billed." in said
     assert "may pay for them twice" in said
-    assert "at most 0.12 USD" in said
+    figures = said.split("\n\n")[0].splitlines()
+    assert "about 0.00 USD" in figures[1]
+    assert figures[2] == "on top of that, 3 requests may have been billed for nothing: at most 0.12 USD"
 
 
 def test_attempts_that_may_have_cost_are_told_although_every_job_succeeded() -> None:
-    assert "2 requests may have been billed for nothing: an unknown amount." in text(succeeded=5, doubts=2)
+    said = text(succeeded=5, doubts=2)
+    assert "2 requests may have been billed for nothing: an unknown amount\n" in said
+    assert "errors    out/errors.jsonl" in said
+
+
+def test_a_run_without_doubts_says_nothing_of_them() -> None:
+    assert "billed" not in text(succeeded=5, failed=1)
 
 
 def test_the_filter_leaves_nothing_to_do() -> None:

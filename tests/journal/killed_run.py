@@ -20,7 +20,7 @@ def say(word: str, entry: Entry) -> None:
 
 
 async def run_job(journal: Journal, errors: ErrorsFile, entry: Entry) -> None:
-    await journal.intent(entry, attempt=1)
+    await journal.intent(entry, attempt=1, images=1)
     say("intent", entry)
     if entry.line % 5 == 0:
         await journal.done(entry, status="failed", attempts=1, error={"message": "no"})

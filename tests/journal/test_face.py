@@ -19,7 +19,9 @@ from imagen_async.journal import (
     Doubt,
     Entry,
     Journal,
+    Unanswered,
     folder_in_use,
+    read_newest_doubts,
     read_status,
 )
 from imagen_async.journal.schema import connect
@@ -34,8 +36,9 @@ def digest(name: str) -> bytes:
     return hashlib.blake2b(name.encode(), digest_size=16).digest()
 
 
-def doubt_of(attempt: int, reason: str = "the read time-out ran out") -> Doubt:
-    return Doubt(attempt=attempt, at=5.0, reason=reason, request_id="req-1")
+def doubt_of(attempt: int, *, images: int = 1, usd: float = 0.04) -> Doubt:
+    reason = "the read time-out ran out"
+    return Doubt(attempt=attempt, at=5.0, reason=reason, request_id="req-1", images=images, usd=usd)
 
 
 @pytest.fixture
@@ -64,7 +67,7 @@ async def test_a_job_that_was_reported_done_is_done_after_reopening(tmp_path: Pa
     async with await open_journal(tmp_path) as journal:
         entry = await admit_one(journal, "fox", n=2)
         assert (entry.status, entry.images, entry.attempts) == (None, 0, 0)
-        await journal.intent(entry, attempt=1)
+        await journal.intent(entry, attempt=1, images=1)
         await journal.done(entry, status="succeeded", images=[(0, {"a": 1}), (1, {"a": 2})], attempts=1)
     [again] = await readmitted(tmp_path, ["fox"])
     assert (again.status, again.images, again.attempts) == ("succeeded", 2, 1)
@@ -96,7 +99,7 @@ async def test_an_id_names_the_files_and_a_second_owner_of_it_gets_another_name(
         assert entries[2].stem == f"a/b~{entries[2].key.hex()[:8]}"
         assert len({entry.stem for entry in entries}) == 3
         for entry in entries:
-            await journal.intent(entry, attempt=1)
+            await journal.intent(entry, attempt=1, images=1)
     async with await open_journal(tmp_path) as journal:
         # The other way round: the stems stay with those that own them.
         again = await journal.admit([Admission(digest(name), id="a/b") for name in ("owl", "new", "fox", "fox")])
@@ -128,7 +131,7 @@ async def test_ids_that_no_database_text_can_hold_are_kept_apart(tmp_path: Path)
             [Admission(bytes([i] * 16), id=c) for i, c in enumerate(("\ud800", "\ud801", "a\0b", "a"))]
         )
         for entry in entries:
-            await journal.intent(entry, attempt=1)
+            await journal.intent(entry, attempt=1, images=1)
         assert len({entry.stem for entry in entries}) == 4
 
 
@@ -141,17 +144,65 @@ async def test_a_digest_of_another_length_is_refused(tmp_path: Path) -> None:
 async def test_what_was_in_flight_when_a_run_died_is_in_doubt_once_and_interrupted(tmp_path: Path) -> None:
     async with await open_journal(tmp_path) as journal:
         entry = await admit_one(journal, "fox", job_id="fox", line=7, n=3)
-        await journal.intent(entry, attempt=1)
-        await journal.doubt(entry, doubt_of(1))
-        await journal.intent(entry, attempt=2)
+        await journal.intent(entry, attempt=1, images=3, usd=0.12)
+        await journal.doubt(entry, doubt_of(1, images=2, usd=0.08))
+        await journal.intent(entry, attempt=2, images=2, usd=0.08)
     for died in (1, 0):  # closing without an end is what dying looks like
-        async with await open_journal(tmp_path) as journal:
+        async with await Journal.open(tmp_path, fsync=False, clock=lambda: 900.0) as journal:
             assert journal.abandoned == died
             listed = [listed async for listed in journal.doubts()]
-            assert [each.doubt.attempt for each in listed] == [1, 2]
-            assert "in flight" in listed[1].doubt.reason
-            assert (listed[1].id, listed[1].line, listed[1].n, listed[1].status) == ("fox", 7, 3, INTERRUPTED)
-            assert (await journal.counts()).doubts == 2
+            assert listed[0].doubt == doubt_of(1, images=2, usd=0.08)
+            left = listed[1].doubt
+            # When it was sent, which the gateway's records can be searched for; not when that was found.
+            assert (left.attempt, left.at, left.request_id, left.images, left.usd) == (2, 100.0, None, 2, 0.08)
+            assert "in flight" in left.reason
+            assert (listed[1].id, listed[1].line, listed[1].status) == ("fox", 7, INTERRUPTED)
+            totals = await journal.counts()
+            assert (totals.doubts, totals.doubtful_images, totals.doubtful_usd) == (2, 4, 0.16)
+            assert totals.unanswered == Unanswered(requests=0, images=0, usd=0.0)
+
+
+async def test_what_died_between_two_attempts_is_in_doubt_for_the_first_alone(tmp_path: Path) -> None:
+    async with await open_journal(tmp_path) as journal:
+        entry = await admit_one(journal, "fox", n=3)
+        await journal.intent(entry, attempt=1, images=3, usd=0.12)
+        await journal.doubt(entry, doubt_of(1, images=1))
+        assert (await journal.counts()).unanswered.requests == 0
+    async with await open_journal(tmp_path) as journal:
+        assert [each.doubt async for each in journal.doubts()] == [doubt_of(1, images=1)]
+
+
+async def test_from_outside_a_dead_runs_requests_are_told_as_the_doubts_that_they_become(tmp_path: Path) -> None:
+    async with await open_journal(tmp_path) as journal:
+        entries = await journal.admit([Admission(digest(str(i)), id=f"job{i}", line=i, n=2) for i in range(4)])
+        for entry in entries:
+            await journal.intent(entry, attempt=1, images=2, usd=0.08)
+        await journal.doubt(entries[0], doubt_of(1))
+        await journal.never_sent(entries[1])
+        running = read_newest_doubts(tmp_path, running=True, limit=9)
+        assert [each.id for each in running] == ["job0"]
+    before = read_status(tmp_path)
+    assert before.unanswered == Unanswered(requests=2, images=4, usd=0.16)
+    assert (before.doubts, before.doubtful_images, before.doubtful_usd) == (1, 1, 0.04)
+    told = read_newest_doubts(tmp_path, running=False, limit=9)
+    assert [each.id for each in told] == ["job2", "job3", "job0"]
+    async with await open_journal(tmp_path) as journal:
+        listed = [each.doubt async for each in journal.doubts()]
+        assert [each.doubt for each in told] == [*listed[1:], listed[0]]
+    after = read_status(tmp_path)
+    assert (after.doubts, after.doubtful_images, after.doubtful_usd) == (3, 5, 0.2)
+
+
+@pytest.mark.parametrize("limit", [0, 1, 3, 5])
+async def test_no_more_doubts_are_read_than_asked_for_and_the_newest_come_first(tmp_path: Path, limit: int) -> None:
+    async with await open_journal(tmp_path) as journal:
+        entries = await journal.admit([Admission(digest(str(i)), line=i) for i in range(5)])
+        for entry in entries:
+            await journal.intent(entry, attempt=1, images=1)
+        for entry in entries[:3]:
+            await journal.doubt(entry, doubt_of(1))
+    told = read_newest_doubts(tmp_path, running=False, limit=limit)
+    assert [each.line for each in told] == [3, 4, 2, 1, 0][:limit]
 
 
 async def test_attempts_are_numbered_over_all_runs(tmp_path: Path) -> None:
@@ -160,7 +211,7 @@ async def test_attempts_are_numbered_over_all_runs(tmp_path: Path) -> None:
             entry = await admit_one(journal, "fox")
             assert entry.attempts == 2 * run
             for attempt in (1, 2):
-                await journal.intent(entry, attempt=attempt)
+                await journal.intent(entry, attempt=attempt, images=1)
                 await journal.doubt(entry, doubt_of(attempt))
             await journal.done(entry, status="in_doubt", attempts=2, doubts=[doubt_of(1), doubt_of(2)])
             assert [d.doubt.attempt async for d in journal.doubts()] == list(range(1, 2 * run + 3))
@@ -170,7 +221,7 @@ async def test_attempts_are_numbered_over_all_runs(tmp_path: Path) -> None:
 async def test_a_new_job_whose_request_never_left_is_forgotten(tmp_path: Path) -> None:
     async with await open_journal(tmp_path) as journal:
         entry = await admit_one(journal, "fox")
-        await journal.intent(entry, attempt=1)
+        await journal.intent(entry, attempt=1, images=1)
         await journal.never_sent(entry)
         await journal.never_sent(entry)
         totals = await journal.counts()
@@ -186,7 +237,7 @@ async def test_an_old_job_whose_request_never_left_is_what_it_was(tmp_path: Path
         await journal.done(entry, status=status, images=[(0, {})], attempts=3, error={"message": "no"})
     async with await open_journal(tmp_path) as journal:
         entry = await admit_one(journal, "fox")
-        await journal.intent(entry, attempt=1)
+        await journal.intent(entry, attempt=1, images=1)
         await journal.never_sent(entry)
         [failure] = [failure async for failure in journal.failures()]
         assert (failure.status, failure.attempts, failure.error) == (status, 3, {"message": "no"})
@@ -195,9 +246,9 @@ async def test_an_old_job_whose_request_never_left_is_what_it_was(tmp_path: Path
 async def test_a_doubt_is_not_forgotten_with_a_later_attempt_that_never_left(tmp_path: Path) -> None:
     async with await open_journal(tmp_path) as journal:
         entry = await admit_one(journal, "fox")
-        await journal.intent(entry, attempt=1)
+        await journal.intent(entry, attempt=1, images=1)
         await journal.doubt(entry, doubt_of(1))
-        await journal.intent(entry, attempt=2)
+        await journal.intent(entry, attempt=2, images=1)
         await journal.never_sent(entry)
     [again] = await readmitted(tmp_path, ["fox"])
     assert (again.status, again.attempts) == (INTERRUPTED, 1)
@@ -206,12 +257,12 @@ async def test_a_doubt_is_not_forgotten_with_a_later_attempt_that_never_left(tmp
 async def test_a_doubt_keeps_its_number_when_its_own_intent_is_taken_back(tmp_path: Path) -> None:
     async with await open_journal(tmp_path) as journal:
         entry = await admit_one(journal, "fox")
-        await journal.intent(entry, attempt=1)
+        await journal.intent(entry, attempt=1, images=1)
         await journal.doubt(entry, doubt_of(1))
         await journal.never_sent(entry)
     async with await open_journal(tmp_path) as journal:
         entry = await admit_one(journal, "fox")
-        await journal.intent(entry, attempt=1)
+        await journal.intent(entry, attempt=1, images=1)
         await journal.doubt(entry, doubt_of(1))
         assert [listed.doubt.attempt async for listed in journal.doubts()] == [1, 2]
 
@@ -227,7 +278,7 @@ async def test_nothing_is_sent_for_a_job_that_succeeded_and_it_cannot_fail_any_m
         entry = await admit_one(journal, "fox")
         await journal.done(entry, status="succeeded", images=[(0, {"a": 1})], attempts=1)
         with pytest.raises(JournalError, match="succeeded already"):
-            await journal.intent(entry, attempt=2)
+            await journal.intent(entry, attempt=2, images=1)
         with pytest.raises(JournalError, match="cannot become failed"):
             await journal.done(entry, status="failed", attempts=1)
         await journal.done(entry, status="succeeded", images=[(0, {"a": 1})], attempts=1)
@@ -280,7 +331,9 @@ async def test_an_operation_that_fails_takes_no_other_with_it(tmp_path: Path) ->
     async with await open_journal(tmp_path) as journal:
         entries = await journal.admit([Admission(digest(str(i))) for i in range(20)])
         await journal.done(entries[7], status="succeeded", attempts=1)
-        results = await asyncio.gather(*(journal.intent(entry, attempt=1) for entry in entries), return_exceptions=True)
+        results = await asyncio.gather(
+            *(journal.intent(entry, attempt=1, images=1) for entry in entries), return_exceptions=True
+        )
         assert [index for index, result in enumerate(results) if result is not None] == [7]
         assert isinstance(results[7], JournalError)
         totals = await journal.counts()
@@ -300,10 +353,12 @@ async def test_a_record_that_is_no_json_is_its_callers_error_alone(tmp_path: Pat
 async def test_a_full_disk_fails_all_that_wait_and_everything_after(tmp_path: Path) -> None:
     async with await open_journal(tmp_path) as journal:
         acknowledged = await admit_one(journal, "first")
-        await journal.intent(acknowledged, attempt=1)
+        await journal.intent(acknowledged, attempt=1, images=1)
         await journal.perform(_no_more_pages)
         entries = await journal.admit([Admission(digest(str(i)), id="x" * 4000 + str(i)) for i in range(50)])
-        results = await asyncio.gather(*(journal.intent(entry, attempt=1) for entry in entries), return_exceptions=True)
+        results = await asyncio.gather(
+            *(journal.intent(entry, attempt=1, images=1) for entry in entries), return_exceptions=True
+        )
         assert all(isinstance(result, JournalError) for result in results)
         with pytest.raises(JournalError, match=r"cannot be written \(database or disk is full\)"):
             await journal.counts()
@@ -321,7 +376,7 @@ async def test_a_second_run_in_this_process_is_refused_and_the_first_goes_on(tmp
         assert folder_in_use(tmp_path)
         with pytest.raises(JournalLockedError, match="another run is using"):
             await open_journal(tmp_path)
-        await journal.intent(await admit_one(journal, "fox"), attempt=1)
+        await journal.intent(await admit_one(journal, "fox"), attempt=1, images=1)
         with pytest.raises(JournalLockedError):
             await open_journal(tmp_path)
     assert not folder_in_use(tmp_path)
@@ -332,7 +387,7 @@ async def test_a_second_run_in_this_process_is_refused_and_the_first_goes_on(tmp
 async def test_the_status_can_be_read_during_a_run_and_after_it(tmp_path: Path) -> None:
     async with await open_journal(tmp_path) as journal:
         entries = await journal.admit([Admission(digest(str(i))) for i in range(3)])
-        await journal.intent(entries[0], attempt=1)
+        await journal.intent(entries[0], attempt=1, images=1)
         await journal.done(entries[1], status="succeeded", images=[(0, {"bytes": 9})], attempts=1)
         await journal.done(entries[2], status="in_doubt", attempts=2, doubts=[doubt_of(2)])
         expected = await journal.counts()
@@ -343,13 +398,14 @@ async def test_the_status_can_be_read_during_a_run_and_after_it(tmp_path: Path) 
             "in_doubt": 1,
         }
         assert (expected.images, expected.bytes, expected.attempts, expected.doubts) == (1, 9, 4, 1)
+        assert (expected.doubtful_images, expected.doubtful_usd, expected.unanswered.images) == (1, 0.04, 1)
     assert read_status(tmp_path) == expected
 
 
 async def test_a_closed_journal_refuses_and_closing_twice_is_fine(tmp_path: Path) -> None:
     journal = await open_journal(tmp_path)
     entry = await admit_one(journal, "fox")
-    waiting = asyncio.ensure_future(journal.intent(entry, attempt=1))
+    waiting = asyncio.ensure_future(journal.intent(entry, attempt=1, images=1))
     await asyncio.sleep(0)
     await asyncio.gather(journal.close(), journal.close())
     await waiting
@@ -362,7 +418,7 @@ async def test_a_cancelled_wait_does_not_take_the_operation_back(tmp_path: Path,
     async with await open_journal(tmp_path) as journal:
         entry = await admit_one(journal, "fox")
         held_up = asyncio.ensure_future(journal.perform(lambda _: gate.wait(30)))
-        task = asyncio.ensure_future(journal.intent(entry, attempt=1))
+        task = asyncio.ensure_future(journal.intent(entry, attempt=1, images=1))
         await asyncio.sleep(0)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -400,7 +456,7 @@ async def test_more_operations_than_one_group_takes_are_all_done(tmp_path: Path,
     async with await open_journal(tmp_path) as journal:
         entries = await journal.admit([Admission(i.to_bytes(16, "big")) for i in range(2 * LARGEST_GROUP)])
         held_up = asyncio.ensure_future(journal.perform(lambda _: gate.wait(30)))
-        waiting = [asyncio.ensure_future(journal.intent(entry, attempt=1)) for entry in entries]
+        waiting = [asyncio.ensure_future(journal.intent(entry, attempt=1, images=1)) for entry in entries]
         await asyncio.sleep(0)
         closing = asyncio.ensure_future(journal.close())
         await asyncio.sleep(0)
@@ -427,7 +483,9 @@ async def test_after_a_failed_commit_what_waits_is_refused_too(tmp_path: Path, g
 async def test_a_value_that_sqlite_refuses_harms_nobody_else(tmp_path: Path) -> None:
     async with await open_journal(tmp_path) as journal:
         entries = await journal.admit([Admission(digest("huge"), n=1 << 70), Admission(digest("fox"))])
-        results = await asyncio.gather(*(journal.intent(entry, attempt=1) for entry in entries), return_exceptions=True)
+        results = await asyncio.gather(
+            *(journal.intent(entry, attempt=1, images=1) for entry in entries), return_exceptions=True
+        )
         assert [type(result) for result in results] == [OverflowError, type(None)]
         with pytest.raises(JournalError, match="refused an operation"):
             await journal.perform(lambda connection: connection.execute("INSERT INTO exports VALUES (NULL, 0, 0)"))
@@ -505,7 +563,7 @@ async def test_no_error_of_an_operation_ends_the_thread(
 async def test_an_end_never_lowers_the_number_of_requests_sent(tmp_path: Path) -> None:
     async with await open_journal(tmp_path) as journal:
         entry = await admit_one(journal, "fox")
-        await journal.intent(entry, attempt=2)
+        await journal.intent(entry, attempt=2, images=1)
         await journal.done(entry, status="succeeded", attempts=1)
         assert (await journal.counts()).attempts == 2
 
@@ -522,9 +580,9 @@ async def test_commits_wait_for_the_disk_unless_told_not_to(tmp_path: Path, *, f
 async def test_an_adopted_job_has_succeeded_and_only_its_last_request_is_in_doubt_no_more(tmp_path: Path) -> None:
     async with await open_journal(tmp_path) as journal:
         entry = await admit_one(journal, "fox")
-        await journal.intent(entry, attempt=1)
+        await journal.intent(entry, attempt=1, images=1)
         await journal.doubt(entry, doubt_of(1))
-        await journal.intent(entry, attempt=2)
+        await journal.intent(entry, attempt=2, images=1)
     async with await open_journal(tmp_path) as journal:
         entry = await admit_one(journal, "fox")
         await journal.adopt(entry, images=[(0, {"bytes": 4})])

@@ -18,11 +18,19 @@ from imagen_async.exceptions import JournalError
 from imagen_async.journal import INTENT, INTERRUPTED, Admission, Doubt, Entry, Journal, read_status
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Coroutine, Iterable
 
 T = TypeVar("T")
 
 ENDS = ["succeeded", "partial", "filtered", "failed", "in_doubt"]
+
+Asked = tuple[int, float]
+"""Images, and what they may cost."""
+
+
+def summed(asked: Iterable[Asked]) -> Asked:
+    known = list(asked)
+    return sum(images for images, _ in known), round(sum(usd for _, usd in known), 9)
 
 
 @attrs.define
@@ -33,13 +41,19 @@ class ModelJob:
     before: str | None = None
     attempts: int = 0
     images: int = 0
-    doubts: set[int] = attrs.field(factory=set)
+    asked: Asked = (0, 0.0)
+    doubts: dict[int, Asked] = attrs.field(factory=dict)
+
+    @property
+    def unanswered(self) -> bool:
+        return self.status == INTENT and self.attempts not in self.doubts
 
 
 class JournalMachine(RuleBasedStateMachine):
     """Jobs 0 to 4, each admitted at the opening of each run."""
 
     names = st.integers(0, 4)
+    asked = st.tuples(st.integers(0, 4), st.integers(0, 20_000).map(lambda parts: parts / 1e4))
 
     @initialize()
     def begin(self) -> None:
@@ -60,16 +74,17 @@ class JournalMachine(RuleBasedStateMachine):
         for entry, job in zip(self.entries, self.model, strict=True):
             assert (entry.status, entry.attempts, entry.images) == (job.status, job.attempts, job.images)
 
-    @rule(name=names)
-    def intent(self, name: int) -> None:
+    @rule(name=names, asked=asked)
+    def intent(self, name: int, asked: Asked) -> None:
         job, entry = self.model[name], self.entries[name]
-        attempt = self.sent[name] + 1
+        attempt, (images, usd) = self.sent[name] + 1, asked
+        work = self.journal.intent(entry, attempt=attempt, images=images, usd=usd)
         if job.status == "succeeded":
             with pytest.raises(JournalError):
-                self.wait(self.journal.intent(entry, attempt=attempt))
+                self.wait(work)
             return
-        self.wait(self.journal.intent(entry, attempt=attempt))
-        self.sent[name] = attempt
+        self.wait(work)
+        self.sent[name], job.asked = attempt, asked
         job.before = job.before if job.status == INTENT else job.status
         job.status, job.attempts = INTENT, entry.attempts + attempt
 
@@ -85,16 +100,16 @@ class JournalMachine(RuleBasedStateMachine):
         job.status, job.before = job.before or INTERRUPTED, None
         job.attempts = max(job.attempts - 1, max(job.doubts, default=0))
 
-    @rule(name=names)
-    def doubt(self, name: int) -> None:
+    @rule(name=names, asked=asked)
+    def doubt(self, name: int, asked: Asked) -> None:
         job, entry, attempt = self.model[name], self.entries[name], self.sent[name]
-        doubt = Doubt(attempt=attempt, at=1.0, reason="lost")
+        doubt = Doubt(attempt=attempt, at=1.0, reason="lost", images=asked[0], usd=asked[1])
         if job.status is None:
             with pytest.raises(JournalError):
                 self.wait(self.journal.doubt(entry, doubt))
         elif attempt:
             self.wait(self.journal.doubt(entry, doubt))
-            job.doubts.add(entry.attempts + attempt)
+            job.doubts.setdefault(entry.attempts + attempt, asked)  # what is recorded already stays so
 
     @rule(name=names, status=st.sampled_from(ENDS), images=st.sets(st.integers(0, 3)))
     def done(self, name: int, status: str, images: set[int]) -> None:
@@ -118,7 +133,7 @@ class JournalMachine(RuleBasedStateMachine):
         in_flight = [job for job in self.model if job.status == INTENT]
         for job in in_flight:
             job.status, job.before = INTERRUPTED, None
-            job.doubts.add(job.attempts)
+            job.doubts.setdefault(job.attempts, job.asked)
         self.open()
         assert self.journal.abandoned == len(in_flight)
 
@@ -130,16 +145,22 @@ class JournalMachine(RuleBasedStateMachine):
         assert {state: n for state, n in totals.jobs.items() if n} == {s: statuses.count(s) for s in statuses}
         assert totals.attempts == sum(job.attempts for job in self.model)
         assert (totals.images, totals.bytes) == (images := sum(job.images for job in self.model), 3 * images)
-        assert totals.doubts == sum(len(job.doubts) for job in self.model)
+        doubts = [asked for job in self.model for asked in job.doubts.values()]
+        assert totals.doubts == len(doubts)
+        assert (totals.doubtful_images, totals.doubtful_usd) == summed(doubts)
+        flying = [job.asked for job in self.model if job.unanswered]
+        unanswered = totals.unanswered
+        assert (unanswered.requests, unanswered.images, unanswered.usd) == (len(flying), *summed(flying))
         assert self.wait(self.listed()) == (
             [i for i, job in enumerate(self.model) if job.status not in {None, INTENT, "succeeded"}],
-            sorted((i, number) for i, job in enumerate(self.model) for number in job.doubts),
+            sorted((i, number, *asked) for i, job in enumerate(self.model) for number, asked in job.doubts.items()),
         )
         assert read_status(self.folder) == totals
 
-    async def listed(self) -> tuple[list[int], list[tuple[int, int]]]:
+    async def listed(self) -> tuple[list[int], list[tuple[int, int, int, float]]]:
         failures = [failure.line async for failure in self.journal.failures()]
-        return failures, sorted([(each.line, each.doubt.attempt) async for each in self.journal.doubts()])
+        doubts = [(each.line, each.doubt) async for each in self.journal.doubts()]
+        return failures, sorted((line, doubt.attempt, doubt.images, doubt.usd) for line, doubt in doubts)
 
     def teardown(self) -> None:
         if hasattr(self, "journal"):

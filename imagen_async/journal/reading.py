@@ -1,0 +1,43 @@
+"""The journal as another process reads it, during a run or after it.
+
+Nothing here writes, waits for the run, or knows the event loop.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from imagen_async.journal import listing, schema
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from imagen_async.journal.records import ListedDoubt, Totals
+
+__all__ = ["read_newest_doubts", "read_status"]
+
+
+def read_status(folder: Path) -> Totals:
+    """Read the sums over the journal in `folder`.
+
+    Raises:
+        JournalError: There is no journal, or it is damaged, foreign or newer than this version.
+    """
+    with schema.open_for_reading(folder / schema.JOURNAL_NAME) as connection:
+        return listing.totals(connection)
+
+
+def read_newest_doubts(folder: Path, *, running: bool, limit: int) -> list[ListedDoubt]:
+    """Read the last requests that may have been billed for nothing, newest first.
+
+    Args:
+        folder: Where the journal is.
+        running: Whether a run is using the folder; if none is, what is unanswered is in doubt too.
+        limit: Most that are read.
+
+    Raises:
+        JournalError: There is no journal, or it is damaged, foreign or newer than this version.
+    """
+    with schema.open_for_reading(folder / schema.JOURNAL_NAME) as connection:
+        unanswered = [] if running else listing.unanswered_requests(connection, limit)
+        return [*unanswered, *listing.newest_doubts(connection, limit - len(unanswered))]
