@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import sys
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import attrs
 
 from benchmarks.contenders import NAMES
+from benchmarks.machine import described
 from benchmarks.picture import SMALLEST
-from benchmarks.rounds import HOME, Plan, Results, play
+from benchmarks.processes import HOME
+from benchmarks.rounds import Plan, Results, play
 from benchmarks.table import as_markdown, as_text, rows, verdict
 
 RESULTS = HOME / "benchmarks" / "results"
@@ -112,29 +111,10 @@ def _plan(options: argparse.Namespace) -> Plan:
 
 
 def _environment(plan: Plan) -> str:
-    versions = ", ".join(f"{name} {_version(name)}" for name in PACKAGES)
     return (
-        f"{_cpu()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f} before; {platform.system()} "
-        f"{platform.release()}; {platform.python_implementation()} {platform.python_version()}; {versions}. "
-        f"{plan.concurrency} requests at once, n={plan.n}, {plan.size:,} bytes an image, peers "
+        f"{described(*PACKAGES)} {plan.concurrency} requests at once, n={plan.n}, {plan.size:,} bytes an image, peers "
         f"write in {'the loop' if plan.in_loop else 'threads'}, median of {plan.rounds}."
     )
-
-
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "not installed"
-
-
-def _cpu() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(names, platform.machine())
 
 
 def _file_for(options: argparse.Namespace) -> Path:

@@ -1,18 +1,14 @@
 """Alternating runs: A B C A B C …, each contender in a fresh process against one canned gateway, all bounded.
 
 Alternation lets a slow minute of the machine hit everybody alike. After each run every file is compared byte by
-byte with the image that was served, so that no contender is fast by losing some; then the files are emptied. Every
-process started here is ended here, by its own handle.
+byte with the image that was served, so that no contender is fast by losing some; then the files are emptied.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import shutil
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,15 +17,14 @@ import attrs
 
 from benchmarks.contender import Measured
 from benchmarks.picture import png
+from benchmarks.processes import RunFailedError, run, served
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 __all__ = ["Plan", "Results", "gateway", "play"]
 
-HOME = Path(__file__).resolve().parent.parent
 WRITES_NOTHING = "bare"
-_FOREIGN = ("OPENAI_", "GOOGLE_", "GEMINI_", "IMAGEN_", "AIOHTTP_")
 
 
 @attrs.frozen(kw_only=True)
@@ -71,10 +66,6 @@ class Results:
 
     runs: dict[str, list[Measured]] = attrs.field(factory=dict)
     absent: dict[str, str] = attrs.field(factory=dict)
-
-
-class RunFailedError(Exception):
-    """A run gave no figure to trust; the message says why, in one line."""
 
 
 def play(plan: Plan, *, tell: Callable[[str], None]) -> Results:
@@ -135,49 +126,18 @@ def _contender(name: str, url: str, out: Path, plan: Plan) -> dict[str, Any]:
         "--limit": plan.limit + 10,
         "--out": out,
     }
-    command = [name, *(str(word) for option in options.items() for word in option)]
+    words = [name, *(str(word) for option in options.items() for word in option)]
     if plan.in_loop:
-        command.append("--in-loop")
-    try:
-        done = subprocess.run(
-            _python("benchmarks.contender", *command),
-            cwd=HOME,
-            env=_quiet_environment(),
-            capture_output=True,
-            text=True,
-            timeout=plan.limit,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        raise RunFailedError(f"stopped after {plan.limit:g} s") from None
-    if done.returncode:
-        last = (done.stderr.strip() or "no word").splitlines()[-1]
-        raise RunFailedError(f"ended with status {done.returncode}: {last}")
-    said: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return said
+        words.append("--in-loop")
+    return run("benchmarks.contender", *words, limit=plan.limit)
 
 
 @contextlib.contextmanager
 def gateway(plan: Plan) -> Iterator[str]:
     """Run the canned gateway of `plan` and give its URL."""
     options = [f"--size={plan.size}", f"--n={plan.n}", f"--latency={plan.latency}", f"--hold={plan.hold}"]
-    with subprocess.Popen(
-        _python("benchmarks.server", *options),
-        cwd=HOME,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-    ) as process:
-        try:
-            yield _url(process)
-        finally:
-            process.kill()
-
-
-def _url(process: subprocess.Popen[bytes]) -> str:
-    line = process.stdout.readline() if process.stdout else b""
-    if not line:
-        raise RunFailedError("the canned gateway did not start")
-    return str(json.loads(line)["url"])
+    with served("benchmarks.server", *options) as server:
+        yield server.url
 
 
 @contextlib.contextmanager
@@ -205,16 +165,3 @@ def _emptied(folder: Path) -> Iterator[None]:
             if path.is_file():
                 os.truncate(path, 0)
         os.sync()  # nor is what the system has still to do for this run
-
-
-def _python(module: str, *words: str) -> list[str]:
-    return [sys.executable, "-m", module, *words]
-
-
-def _quiet_environment() -> dict[str, str]:
-    """This environment without proxies and without settings that would steer a client away from its defaults."""
-    return {
-        name: value
-        for name, value in os.environ.items()
-        if not name.lower().endswith("_proxy") and not name.startswith(_FOREIGN)
-    }
