@@ -104,8 +104,8 @@ def _doubts(figures: dict[str, Any], newest: "Sequence[ListedDoubt]", shown: str
     )
     lines = [told, *map(_doubt, newest)]
     if (left := figures["doubts"] - len(newest)) > 0:
-        # The run has to begin or to end for that: what it left in flight is written down by the next one.
-        lines.append(f"  … and {left:,} more: {shown}/errors.jsonl has them all when a run has begun or ended")
+        # What a killed run left in flight is not in that file before the next one begins.
+        lines.append(f"  … and {left:,} more: see {shown}/errors.jsonl, which a run completes as it begins and ends")
     return lines
 
 

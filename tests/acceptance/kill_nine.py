@@ -83,10 +83,12 @@ def _check_ledger(
     verdict.check("no image was billed for a job that was finished", holds=not rebought, detail=rebought[:3])
     billed = sum(entry.billed for entry in entries)
     with closing(sqlite3.connect(output / ".imagen" / "journal.sqlite")) as connection:
-        ((doubts,),) = connection.execute("SELECT count(*) FROM doubts").fetchall()
+        ((doubtful,),) = connection.execute("SELECT coalesce(sum(images), 0) FROM doubts").fetchall()
     extra = billed - wanted.total()
     verdict.check(
-        "every image billed twice is listed in doubt", holds=extra <= doubts, detail=f"{extra} billed, {doubts} listed"
+        "every image billed twice is listed in doubt",
+        holds=extra <= doubtful,
+        detail=f"{extra} billed, {doubtful} listed",
     )
 
 

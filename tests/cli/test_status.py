@@ -1,6 +1,11 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from imagen_async.journal import Admission, Doubt, Journal
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,7 +37,9 @@ def test_the_figures_are_there_for_scripts(invoke: Invoke, prompts: Path) -> Non
     assert ran.out.count("\n") == 1
     assert ran.json["running"] is False
     assert (ran.json["jobs"], ran.json["succeeded"], ran.json["images"], ran.json["attempts"]) == (3, 3, 3, 3)
-    assert (ran.json["interrupted"], ran.json["in_flight"], ran.json["doubts"]) == (0, 0, 0)
+    assert (ran.json["interrupted"], ran.json["in_flight"]) == (0, 0)
+    assert list(ran.json)[-3:] == ["doubts", "doubtful_images", "doubtful_usd"]
+    assert (ran.json["doubts"], ran.json["doubtful_images"], ran.json["doubtful_usd"]) == (0, 0, 0.0)
 
 
 def test_a_folder_without_a_journal_is_refused_and_stays_empty(invoke: Invoke, tmp_path: Path) -> None:
@@ -51,3 +58,91 @@ def test_a_damaged_journal_is_told_without_a_traceback(invoke: Invoke, prompts: 
     assert (ran.status, ran.out) == (3, "")
     assert ran.err.startswith("imagen-async: ")
     assert "Traceback" not in ran.err
+
+
+async def left_by_a_run(folder: Path, *, doubts: int, in_flight: int = 0, request_id: str | None = "req-7") -> None:
+    """Leave what a killed run leaves: some requests in doubt, of three images each, and some in flight, of two."""
+    async with await Journal.open(folder / ".imagen", fsync=False, clock=lambda: 1_767_614_400.0) as journal:
+        items = [Admission(bytes([n]) * 16, id=f"fox-{n}", line=n, n=3) for n in range(doubts + in_flight)]
+        for number, entry in enumerate(await journal.admit(items)):
+            doubtful = number < doubts
+            await journal.intent(entry, attempt=1, images=3 if doubtful else 2, usd=0.12 if doubtful else 0.08)
+            if doubtful:
+                doubt = Doubt(attempt=1, at=1_767_614_400.0, reason="lost", request_id=request_id, images=3, usd=0.12)
+                await journal.doubt(entry, doubt)
+
+
+def test_doubts_are_figures_of_their_own_and_told_one_by_one(invoke: Invoke, tmp_path: Path) -> None:
+    asyncio.run(left_by_a_run(tmp_path / "out", doubts=2))
+    lines = invoke("status", "out").out.splitlines()
+    assert lines[3:6] == [
+        "2 requests may have been billed for nothing: 6 images, at most 0.24 USD",
+        "  2026-01-05 12:00:00 UTC, job fox-1, attempt 1, request req-7: 3 images",
+        "  2026-01-05 12:00:00 UTC, job fox-0, attempt 1, request req-7: 3 images",
+    ]
+    figures = invoke("status", "out", "--json").json
+    assert (figures["doubts"], figures["doubtful_images"], figures["doubtful_usd"]) == (2, 6, 0.24)
+
+
+def test_what_a_killed_run_left_in_flight_is_in_doubt_before_another_run_says_so(
+    invoke: Invoke, tmp_path: Path
+) -> None:
+    asyncio.run(left_by_a_run(tmp_path / "out", doubts=1, in_flight=2))
+    figures = invoke("status", "out", "--json").json
+    assert (figures["interrupted"], figures["in_flight"]) == (3, 0)
+    assert (figures["doubts"], figures["doubtful_images"], figures["doubtful_usd"]) == (3, 7, 0.28)
+    said = invoke("status", "out").out
+    assert "3 requests may have been billed for nothing: 7 images, at most 0.28 USD" in said
+    assert "  2026-01-05 12:00:00 UTC, job fox-2, attempt 1, no request id: 2 images" in said
+
+
+def test_what_is_in_flight_while_a_run_goes_on_is_in_no_doubt(invoke: Invoke, tmp_path: Path) -> None:
+    async def look() -> tuple[str, dict[str, Any]]:
+        await left_by_a_run(tmp_path / "out", doubts=1)
+        async with await Journal.open(tmp_path / "out" / ".imagen", fsync=False) as journal:
+            [entry] = await journal.admit([Admission(bytes([9]) * 16, id="owl", n=2)])
+            await journal.intent(entry, attempt=1, images=2, usd=0.08)
+            return invoke("status", "out").out, invoke("status", "out", "--json").json
+
+    said, figures = asyncio.run(look())
+    assert figures["running"] is True
+    assert (figures["in_flight"], figures["doubts"], figures["doubtful_images"]) == (1, 1, 3)
+    assert "1 request may have been billed for nothing: 3 images, at most 0.12 USD" in said
+    assert "owl" not in said
+
+
+@pytest.mark.parametrize(("doubts", "in_flight", "left"), [(5, 0, 0), (3, 2, 0), (6, 0, 1), (4, 7, 6), (40, 0, 35)])
+def test_of_many_doubts_the_newest_five_are_told_and_how_many_there_are_more(
+    invoke: Invoke, tmp_path: Path, doubts: int, in_flight: int, left: int
+) -> None:
+    asyncio.run(left_by_a_run(tmp_path / "out", doubts=doubts, in_flight=in_flight))
+    said = invoke("status", "out").out
+    assert said.count(", attempt 1, ") == 5
+    more = f"  … and {left} more: see out/errors.jsonl, which a run completes as it begins and ends\n"
+    assert (more in said) is (left > 0)
+
+
+def test_a_price_that_nobody_knows_is_no_amount(invoke: Invoke, tmp_path: Path) -> None:
+    async def leave() -> None:
+        async with await Journal.open(tmp_path / "out" / ".imagen", fsync=False) as journal:
+            [entry] = await journal.admit([Admission(bytes(16), line=12)])
+            await journal.intent(entry, attempt=1, images=1)
+
+    asyncio.run(leave())
+    said = invoke("status", "out").out
+    assert "1 request may have been billed for nothing: 1 image, an unknown amount" in said
+    assert "job line 12, attempt 1, no request id: 1 image" in said
+
+
+def test_foreign_text_in_a_doubt_cannot_write_to_the_terminal(invoke: Invoke, tmp_path: Path) -> None:
+    async def leave() -> None:
+        async with await Journal.open(tmp_path / "out" / ".imagen", fsync=False) as journal:
+            [entry] = await journal.admit([Admission(bytes(16), id="\x1b[2J\nforged line" + 500 * "x")])
+            await journal.intent(entry, attempt=1, images=1)
+            told = Doubt(attempt=1, at=1.0, reason="\x07", request_id="\x1b]0;mine\x07" + 500 * "y", images=1)
+            await journal.doubt(entry, told)
+
+    asyncio.run(leave())
+    said = invoke("status", "out").out
+    assert "forged line" in said
+    assert all(line.isprintable() and len(line) < 300 for line in said.splitlines())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -9,9 +10,12 @@ from pathlib import Path
 
 from imagen_async import RetryPolicy, Timeouts, exceptions
 from imagen_async.batch import Summary
+from imagen_async.batch.metadata import error_line
 from imagen_async.batch.tally import Progress
 from imagen_async.cli.exits import Exit
+from imagen_async.cli.status import _figures
 from imagen_async.failure import FailureClass
+from imagen_async.journal import Doubt, Failure, read_status, schema
 from imagen_async.outcome import Status
 from imagen_async.sandbox import FAULTS
 
@@ -69,6 +73,19 @@ def test_the_options_of_run_are_all_told_and_no_others() -> None:
 def test_the_keys_of_the_json_object_are_all_told() -> None:
     sentence = page("reference/command-line.md").partition("The object of `--json`")[2].partition(".")[0]
     assert re.findall(r"`(\w+)`", sentence) == list(Summary.of(Progress(), elapsed_s=0.0).as_dict())
+
+
+def test_the_keys_of_the_status_object_are_all_told(tmp_path: Path) -> None:
+    schema.create(tmp_path / schema.JOURNAL_NAME)
+    sentence = page("reference/command-line.md").partition("The object of `status --json`")[2].partition(".")[0]
+    assert re.findall(r"`(\w+)`", sentence) == list(_figures(read_status(tmp_path), running=False))
+
+
+def test_the_keys_of_a_doubt_are_all_told() -> None:
+    doubt = Doubt(attempt=1, at=1.0, reason="lost", images=1)
+    failure = Failure(key=b"", id=None, line=1, status="failed", attempts=1, at=1.0, error=None, doubts=(doubt,))
+    rows = table_rows(page("reference/output-folder.md").partition("| key of a doubt")[2].partition("\n\n")[0])
+    assert [row[0].strip("`") for row in rows] == list(json.loads(error_line(failure))["doubts"][0])
 
 
 def test_the_defaults_that_are_told_are_the_defaults() -> None:
