@@ -1,0 +1,57 @@
+"""Why the safety filter took images, in the gateway's own words, and the support codes in them.
+
+Pure and bounded: foreign text comes out printable, and no more of it than a person reads. Source: Google's "Responsible
+AI and usage guidelines for Imagen", whose messages end in ``Support codes: 39322892, 29310472``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from itertools import chain, islice
+
+from imagen_async.exceptions import printable
+
+__all__ = ["filter_reasons", "support_codes"]
+
+_KEYS = ("raiFilteredReason", "raiMediaFilteredReasons")
+_MOST_REASONS = 16
+_LONGEST_REASON = 300
+_MOST_CODES = 16
+_LONGEST_CODE = 20
+_CODES = re.compile(r"\bsupport\s+codes?\s*+:\s*+([0-9]++(?:\s*+[,;]\s*+[0-9]++)*+)", re.IGNORECASE)
+
+
+def filter_reasons(document: Mapping[str, object]) -> tuple[str, ...]:
+    """Collect what an answer says of images that were filtered: of each entry of ``data``, then of all.
+
+    Args:
+        document: The answer, parsed; of any shape.
+
+    Example:
+        >>> filter_reasons({"data": [{"raiFilteredReason": "violence"}, {}, {"raiFilteredReason": "violence"}]})
+        ('violence',)
+    """
+    data = document.get("data")
+    tables = chain(data if isinstance(data, list) else (), (document,))
+    told = (text for table in tables if isinstance(table, Mapping) for text in _told(table))
+    return tuple(islice(dict.fromkeys(printable(text, _LONGEST_REASON) for text in told), _MOST_REASONS))
+
+
+def support_codes(text: str) -> tuple[str, ...]:
+    """Read the support codes out of a reason or an error's message.
+
+    Example:
+        >>> support_codes("Try rephrasing the prompt. Support codes: 29310472, 56562880")
+        ('29310472', '56562880')
+    """
+    found = (code for codes in _CODES.finditer(text) for code in re.findall("[0-9]+", codes[1]))
+    return tuple(islice(dict.fromkeys(code for code in found if len(code) <= _LONGEST_CODE), _MOST_CODES))
+
+
+def _told(table: Mapping[str, object]) -> Iterator[str]:
+    for key in _KEYS:
+        value = table.get(key)
+        for text in value if isinstance(value, list) else (value,):
+            if isinstance(text, str) and text.strip():
+                yield text.strip()
