@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from benchmarks.rounds import Plan, gateway
 from imagen_async import ImagenClient, ImageRequest, LocalStore
 from imagen_async.outcome import Image
-from imagen_async.receive import Receiver, _Incoming
+from imagen_async.receive import Received, Receiver, _Incoming
 from imagen_async.stores import ImageName, Kept
 from imagen_async.wire.answer import Answer
 from imagen_async.writers import Writers
@@ -64,8 +64,8 @@ async def _drop(_self: Receiver, _chunk: bytes, *, together: int = 0) -> None:
     del together
 
 
-async def _no_verdict(_self: Receiver) -> tuple[Answer, tuple[Image, ...]]:
-    return Answer(1, ()), (_IMAGE,)
+async def _no_verdict(_self: Receiver) -> Received:
+    return Received(Answer(1, ()), (_IMAGE,))
 
 
 async def _in_the_loop(_self: Writers, work: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
@@ -98,10 +98,11 @@ def _switch_off(step: str) -> None:
         off += [(Receiver, "feed", _drop), (Receiver, "close", _no_verdict)]
     if step == "find":
         off += [(_Incoming, "take", lambda *_: None), (_Incoming, "finish", lambda *_: None)]
-        off += [(_Incoming, "commit", lambda *_: _IMAGE)]
+        off += [(_Incoming, "whole", True), (_Incoming, "commit", lambda *_: _IMAGE)]
     if step == "thread":
         off += [(_Incoming, "take", _gather_text), (_Incoming, "finish", lambda *_: None)]
-        off += [(_Incoming, "write", _decode_and_write), (_Incoming, "commit", _commit_late)]
+        off += [(_Incoming, "whole", True), (_Incoming, "write", _decode_and_write)]
+        off += [(_Incoming, "commit", _commit_late)]
     if step in {"find", "verify", "loop"}:
         off += [(Writers, "run", _in_the_loop)]
     for owner, name, replacement in off:

@@ -245,8 +245,7 @@ class Attempts:
             job.store,
             self._writers,
             job_id=job.image_id,
-            first_index=job.first_index,
-            n=request.n,
+            indices=range(job.first_index, job.first_index + request.n),
             wish=request.output_format,
             caps=self._caps,
             sha256=job.sha256,
@@ -258,15 +257,17 @@ class Attempts:
                 await receiver.feed(chunk, together=turn.span)
                 turn.wait()
             turn.end()
-            answer, images = await receiver.close()
+            received = await receiver.close()
+            if received.fault is not None and not received.images:
+                raise received.fault
         except ProtocolError as error:
             error.request_id = named
             raise
         finally:
             await receiver.discard()
-        if not images:
-            raise _filtered(answer, answering.status, named)
-        return self._succeeded(job, images, created=answer.created, named=named)
+        if not received.images:
+            raise _filtered(received.answer, answering.status, named)
+        return self._succeeded(job, received.images, created=received.answer.created, named=named)
 
     def _succeeded(self, job: Job, images: tuple[Image, ...], *, created: int | None, named: str | None) -> Outcome:
         return Outcome(

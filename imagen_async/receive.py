@@ -2,9 +2,11 @@
 
 Each chunk is decoded and verified on the event loop as it comes, while its bytes are still in the processor's cache. A
 thread that decoded would hold the interpreter's lock meanwhile, so the loop would wait all the same, and pay for the
-hand-over besides. What may stall goes to a writer thread: files, and
-digests, which hold no lock. Nothing is committed before the whole body has had its verdict. It knows neither the
-network nor why an answer was asked for.
+hand-over besides. What may stall goes to a writer thread: files, and digests, which hold no lock.
+
+Nothing is committed before the whole body has had its verdict, or has broken: a body that broke still gives the images
+that had arrived whole, for they were paid for. A fault in one image is that image's own. It knows neither the network
+nor why an answer was asked for.
 """
 
 from __future__ import annotations
@@ -18,16 +20,16 @@ from imagen_async.exceptions import ProtocolError
 from imagen_async.outcome import Image
 from imagen_async.picture import Facts, Inspector
 from imagen_async.stores import ImageName, Kept, Sink, Store, write_all
-from imagen_async.wire.decoder import Decoder, Payload, PayloadStart
+from imagen_async.wire.answer import Answer, Item
+from imagen_async.wire.decoder import Decoder, Event, Payload, PayloadStart
 from imagen_async.wire.payload import PayloadDecoder
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
-    from imagen_async.wire.answer import Answer, Item
     from imagen_async.writers import Writers
 
-__all__ = ["Caps", "Receiver"]
+__all__ = ["Caps", "Received", "Receiver"]
 
 
 @attrs.frozen(kw_only=True)
@@ -43,13 +45,30 @@ class Caps:
     max_pixels: int = 2**26
 
 
+@attrs.frozen
+class Received:
+    """What a whole body held.
+
+    Attributes:
+        answer: What the document around the images says.
+        images: Those that were committed, in the order of their index.
+        fault: What is wrong with the first item whose image could not be taken, or None.
+    """
+
+    answer: Answer
+    images: tuple[Image, ...]
+    fault: ProtocolError | None = None
+
+
 class _Incoming:
-    """One image on its way: `take` and `finish` run in the event loop, all else in writer threads."""
+    """One image on its way: `take` and `finish` run in the event loop, `write` to `discard` in writer threads."""
 
     def __init__(self, store: Store, name: ImageName, item: int, caps: Caps, *, sha256: bool) -> None:
         self.gathered: list[bytes] = []
         self.waiting = 0
         """Bytes that are gathered."""
+        self.fault: ProtocolError | None = None
+        """What is wrong with this image alone; nothing more of it is taken then."""
         self._store = store
         self._name = name
         self._item = item
@@ -60,21 +79,51 @@ class _Incoming:
         self._size = 0
         self._sink: Sink | None = None
         self._facts: Facts | None = None
+        self._image: Image | None = None
+        self._intact = True
+        """Whether the store has done all that it was asked."""
+
+    @property
+    def index(self) -> int:
+        """Its place among the job's images."""
+        return self._name.index
+
+    @property
+    def whole(self) -> bool:
+        """Whether it is all here, verified, and can be committed or is."""
+        return self._facts is not None and self._intact
+
+    @property
+    def open(self) -> bool:
+        """Whether the store keeps something of it that is not committed."""
+        return self._sink is not None and self._image is None
 
     def take(self, span: Payload) -> None:
-        """Decode and verify a span, and gather its bytes."""
-        for part in self._decoder.decode(span):
-            self._verify(part)
+        """Decode and verify a span, and gather its bytes.
+
+        Raises:
+            ProtocolError: The image is larger than any may be; what else is wrong with it becomes its `fault`.
+        """
+        if self.fault is not None:
+            return
+        try:
+            self._verify(self._decoder.decode(span))
+        except ProtocolError as error:
+            self._blame(error)
 
     def finish(self) -> None:
-        """Ask whether the image is whole."""
-        for part in self._decoder.flush():
-            self._verify(part)
+        """Ask whether the image is whole, now that its text has ended.
+
+        Raises:
+            ProtocolError: As `take`.
+        """
+        if self.fault is not None:
+            return
         try:
+            self._verify(self._decoder.flush())
             self._facts = self._inspector.finish()
         except ProtocolError as error:
-            error.item = self._item
-            raise
+            self._blame(error)
 
     def handed(self) -> list[bytes]:
         """Give away what is gathered."""
@@ -83,15 +132,29 @@ class _Incoming:
 
     def write(self, parts: list[bytes]) -> None:
         """Write some bytes."""
+        self._intact = False
         if self._digest is not None:
             for part in parts:
                 self._digest.update(part)
         if self._sink is None:
             self._sink = self._store.open(self._name)
         write_all(self._sink, parts)
+        self._intact = True
 
     def commit(self, item: Item, wish: str) -> Image:
-        """Make the image visible."""
+        """Make the image visible, once."""
+        if self._image is None:
+            self._intact = False
+            self._image = self._committed(item, wish)
+            self._intact = True
+        return self._image
+
+    def discard(self) -> None:
+        """Forget the image."""
+        if self._sink is not None:
+            self._sink.discard()
+
+    def _committed(self, item: Item, wish: str) -> Image:
         assert self._facts is not None, "finish comes before commit"  # noqa: S101 - an order that only we can break
         facts = self._facts
         assert self._sink is not None, "an image that is whole has bytes"  # noqa: S101 - the inspector says so
@@ -110,22 +173,23 @@ class _Incoming:
             notes=mismatch,
         )
 
-    def discard(self) -> None:
-        """Forget the image."""
-        if self._sink is not None:
-            self._sink.discard()
-
-    def _verify(self, part: bytes) -> None:
-        self._size += len(part)
-        if self._size > self._caps.max_image_bytes:
-            raise ProtocolError("size", f"an image of over {self._caps.max_image_bytes} bytes", item=self._item)
-        try:
+    def _verify(self, parts: Iterable[bytes]) -> None:
+        for part in parts:
+            self._size += len(part)
+            if self._size > self._caps.max_image_bytes:
+                raise ProtocolError("size", f"an image of over {self._caps.max_image_bytes} bytes")
             self._inspector.feed(part)
-        except ProtocolError as error:
-            error.item = self._item  # it is said which item an image's fault is in
-            raise
-        self.gathered.append(part)
-        self.waiting += len(part)
+            self.gathered.append(part)
+            self.waiting += len(part)
+
+    def _blame(self, error: ProtocolError) -> None:
+        """Note what is wrong with this image, and take no more of it; a bomb ends the whole body."""
+        error.item = self._item
+        self.handed()
+        if error.check == "size":
+            raise error
+        # The frames that it came through hold the chunk, and it may be kept for as long as the body is read.
+        self.fault = error.with_traceback(None)
 
 
 class Receiver:
@@ -135,8 +199,7 @@ class Receiver:
         store: Where the images go.
         writers: Threads for the heavy work.
         job_id: What the images are called.
-        first_index: Index of the first image.
-        n: How many were asked for.
+        indices: The index that each image gets, in the order in which they come; as many as were asked for.
         wish: The format that was asked for.
         caps: What no answer may exceed.
         sha256: Whether to make a digest of each image; it costs more than all other checks together.
@@ -148,8 +211,7 @@ class Receiver:
         writers: Writers,
         *,
         job_id: str,
-        first_index: int,
-        n: int,
+        indices: Sequence[int],
         wish: str,
         caps: Caps,
         sha256: bool,
@@ -157,18 +219,26 @@ class Receiver:
         self._store = store
         self._writers = writers
         self._job_id = job_id
-        self._first_index = first_index
-        self._n = n
+        self._indices = indices
         self._wish = wish
         self._caps = caps
         self._sha256 = sha256
-        # A thumbnail beside the images must not be the one too many; the verdict counts what `data` names.
+        # An entry may hold its image at both keys, and some hold an empty text; the verdict counts what `data` names.
         # White space between base64 lines and the ends of quanta are what the last summands are for.
-        self._decoder = Decoder(max_payloads=n + 4, max_payload=caps.max_image_bytes // 3 * 4 * 9 // 8 + 1024)
-        self._incoming: list[_Incoming] = []
+        self._decoder = Decoder(
+            max_payloads=2 * len(indices) + 4, max_payload=caps.max_image_bytes // 3 * 4 * 9 // 8 + 1024
+        )
+        self._entries: list[int] = []
+        """Which entry of `data` each payload stands in."""
+        self._places: dict[int, int] = {}
+        """By entry, the place of its image among the images."""
+        self._incoming: dict[int, _Incoming] = {}
+        """By payload; one without any text is none."""
 
     async def feed(self, chunk: bytes, *, together: int = 2**19) -> None:
         """Take the next bytes of the body.
+
+        What is wrong with one image alone does not raise: the other images may be good.
 
         Args:
             chunk: The bytes.
@@ -176,57 +246,105 @@ class Receiver:
                 more cost more memory.
 
         Raises:
-            ProtocolError: The body or an image breaks the contract.
+            ProtocolError: The document breaks the contract, it holds more images than were asked for, or an image is
+                larger than any may be.
             StoreError: The store cannot take its images.
         """
-        for event in self._decoder.feed(chunk):
+        try:
+            events = self._decoder.feed(chunk)
+        except ProtocolError:
+            await self._follow(self._decoder.before_fault, together)
+            raise
+        await self._follow(events, together)
+
+    async def close(self) -> Received:
+        """Say that the body has ended, and commit the images that are whole.
+
+        Raises:
+            ProtocolError: The document breaks the contract; nothing is committed.
+            StoreError: An image cannot be kept.
+        """
+        answer = self._decoder.close()
+        fault = self._fault(answer)
+        return Received(answer, await self._keep(answer), fault)
+
+    async def salvage(self) -> tuple[Image, ...]:
+        """Commit the images that had arrived whole before the body broke, or before `feed` or `close` raised.
+
+        Returns:
+            Those that are committed, in the order of their index; none if it cannot be known which were paid for.
+
+        Raises:
+            StoreError: An image cannot be kept.
+        """
+        try:
+            answer = self._decoder.begun()
+        except ProtocolError:
+            return ()
+        # What has begun counts, and what had no turn any more because something else failed.
+        come = max(len(self._places), sum(item.hole is not None for item in answer.items))
+        return await self._keep(answer) if come <= len(self._indices) else ()
+
+    async def discard(self) -> None:
+        """Forget every image that was not committed."""
+        incoming, self._incoming = self._incoming, {}
+        left = [image for image in incoming.values() if image.open]
+        if left:
+            await self._writers.run(_discard_all, left)
+
+    async def _follow(self, events: Iterable[Event], together: int) -> None:
+        for event in events:
             if isinstance(event, Payload):
-                incoming = self._incoming[event.hole]
+                incoming = self._incoming.get(event.hole) or self._begin(event.hole)
                 incoming.take(event)
                 if incoming.waiting >= together:
                     await self._hand_over(incoming)
             elif isinstance(event, PayloadStart):
-                name = ImageName(self._job_id, self._first_index + event.hole)
-                self._incoming.append(_Incoming(self._store, name, event.hole, self._caps, sha256=self._sha256))
-            elif event.hole:
-                # The last image stays gathered for `close`; one before it need not wait in memory.
-                await self._hand_over(self._incoming[event.hole - 1])
+                self._entries.append(event.entry)
+            else:
+                await self._end(event.hole)
 
-    async def close(self) -> tuple[Answer, tuple[Image, ...]]:
-        """Say that the body has ended, and commit its images.
+    def _begin(self, hole: int) -> _Incoming:
+        place = self._places.setdefault(self._entries[hole], len(self._places))
+        if place >= len(self._indices):
+            raise ProtocolError("images", f"more images than the {len(self._indices)} that were asked for")
+        name = ImageName(self._job_id, self._indices[place])
+        self._incoming[hole] = _Incoming(self._store, name, place, self._caps, sha256=self._sha256)
+        return self._incoming[hole]
 
-        Raises:
-            ProtocolError: The body or an image breaks the contract.
-            StoreError: An image cannot be kept.
-        """
-        answer = self._decoder.close()
-        wanted = [(item, self._incoming[item.hole]) for item in answer.items if item.hole is not None]
-        if len(wanted) > self._n:
-            raise ProtocolError("images", f"{len(wanted)} images where {self._n} were asked")
-        if not wanted:
-            return answer, ()
-        for _, incoming in wanted:
-            incoming.finish()
-        return answer, await self._writers.run(self._commit, wanted)
-
-    async def discard(self) -> None:
-        """Forget every image that was not committed."""
-        incoming, self._incoming = self._incoming, []
-        if incoming:
-            await self._writers.run(_discard_all, incoming)
-
-    def _commit(self, wanted: list[tuple[Item, _Incoming]]) -> tuple[Image, ...]:
-        for _, incoming in wanted:
-            if incoming.gathered:
-                incoming.write(incoming.handed())
-        images = tuple(incoming.commit(item, self._wish) for item, incoming in wanted)
-        kept = {id(incoming) for _, incoming in wanted}
-        self._incoming = [incoming for incoming in self._incoming if id(incoming) not in kept]
-        return images
+    async def _end(self, hole: int) -> None:
+        if hole in self._incoming:
+            self._incoming[hole].finish()
+        # The last image stays gathered for `close`; one before it need not wait in memory.
+        if hole - 1 in self._incoming:
+            await self._hand_over(self._incoming[hole - 1])
 
     async def _hand_over(self, incoming: _Incoming) -> None:
         if incoming.gathered:
             await self._writers.run(incoming.write, incoming.handed())
+
+    def _fault(self, answer: Answer) -> ProtocolError | None:
+        """Find the first item whose image cannot be taken, and say on its error which one that is."""
+        for index, item in enumerate(answer.items):
+            fault = item.fault if item.hole is None else self._incoming[item.hole].fault
+            if fault is not None:
+                fault.item = index
+                return fault
+        return None
+
+    async def _keep(self, answer: Answer) -> tuple[Image, ...]:
+        named = ((item, self._incoming.get(item.hole)) for item in answer.items if item.hole is not None)
+        whole = [(item, incoming) for item, incoming in named if incoming is not None and incoming.whole]
+        if not whole:
+            return ()
+        whole.sort(key=lambda each: each[1].index)
+        return await self._writers.run(self._commit, whole)
+
+    def _commit(self, whole: list[tuple[Item, _Incoming]]) -> tuple[Image, ...]:
+        for _, incoming in whole:
+            if incoming.gathered:
+                incoming.write(incoming.handed())
+        return tuple(incoming.commit(item, self._wish) for item, incoming in whole)
 
 
 def _discard_all(incoming: Iterable[_Incoming]) -> None:

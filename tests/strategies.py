@@ -7,9 +7,10 @@ import json
 from itertools import pairwise
 from typing import Any
 
+import attrs
 from hypothesis import strategies as st
 
-__all__ = ["chunkings", "cut", "damaged", "plain_json", "spelled_bodies"]
+__all__ = ["Said", "chunkings", "cut", "damaged", "plain_json", "said", "spelled_bodies"]
 
 
 def plain_json(max_leaves: int = 8) -> st.SearchStrategy[Any]:
@@ -98,6 +99,47 @@ def spelled_bodies(draw: st.DrawFn) -> bytes:
         before + "{" + f"{space},".join(draw(st.permutations(pairs))) + "}" + draw(st.sampled_from(["", "\n", " \r\n"]))
     )
     return body.encode("utf-8", "surrogatepass")
+
+
+@attrs.frozen
+class Said:
+    """A good answer.
+
+    Attributes:
+        body: Its bytes.
+        pictures: The images in it.
+        ends: Behind which byte the text of each of them ends.
+    """
+
+    body: bytes
+    pictures: tuple[bytes, ...]
+    ends: tuple[int, ...]
+
+
+@st.composite
+def said(draw: st.DrawFn, pictures: st.SearchStrategy[bytes], *, most: int = 4) -> Said:
+    """An answer with up to `most` images in odd spellings, and with filtered ones and previews between them."""
+    space = st.sampled_from(["", " ", "\n"])
+    beside = st.sampled_from(["", '"x":"]}\\"[{", ', '"seed":12,', '"preview":{"b64_json":"!?"},'])
+    before = st.sampled_from(
+        ["", '"created":7,', '"previews":[{"b64_json":"AAAA"},{"url":"data:,"}],', '"x":[[{"y":[]}]],']
+    )
+    filtered = st.sampled_from(["", "", "null,", "{},", '{"raiFilteredReason":"no"},', '{"b64_json":""},'])
+    text = draw(st.sampled_from(["", "\ufeff", ": PROCESSING\n\n", " \n"])) + "{" + draw(before) + '"data":['
+    chosen, ends = draw(st.lists(pictures, min_size=1, max_size=most)), []
+    for number, picture in enumerate(chosen):
+        key = draw(st.sampled_from(['"b64_json"', '"b64_json"', '"b64\\u005fjson"']))
+        literal = draw(_spelled_string(draw(_dressed(picture))))
+        text += ("," if number else "") + draw(filtered) + "{" + draw(beside) + key + ":" + draw(space) + literal
+        ends.append(len(text.encode()))
+        text += (
+            draw(space)
+            + draw(st.sampled_from(["", ',"y":"\\u00e9]"', ',"url":"https://example.org/"']))
+            + "}"
+            + draw(space)
+        )
+    text += "]" + draw(st.sampled_from(["", ',"usage":{"n":1}', ',"data2":[{"b64_json":"AAAA"}]'])) + "}"
+    return Said(text.encode(), tuple(chosen), tuple(ends))
 
 
 @st.composite

@@ -4,7 +4,6 @@ import asyncio
 import base64
 import hashlib
 import json
-from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -12,42 +11,32 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imagen_async.exceptions import ImagenError, ProtocolError, StoreError
-from imagen_async.receive import Caps, Receiver
-from imagen_async.writers import Writers
+from imagen_async.receive import Caps, Received
 from tests.pictures import SAMPLES, chunk, encoded, ihdr, png
 from tests.profiles import times
+from tests.receiving import receiving
 from tests.servers import body_of
 from tests.spying import SpyStore
 from tests.strategies import chunkings, cut, spelled_bodies
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
     from imagen_async.outcome import Image
 
 KIB = 1024
 
 
-@asynccontextmanager
-async def receiving(store: SpyStore, *, n: int = 4, **options: Any) -> AsyncIterator[Receiver]:
-    """A receiver that is discarded at the end, as every receiver is."""
-    writers = Writers(2)
-    options = {"job_id": "fox", "first_index": 0, "wish": "png", "caps": Caps(), "sha256": False, **options}
-    receiver = Receiver(store, writers, n=n, **options)
-    try:
-        yield receiver
-    finally:
-        await receiver.discard()
-        writers.close()
-
-
-async def receive(store: SpyStore, chunks: list[bytes], **options: Any) -> tuple[Image, ...]:
+async def received(store: SpyStore, chunks: list[bytes], **options: Any) -> Received:
     async with receiving(store, **options) as receiver:
         for part in chunks:
             await receiver.feed(part)
-        _, images = await receiver.close()
-    assert store.open_sinks == 0
-    return images
+        return await receiver.close()
+
+
+async def receive(store: SpyStore, chunks: list[bytes], **options: Any) -> tuple[Image, ...]:
+    what = await received(store, chunks, **options)
+    if what.fault is not None:
+        raise what.fault
+    return what.images
 
 
 async def refusal(store: SpyStore, body: bytes, **options: Any) -> ImagenError:
@@ -55,6 +44,10 @@ async def refusal(store: SpyStore, body: bytes, **options: Any) -> ImagenError:
         await receive(store, [body], **options)
     assert store.open_sinks == 0
     return caught.value
+
+
+def text_of(picture: bytes) -> str:
+    return base64.b64encode(picture).decode()
 
 
 def big_png(size: int) -> bytes:
@@ -76,18 +69,18 @@ def test_any_cutting_of_a_body_brings_the_same_images_into_the_store(pictures: l
 def test_whatever_comes_every_image_is_committed_whole_or_discarded(body: bytes, places: list[int]) -> None:
     store = SpyStore()
     try:
-        images = asyncio.run(receive(store, cut(body, places)))
+        what = asyncio.run(received(store, cut(body, places)))
     except ProtocolError:
         assert store.committed == []
     else:
-        assert len(images) == len(store.committed)
+        assert len(what.images) == len(store.committed)
     assert store.open_sinks == 0
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
 async def test_an_image_is_told_for_what_it_is(kind: str) -> None:
     picture = encoded(kind, 24, 16)
-    (image,) = await receive(SpyStore(), [body_of(picture)], sha256=True, first_index=5, n=1)
+    (image,) = await receive(SpyStore(), [body_of(picture)], sha256=True, indices=[5])
     assert (image.format, image.width, image.height, image.size) == (kind.lower(), 24, 16, len(picture))
     assert image.sha256 == hashlib.sha256(picture).hexdigest()
     assert (image.index, image.path, image.data) == (5, "fox-5", None)
@@ -168,7 +161,7 @@ async def test_what_waits_in_memory_does_not_grow_with_the_image() -> None:
 
 
 @pytest.mark.parametrize("end", [1, 100, 5000])
-async def test_of_a_body_that_ends_early_nothing_is_kept(end: int) -> None:
+async def test_of_a_body_that_ends_early_nothing_is_kept_unless_it_is_asked_for(end: int) -> None:
     store = SpyStore()
     error = await refusal(store, body_of(png(), encoded("PNG"), big_png(600 * KIB))[:-end])
     assert isinstance(error, ProtocolError)
@@ -187,12 +180,103 @@ async def test_of_a_body_that_ends_early_nothing_is_kept(end: int) -> None:
         (b"\x89PNG", "image-end"),
     ],
 )
-async def test_an_image_that_is_not_whole_fails_them_all_and_is_named(broken: bytes, check: str) -> None:
+async def test_an_image_that_is_not_whole_is_named_and_the_others_are_kept(broken: bytes, check: str) -> None:
     store = SpyStore()
-    error = await refusal(store, body_of(png(), broken))
-    assert isinstance(error, ProtocolError)
-    assert (error.check, error.item) == (check, 1)
-    assert store.committed == []
+    what = await received(store, [body_of(png(), broken, encoded("PNG"))], indices=[4, 7, 9])
+    assert what.fault is not None
+    assert (what.fault.check, what.fault.item) == (check, 1)
+    assert [image.index for image in what.images] == [4, 9]
+    assert store.committed == [png(), encoded("PNG")]
+
+
+async def test_a_fault_says_which_item_it_is_in_though_others_were_filtered() -> None:
+    items: list[Any] = [None, {"b64_json": text_of(png())}, {}, {"b64_json": "AA*A"}, {"url": "https://example.org/"}]
+    what = await received(SpyStore(), [json.dumps({"data": items}).encode()])
+    assert what.fault is not None
+    assert (what.fault.check, what.fault.item) == ("base64", 3)
+    assert [image.index for image in what.images] == [0]
+
+
+@pytest.mark.parametrize(
+    ("item", "check"),
+    [
+        ({"url": "https://example.org/a.png"}, "url"),
+        ({"b64_json": 7}, "b64_json"),
+        ("an image", "item"),
+        ({"b64_json": "AA*A"}, "base64"),
+        ({"b64_json": "AAAAA"}, "base64"),
+    ],
+)
+async def test_what_is_no_inline_image_is_its_item_s_own_fault(item: Any, check: str) -> None:
+    good = {"b64_json": text_of(png())}
+    for position in range(3):
+        items = [good, good]
+        items.insert(position, item)
+        store = SpyStore()
+        what = await received(store, [json.dumps({"data": items}).encode()])
+        assert what.fault is not None
+        assert (what.fault.check, what.fault.item) == (check, position)
+        assert store.committed == [png(), png()]
+
+
+async def test_if_no_image_can_be_used_the_fault_comes_alone() -> None:
+    store = SpyStore()
+    what = await received(store, [body_of(b"no image", b"none either")])
+    assert what.fault is not None
+    assert (what.images, what.fault.check, what.fault.item) == ((), "image", 0)
+    assert store.sinks == []
+
+
+async def test_no_more_of_an_image_is_taken_once_it_is_known_to_be_broken() -> None:
+    store, broken = SpyStore(), b"no image at all" + bytes(4 * KIB * KIB)
+    body = body_of(broken, png())
+    what = await received(store, [body[at : at + 64 * KIB] for at in range(0, len(body), 64 * KIB)])
+    assert [image.index for image in what.images] == [1]
+    assert [sink.name.index for sink in store.sinks] == [1]
+
+
+async def test_a_broken_image_does_not_hold_the_chunk_in_which_it_broke() -> None:
+    async with receiving(SpyStore()) as receiver:
+        await receiver.feed(body_of(b"no image", png()))
+        fault = (await receiver.close()).fault
+    assert fault is not None
+    assert fault.__traceback__ is None
+
+
+async def test_what_was_committed_is_told_in_the_order_of_its_index() -> None:
+    store = SpyStore()
+    what = await received(store, [body_of(png(), encoded("PNG"))], indices=[8, 2])
+    assert [(image.index, image.width) for image in what.images] == [(2, 24), (8, 2)]
+
+
+async def test_an_image_given_at_both_keys_is_one_image_and_the_next_has_the_next_index() -> None:
+    both = {"url": "data:image/png;base64," + text_of(encoded("JPEG")), "b64_json": text_of(png())}
+    store = SpyStore()
+    for item in (both, dict(reversed(both.items()))):
+        what = await received(store, [json.dumps({"data": [item, item]}).encode()], n=2)
+        assert [image.index for image in what.images] == [0, 1]
+    assert store.committed == [png()] * 4
+
+
+async def test_a_text_without_characters_takes_no_image_s_index() -> None:
+    items = [{"b64_json": ""}, {"b64_json": text_of(png())}, {"b64_json": ""}, {"b64_json": text_of(png())}]
+    what = await received(SpyStore(), [json.dumps({"data": items}).encode()], n=2)
+    assert [image.index for image in what.images] == [0, 1]
+
+
+async def test_previews_before_the_images_take_none_of_their_indices() -> None:
+    preview = [{"b64_json": text_of(encoded("JPEG"))}] * 3
+    body = json.dumps({"previews": preview, "data": [{"b64_json": text_of(png())}]}).encode()
+    store = SpyStore()
+    what = await received(store, [body], n=1)
+    assert [image.index for image in what.images] == [0]
+    assert store.committed == [png()]
+
+
+async def test_why_images_were_filtered_is_told() -> None:
+    items = [{"b64_json": text_of(png())}, {"raiFilteredReason": "Support codes: 39322892"}]
+    what = await received(SpyStore(), [json.dumps({"data": items}).encode()])
+    assert what.answer.reasons == ("Support codes: 39322892",)
 
 
 async def test_more_images_than_asked_are_refused() -> None:

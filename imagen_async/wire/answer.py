@@ -11,6 +11,7 @@ from typing import Any
 import attrs
 
 from imagen_async.exceptions import ProtocolError, printable
+from imagen_async.wire.reasons import filter_reasons
 
 __all__ = ["PLACEHOLDER", "Answer", "Item", "read_answer"]
 
@@ -28,10 +29,12 @@ class Item:
     Attributes:
         hole: Which payload of the body is its image, or None where the gateway gave none.
         details: What else it says (``revised_prompt``, a filter's reason), without the payload.
+        fault: Why its image cannot be taken though it is given (a link, no text), or None.
     """
 
     hole: int | None
     details: Mapping[str, Any]
+    fault: ProtocolError | None = None
 
 
 @attrs.frozen
@@ -40,11 +43,13 @@ class Answer:
 
     Attributes:
         created: The gateway's time stamp, seconds since the epoch, or None.
-        items: The entries of ``data``, in order; one without a payload was filtered.
+        items: The entries of ``data``, in order; one without a payload and without a fault was filtered.
+        reasons: Why images were filtered, in the gateway's words, made printable; no two alike.
     """
 
     created: int | None
     items: tuple[Item, ...]
+    reasons: tuple[str, ...] = ()
 
 
 def read_answer(document: Mapping[str, Any], empty: Collection[int] = ()) -> Answer:
@@ -55,8 +60,7 @@ def read_answer(document: Mapping[str, Any], empty: Collection[int] = ()) -> Ans
         empty: Payloads that held no characters.
 
     Raises:
-        ProtocolError: ``data`` is missing or not a list, an entry is not an object, an image is given as a link or
-            as something that is not text, or the body is an error object.
+        ProtocolError: ``data`` is missing or not a list, or the body is an error object.
     """
     data = document.get("data")
     if data is None and document.get("error"):
@@ -67,25 +71,26 @@ def read_answer(document: Mapping[str, Any], empty: Collection[int] = ()) -> Ans
     return Answer(
         created=created if isinstance(created, int) and not isinstance(created, bool) else None,
         items=tuple(_item(index, entry, empty) for index, entry in enumerate(data)),
+        reasons=filter_reasons(document),
     )
 
 
 def _item(index: int, entry: object, empty: Collection[int]) -> Item:
-    if entry is None:
-        return Item(None, {})
     if not isinstance(entry, Mapping):
-        raise ProtocolError("item", "an entry of data is not an object", item=index)
+        odd = ProtocolError("item", "an entry of data is not an object", item=index)
+        return Item(None, {}, None if entry is None else odd)
     details = {key: value for key, value in entry.items() if key not in {"b64_json", "url"} and value is not None}
     inline, link = entry.get("b64_json"), entry.get("url")
-    if inline is not None and not isinstance(inline, str):
-        raise ProtocolError("b64_json", "b64_json is not text", item=index)
-    if inline is not None and (hole := _hole(inline)) not in empty:
+    if isinstance(inline, str) and (hole := _hole(inline)) not in empty:
         return Item(hole, details)
+    if inline is not None and not isinstance(inline, str):
+        return Item(None, details, ProtocolError("b64_json", "b64_json is not text", item=index))
     if link is None or link == "":
         return Item(None, details)
     if isinstance(link, str) and link.startswith(PLACEHOLDER):
         return Item(_hole(link), details)
-    raise ProtocolError("url", "the image is a link; only inline images are taken, nothing is fetched", item=index)
+    told = "the image is a link; only inline images are taken, nothing is fetched"
+    return Item(None, details, ProtocolError("url", told, item=index))
 
 
 def _hole(placeholder: str) -> int:

@@ -15,18 +15,17 @@ from __future__ import annotations
 import enum
 import json
 import re
-from typing import Any
 
 import attrs
 
 from imagen_async.exceptions import ProtocolError, printable
 from imagen_async.wire.answer import PLACEHOLDER, Answer, read_answer
+from imagen_async.wire.skeleton import read_begun, read_whole
 
 __all__ = ["Decoder", "Event", "Payload", "PayloadEnd", "PayloadStart"]
 
-_PAYLOAD_KEYS = frozenset({"b64_json", "url"})
 _LONGEST_KEY = 6 * len("b64_json")
-"""Bytes of the longest spelling of a payload key: each character as a ``\\uXXXX`` escape."""
+"""Bytes of the longest spelling of a key that matters: each character as a ``\\uXXXX`` escape."""
 
 _IMAGE_DEPTH = 3
 """How deep ``data[i].b64_json`` stands; what stands elsewhere is no image of the answer, a preview for instance."""
@@ -43,10 +42,17 @@ _PLAIN = {b'"': b'"', b"\\": b"\\", b"/": b"/", b"b": b"\b", b"f": b"\f", b"n": 
 
 @attrs.frozen
 class PayloadStart:
-    """A payload begins; `hole` counts the payloads of a body from 0."""
+    """A payload begins.
+
+    Attributes:
+        hole: Counts the payloads of a body from 0.
+        offset: Where its text stands in the body, in bytes.
+        entry: Counts the entries of ``data`` that have a payload, from 0; one may have two, at both keys.
+    """
 
     hole: int
     offset: int
+    entry: int
 
 
 @attrs.frozen
@@ -106,6 +112,9 @@ class Decoder:
         max_skeleton: Most bytes in all the rest.
         max_depth: Deepest nesting of arrays and objects.
 
+    Attributes:
+        before_fault: What came before the fault in the chunk that `feed` raised for.
+
     Example:
         >>> decoder = Decoder()
         >>> events = decoder.feed(b'{"created": 1, "data": [{"b64_js') + decoder.feed(b'on": "aGk="}]}')
@@ -127,6 +136,7 @@ class Decoder:
         self._max_payload = max_payload
         self._max_skeleton = max_skeleton
         self._max_depth = max_depth
+        self.before_fault: list[Event] = []
         self._mode = _Mode.PROLOGUE
         self._base = 0
         """Body offset of the current chunk."""
@@ -141,10 +151,15 @@ class Decoder:
         """Skeleton index where the current string's text began."""
         self._escaped = False
         self._key: str | None = None
-        """The payload key that was the last string, if it was one."""
+        """The last string, if it may be a payload's key."""
+        self._in_data = False
+        """Whether the last string of the outermost object was ``data``."""
         self._after = 0
         """Skeleton index after the last string's closing quote."""
         self._hole = -1
+        self._entry = -1
+        self._entered = False
+        """Whether the current entry of ``data`` has a payload."""
         self._aside = False
         """Whether the current payload is no image of the answer, and is passed over."""
         self._length = 0
@@ -161,6 +176,14 @@ class Decoder:
             ProtocolError: The body breaks a rule that is already decided; see `ProtocolError.check`.
         """
         events: list[Event] = []
+        try:
+            self._scan(chunk, events)
+        except ProtocolError:
+            self.before_fault = events
+            raise
+        return events
+
+    def _scan(self, chunk: bytes, events: list[Event]) -> None:
         position = 0
         while position < len(chunk):
             if self._mode is _Mode.PAYLOAD:
@@ -174,7 +197,6 @@ class Decoder:
             else:
                 position = self._before(chunk, position)
         self._base += len(chunk)
-        return events
 
     def close(self) -> Answer:
         """Say that the body has ended, and give the verdict.
@@ -186,7 +208,15 @@ class Decoder:
             raise ProtocolError("empty", "the body holds no JSON", offset=self._base)
         if self._mode is not _Mode.STRUCTURE:
             raise ProtocolError("truncated", "the body ends inside a string", offset=self._base)
-        return read_answer(self._document(), self._empty)
+        return read_answer(read_whole(bytes(self._skeleton), self._in_body), self._empty)
+
+    def begun(self) -> Answer:
+        """Read the answer as far as it has come, up to its first fault; every payload that it names has ended.
+
+        Raises:
+            ProtocolError: There is no list of images yet, or a key that decides about images has come twice.
+        """
+        return read_answer(read_begun(bytes(self._skeleton)), self._empty)
 
     # -- before the document ------------------------------------------------------------------------------------
 
@@ -230,8 +260,8 @@ class Decoder:
     def _structure(self, chunk: bytes, position: int, events: list[Event]) -> int:
         quote = chunk.find(b'"', position)
         end = len(chunk) if quote < 0 else quote
-        self._keep(chunk[position:end], position)
         self._nest(chunk, position, end)
+        self._keep(chunk[position:end], position)
         if quote < 0:
             return end
         key = self._key if self._skeleton[self._after :].strip(_WHITE) == b":" else None
@@ -268,7 +298,9 @@ class Decoder:
 
     def _end_string(self) -> None:
         self._after = len(self._skeleton)
-        self._key = _payload_key(bytes(self._skeleton[self._string : self._after - 1]))
+        self._key = _deciding_key(bytes(self._skeleton[self._string : self._after - 1]))
+        if self._depth == 1:
+            self._in_data = self._key == "data"
         self._mode = _Mode.STRUCTURE
 
     def _keep(self, data: bytes, position: int) -> None:
@@ -285,6 +317,8 @@ class Decoder:
             self._depth += 1 if found[0] in b"[{" else -1
             if self._depth > self._max_depth:
                 raise ProtocolError("depth", f"nested deeper than {self._max_depth}", offset=self._base + found.start())
+            if self._depth < _IMAGE_DEPTH:
+                self._entered = False
 
     # -- payloads -----------------------------------------------------------------------------------------------
 
@@ -310,16 +344,18 @@ class Decoder:
     def _open(self, position: int, events: list[Event]) -> None:
         self._length = 0
         self._mode = _Mode.PAYLOAD
-        self._aside = self._depth != _IMAGE_DEPTH
+        self._aside = self._depth != _IMAGE_DEPTH or not self._in_data
         if self._aside:
             self._skeleton += _DATA_URL
             return
         self._hole += 1
+        self._entry += not self._entered
+        self._entered = True
         offset = self._base + position
         if self._hole >= self._max_payloads:
             raise ProtocolError("images", f"more than {self._max_payloads} images in one answer", offset=offset)
         self._skeleton += f"{PLACEHOLDER}{self._hole}".encode()
-        events.append(PayloadStart(self._hole, offset))
+        events.append(PayloadStart(self._hole, offset, self._entry))
 
     def _payload(self, chunk: bytes, position: int, events: list[Event]) -> int:
         if self._tail:
@@ -403,26 +439,6 @@ class Decoder:
         if not self._aside:
             events.append(span)
 
-    # -- the verdict --------------------------------------------------------------------------------------------
-
-    def _document(self) -> dict[str, Any]:
-        try:
-            text = self._skeleton.decode("utf-8")
-        except UnicodeDecodeError as error:
-            raise ProtocolError("utf-8", error.reason, offset=self._in_body(error.start)) from None
-        try:
-            # Strict mode would refuse raw newlines in strings, and with them base64 that is broken into lines.
-            document = json.loads(text, strict=False, object_pairs_hook=_unambiguous)
-        except json.JSONDecodeError as error:
-            position = len(text[: error.pos].encode())
-            ended = error.pos >= len(text.rstrip())
-            raise ProtocolError("truncated" if ended else "json", error.msg, offset=self._in_body(position)) from None
-        except (RecursionError, ValueError) as error:  # a number of thousands of digits is a ValueError
-            raise ProtocolError("json", printable(str(error)), offset=self._skeleton_at) from None
-        if not isinstance(document, dict):
-            raise ProtocolError("json", "the body is not a JSON object", offset=self._skeleton_at)
-        return document
-
     def _in_body(self, position: int) -> int:
         """Map an offset in the skeleton to one in the body."""
         for length, offset in reversed(self._cuts):
@@ -432,21 +448,11 @@ class Decoder:
 
 
 _BOM = b"\xef\xbb\xbf"
-_DECIDING_KEYS = frozenset({"data", "error", *_PAYLOAD_KEYS})
+_DECIDING_KEYS = frozenset({"b64_json", "url", "data"})
 
 
-def _unambiguous(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Refuse an object that gives a key that decides about images twice: which one was paid for cannot be known."""
-    table = dict(pairs)
-    if len(table) != len(pairs):
-        names = [name for name, _ in pairs if name in _DECIDING_KEYS]
-        if len(set(names)) != len(names):
-            doubled = next(name for name in names if names.count(name) > 1)
-            raise ProtocolError("duplicate-key", f"the key {doubled!r} stands twice in one object")
-    return table
-
-
-def _payload_key(raw: bytes) -> str | None:
+def _deciding_key(raw: bytes) -> str | None:
+    """Return the key if it is ``data`` or one that a payload may stand at."""
     if len(raw) > _LONGEST_KEY:
         return None
     if b"\\" in raw:
@@ -456,7 +462,7 @@ def _payload_key(raw: bytes) -> str | None:
             return None
     else:
         key = raw.decode("utf-8", "replace")
-    return key if key in _PAYLOAD_KEYS else None
+    return key if key in _DECIDING_KEYS else None
 
 
 def _first_quote(chunk: bytes, slash: int) -> int:

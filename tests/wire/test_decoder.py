@@ -75,6 +75,9 @@ def stream(chunks: list[bytes], decoder: Decoder | None = None) -> Verdict:
             elif isinstance(event, Payload):
                 payloads[event.hole].append(event)
     answer = decoder.close()
+    for item in answer.items:
+        if item.fault is not None:
+            raise item.fault
     return tuple(None if item.hole is None else _decoded(payloads[item.hole]) for item in answer.items)
 
 
