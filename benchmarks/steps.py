@@ -20,8 +20,9 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks.rounds import Plan, gateway
 from imagen_async import ImagenClient, ImageRequest, LocalStore
+from imagen_async.incoming import Incoming
 from imagen_async.outcome import Image
-from imagen_async.receive import Received, Receiver, _Incoming
+from imagen_async.receive import Received, Receiver
 from imagen_async.stores import ImageName, Kept
 from imagen_async.wire.answer import Answer
 from imagen_async.writers import Writers
@@ -72,19 +73,19 @@ async def _in_the_loop(_self: Writers, work: Callable[..., Any], *args: Any, **k
     return work(*args, **kwargs)
 
 
-def _gather_text(self: _Incoming, span: Payload) -> None:
+def _gather_text(self: Incoming, span: Payload) -> None:
     self.gathered.append(span)  # type: ignore[arg-type] # text in the place of bytes, until `_decode_and_write`
     self.waiting += len(span.data)
 
 
-def _decode_and_write(self: _Incoming, spans: list[Any], *, write: Callable[..., None] = _Incoming.write) -> None:
+def _decode_and_write(self: Incoming, spans: list[Any], *, write: Callable[..., None] = Incoming.write) -> None:
     parts = [part for span in spans for part in self._decoder.decode(span)]
     for part in parts:
         self._inspector.feed(part)
     write(self, parts)
 
 
-def _commit_late(self: _Incoming, *args: Any, commit: Callable[..., Image] = _Incoming.commit) -> Image:
+def _commit_late(self: Incoming, *args: Any, commit: Callable[..., Image] = Incoming.commit) -> Image:
     for _ in self._decoder.flush():
         raise AssertionError("the benchmark's image has no text left over")
     self._facts = self._inspector.finish()
@@ -97,12 +98,12 @@ def _switch_off(step: str) -> None:
     if step == "drop":
         off += [(Receiver, "feed", _drop), (Receiver, "close", _no_verdict)]
     if step == "find":
-        off += [(_Incoming, "take", lambda *_: None), (_Incoming, "finish", lambda *_: None)]
-        off += [(_Incoming, "whole", True), (_Incoming, "commit", lambda *_: _IMAGE)]
+        off += [(Incoming, "take", lambda *_: None), (Incoming, "finish", lambda *_: None)]
+        off += [(Incoming, "whole", True), (Incoming, "commit", lambda *_: _IMAGE)]
     if step == "thread":
-        off += [(_Incoming, "take", _gather_text), (_Incoming, "finish", lambda *_: None)]
-        off += [(_Incoming, "whole", True), (_Incoming, "write", _decode_and_write)]
-        off += [(_Incoming, "commit", _commit_late)]
+        off += [(Incoming, "take", _gather_text), (Incoming, "finish", lambda *_: None)]
+        off += [(Incoming, "whole", True), (Incoming, "write", _decode_and_write)]
+        off += [(Incoming, "commit", _commit_late)]
     if step in {"find", "verify", "loop"}:
         off += [(Writers, "run", _in_the_loop)]
     for owner, name, replacement in off:

@@ -257,6 +257,9 @@ class Attempts:
                 await receiver.feed(chunk, together=turn.span)
                 turn.wait()
             turn.end()
+            # An attempt asks for all images again, so those beside a broken one must not be committed here.
+            if receiver.fault is not None:
+                raise receiver.fault
             received = await receiver.close()
             if received.fault is not None and not received.images:
                 raise received.fault

@@ -11,18 +11,16 @@ nor why an answer was asked for.
 
 from __future__ import annotations
 
-import hashlib
 from typing import TYPE_CHECKING
 
 import attrs
 
 from imagen_async.exceptions import ProtocolError
+from imagen_async.incoming import Caps, Incoming
 from imagen_async.outcome import Image
-from imagen_async.picture import Facts, Inspector
-from imagen_async.stores import ImageName, Kept, Sink, Store, write_all
+from imagen_async.stores import ImageName, Store
 from imagen_async.wire.answer import Answer, Item
 from imagen_async.wire.decoder import Decoder, Event, Payload, PayloadStart
-from imagen_async.wire.payload import PayloadDecoder
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -30,19 +28,6 @@ if TYPE_CHECKING:
     from imagen_async.writers import Writers
 
 __all__ = ["Caps", "Received", "Receiver"]
-
-
-@attrs.frozen(kw_only=True)
-class Caps:
-    """What no answer may exceed.
-
-    Attributes:
-        max_image_bytes: Bytes of one image.
-        max_pixels: Width × height of one image.
-    """
-
-    max_image_bytes: int = 64 * 2**20
-    max_pixels: int = 2**26
 
 
 @attrs.frozen
@@ -58,138 +43,6 @@ class Received:
     answer: Answer
     images: tuple[Image, ...]
     fault: ProtocolError | None = None
-
-
-class _Incoming:
-    """One image on its way: `take` and `finish` run in the event loop, `write` to `discard` in writer threads."""
-
-    def __init__(self, store: Store, name: ImageName, item: int, caps: Caps, *, sha256: bool) -> None:
-        self.gathered: list[bytes] = []
-        self.waiting = 0
-        """Bytes that are gathered."""
-        self.fault: ProtocolError | None = None
-        """What is wrong with this image alone; nothing more of it is taken then."""
-        self._store = store
-        self._name = name
-        self._item = item
-        self._caps = caps
-        self._decoder = PayloadDecoder(item)
-        self._inspector = Inspector(max_pixels=caps.max_pixels)
-        self._digest = hashlib.sha256() if sha256 else None
-        self._size = 0
-        self._sink: Sink | None = None
-        self._facts: Facts | None = None
-        self._image: Image | None = None
-        self._intact = True
-        """Whether the store has done all that it was asked."""
-
-    @property
-    def index(self) -> int:
-        """Its place among the job's images."""
-        return self._name.index
-
-    @property
-    def whole(self) -> bool:
-        """Whether it is all here, verified, and can be committed or is."""
-        return self._facts is not None and self._intact
-
-    @property
-    def open(self) -> bool:
-        """Whether the store keeps something of it that is not committed."""
-        return self._sink is not None and self._image is None
-
-    def take(self, span: Payload) -> None:
-        """Decode and verify a span, and gather its bytes.
-
-        Raises:
-            ProtocolError: The image is larger than any may be; what else is wrong with it becomes its `fault`.
-        """
-        if self.fault is not None:
-            return
-        try:
-            self._verify(self._decoder.decode(span))
-        except ProtocolError as error:
-            self._blame(error)
-
-    def finish(self) -> None:
-        """Ask whether the image is whole, now that its text has ended.
-
-        Raises:
-            ProtocolError: As `take`.
-        """
-        if self.fault is not None:
-            return
-        try:
-            self._verify(self._decoder.flush())
-            self._facts = self._inspector.finish()
-        except ProtocolError as error:
-            self._blame(error)
-
-    def handed(self) -> list[bytes]:
-        """Give away what is gathered."""
-        parts, self.gathered, self.waiting = self.gathered, [], 0
-        return parts
-
-    def write(self, parts: list[bytes]) -> None:
-        """Write some bytes."""
-        self._intact = False
-        if self._digest is not None:
-            for part in parts:
-                self._digest.update(part)
-        if self._sink is None:
-            self._sink = self._store.open(self._name)
-        write_all(self._sink, parts)
-        self._intact = True
-
-    def commit(self, item: Item, wish: str) -> Image:
-        """Make the image visible, once."""
-        if self._image is None:
-            self._intact = False
-            self._image = self._committed(item, wish)
-            self._intact = True
-        return self._image
-
-    def discard(self) -> None:
-        """Forget the image."""
-        if self._sink is not None:
-            self._sink.discard()
-
-    def _committed(self, item: Item, wish: str) -> Image:
-        assert self._facts is not None, "finish comes before commit"  # noqa: S101 - an order that only we can break
-        facts = self._facts
-        assert self._sink is not None, "an image that is whole has bytes"  # noqa: S101 - the inspector says so
-        kept: Kept = self._sink.commit(facts)
-        mismatch = (f"the gateway sent {facts.format} where {wish} was asked",) if facts.format != wish else ()
-        return Image(
-            index=self._name.index,
-            format=facts.format,
-            width=facts.width,
-            height=facts.height,
-            size=facts.size,
-            sha256=self._digest.hexdigest() if self._digest else None,
-            data=kept.data,
-            path=kept.path,
-            details=item.details,
-            notes=mismatch,
-        )
-
-    def _verify(self, parts: Iterable[bytes]) -> None:
-        for part in parts:
-            self._size += len(part)
-            if self._size > self._caps.max_image_bytes:
-                raise ProtocolError("size", f"an image of over {self._caps.max_image_bytes} bytes")
-            self._inspector.feed(part)
-            self.gathered.append(part)
-            self.waiting += len(part)
-
-    def _blame(self, error: ProtocolError) -> None:
-        """Note what is wrong with this image, and take no more of it; a bomb ends the whole body."""
-        error.item = self._item
-        self.handed()
-        if error.check == "size":
-            raise error
-        # The frames that it came through hold the chunk, and it may be kept for as long as the body is read.
-        self.fault = error.with_traceback(None)
 
 
 class Receiver:
@@ -232,8 +85,13 @@ class Receiver:
         """Which entry of `data` each payload stands in."""
         self._places: dict[int, int] = {}
         """By entry, the place of its image among the images."""
-        self._incoming: dict[int, _Incoming] = {}
+        self._incoming: dict[int, Incoming] = {}
         """By payload; one without any text is none."""
+
+    @property
+    def fault(self) -> ProtocolError | None:
+        """What is wrong with the first broken image of those that have come so far, or None."""
+        return next((image.fault for image in self._incoming.values() if image.fault is not None), None)
 
     async def feed(self, chunk: bytes, *, together: int = 2**19) -> None:
         """Take the next bytes of the body.
@@ -304,12 +162,12 @@ class Receiver:
             else:
                 await self._end(event.hole)
 
-    def _begin(self, hole: int) -> _Incoming:
+    def _begin(self, hole: int) -> Incoming:
         place = self._places.setdefault(self._entries[hole], len(self._places))
         if place >= len(self._indices):
             raise ProtocolError("images", f"more images than the {len(self._indices)} that were asked for")
         name = ImageName(self._job_id, self._indices[place])
-        self._incoming[hole] = _Incoming(self._store, name, place, self._caps, sha256=self._sha256)
+        self._incoming[hole] = Incoming(self._store, name, place, self._caps, sha256=self._sha256)
         return self._incoming[hole]
 
     async def _end(self, hole: int) -> None:
@@ -319,7 +177,7 @@ class Receiver:
         if hole - 1 in self._incoming:
             await self._hand_over(self._incoming[hole - 1])
 
-    async def _hand_over(self, incoming: _Incoming) -> None:
+    async def _hand_over(self, incoming: Incoming) -> None:
         if incoming.gathered:
             await self._writers.run(incoming.write, incoming.handed())
 
@@ -340,13 +198,13 @@ class Receiver:
         whole.sort(key=lambda each: each[1].index)
         return await self._writers.run(self._commit, whole)
 
-    def _commit(self, whole: list[tuple[Item, _Incoming]]) -> tuple[Image, ...]:
+    def _commit(self, whole: list[tuple[Item, Incoming]]) -> tuple[Image, ...]:
         for _, incoming in whole:
             if incoming.gathered:
                 incoming.write(incoming.handed())
         return tuple(incoming.commit(item, self._wish) for item, incoming in whole)
 
 
-def _discard_all(incoming: Iterable[_Incoming]) -> None:
+def _discard_all(incoming: Iterable[Incoming]) -> None:
     for image in incoming:
         image.discard()

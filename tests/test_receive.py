@@ -219,6 +219,17 @@ async def test_what_is_no_inline_image_is_its_item_s_own_fault(item: Any, check:
         assert store.committed == [png(), png()]
 
 
+async def test_a_broken_image_is_known_as_soon_as_it_breaks() -> None:
+    async with receiving(SpyStore()) as receiver:
+        body = body_of(png(), b"no image", b"none either", png())
+        await receiver.feed(body[:120])
+        assert receiver.fault is None
+        await receiver.feed(body[120:])
+        known = receiver.fault, (await receiver.close()).fault
+    assert known[0] is known[1]
+    assert "image: no PNG" in str(known[0])
+
+
 async def test_if_no_image_can_be_used_the_fault_comes_alone() -> None:
     store = SpyStore()
     what = await received(store, [body_of(b"no image", b"none either")])
