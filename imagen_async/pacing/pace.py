@@ -7,123 +7,55 @@ need to fall to a half and climb again (AIMD, as in TCP). What binds grows again
 faster and faster, as in CUBIC (RFC 9438), so that a limit that was raised is found as well. A refusal that names a wait
 pauses everybody for that long.
 
+Not every refusal speaks of a limit: some come at random, and what was cut for those is given back (`background`). And
+not every limit refuses: a gateway may break down under what is too much at once, so failures cut the window as well,
+if they are more than a few.
+
 Arithmetic on instants that the caller gives; nothing here knows a clock, a task or a socket.
 """
 
 from __future__ import annotations
 
-import enum
 import math
+from typing import TYPE_CHECKING
 
-import attrs
+from imagen_async.pacing.background import Background
+from imagen_async.pacing.speed import SETTLING, Speed
+from imagen_async.pacing.ticket import Ticket, Verdict
+from imagen_async.pacing.tuning import Tuning
+from imagen_async.pacing.window import Window
+
+if TYPE_CHECKING:
+    from imagen_async.pacing.growth import Growth
 
 __all__ = ["Pace", "Ticket", "Tuning", "Verdict"]
 
-_SETTLING = 1.0
-"""Seconds after a cut in which a refusal says nothing new; the shortest time in which a rate is measured."""
+_CLEARLY = 4.0
+"""Failures above what is to be expected that are no chance."""
+
+_ALLOWED_REFUSALS, _ALLOWED_FAILURES = 0.2, 0.15
+"""Shares that may still be chance, as long as nothing is known: a limit that is met refuses many in a row."""
 
 _SHORT = 4.0
-"""Seconds within which a second cut finds that the first one was too small."""
+"""Seconds within which a second refusal shows that the first cut was not where the limit is."""
 
-_STEP_DOWN = 0.85
-"""What such a second cut leaves of the rate."""
+_SPREAD = 0.5
+"""Part of a round trip over which a window's worth of requests is spread: many at once is what a bucket refuses."""
 
-_ENOUGH = 20
-"""Requests from which a rate can be measured."""
+_STAGGER = 0.005
+"""Seconds between two requests after a pause, at least."""
 
-_MEMORY = 60.0
-"""Seconds over which a rate is measured at most."""
+_SMOOTH = 20
+"""Requests over which the latency is averaged."""
+
+_LONGER = 1.5
+"""By how much each pause is longer than the one before: of random refusals, too, many may come in a row."""
+
+_MOST_TIMES = 60
+"""Keeps a power within the floats."""
 
 _MOST_PATIENCE = 3600.0
 """Seconds without a refusal after which growth is tried again in any case."""
-
-_MOST_DOUBLINGS = 30
-"""Keeps a power of two within the floats."""
-
-_MOST_TAKEN = 16_384
-"""Requests that are remembered at most."""
-
-
-class Verdict(enum.Enum):
-    """What the end of a request says about the gateway's limits."""
-
-    ACCEPTED = enum.auto()
-    """It was worked on, whatever came of it."""
-    REFUSED = enum.auto()
-    """Too many: it was turned away."""
-    NOTHING = enum.auto()
-    """It never got there, or nobody waited for the answer."""
-
-
-@attrs.frozen(kw_only=True)
-class Tuning:
-    """Constants of the controller; the defaults were found by simulation, see ``tests/pacing``.
-
-    Attributes:
-        start: Requests in flight at first.
-        margin: Part of the measured rate that is used, below 1: senders and limits do not count in step.
-        patience: Seconds without a refusal before what binds begins to grow.
-        per_wait: Where a refusal names a wait: as many times that wait is the least patience.
-        step: Seconds between two steps of growth.
-        growth: First step of growth, as a part; each further one is twice as large.
-        fastest: Largest step.
-        backoff: Seconds of the first pause after a refusal that names no wait and follows hard upon another one.
-        longest_backoff: What that may double to.
-    """
-
-    start: int = 8
-    margin: float = 0.975
-    patience: float = 2.0
-    per_wait: float = 20.0
-    step: float = 0.5
-    growth: float = 0.03
-    fastest: float = 0.5
-    backoff: float = 0.1
-    longest_backoff: float = 60.0
-
-
-@attrs.frozen
-class Ticket:
-    """One request under way.
-
-    Attributes:
-        number: Counts the requests.
-        at: When it left.
-        by_window: Whether the window was full with it.
-        by_rate: Whether it had to wait for the rate.
-    """
-
-    number: int
-    at: float
-    by_window: bool
-    by_rate: bool
-
-
-@attrs.define
-class _Growth:
-    """When a limit that binds may grow next, and by how much."""
-
-    tuning: Tuning
-    patience: float = attrs.field(init=False)
-    _next: float = math.inf
-    _part: float = 0.0
-
-    def __attrs_post_init__(self) -> None:
-        self.patience = self.tuning.patience
-
-    def begin(self, *, now: float, doubling: bool = False) -> None:
-        """Begin again, after a cut; with `doubling` by twice as much each time, at once."""
-        self._next = now + (self.tuning.step if doubling else self.patience)
-        self._part = 1.0 if doubling else self.tuning.growth
-
-    def due(self, *, now: float) -> float:
-        """Return the part by which to grow now; mostly 0."""
-        if now < self._next:
-            return 0.0
-        part = self._part
-        self._part = part if part == 1.0 else min(self.tuning.fastest, 2 * part)
-        self._next = now + self.tuning.step
-        return part
 
 
 class Pace:
@@ -146,28 +78,27 @@ class Pace:
     def __init__(self, *, most: int, tuning: Tuning | None = None) -> None:
         self.tuning = tuning or Tuning()
         self.most = most
-        self.window = float(min(most, self.tuning.start))
-        self.rate = math.inf
         self.until = -math.inf
         """When a pause ends."""
         self.in_flight = 0
-        self._next = -math.inf
-        """When the rate allows the next request."""
+        self._window = Window(self.tuning, float(min(most, self.tuning.start)))
+        self._speed = Speed(self.tuning)
+        self._refusals = Background(_ALLOWED_REFUSALS)
+        self._failures = Background(_ALLOWED_FAILURES)
         self._number = 0
-        self._began = -math.inf
+        self._full = 0
+        """The last request with which the window was full."""
         self._cut = 0
-        """Refusals of requests up to this number have been answered by a cut."""
-        self._window_cut_at = self._rate_cut_at = -math.inf
-        self._window_before = self.window
+        """Failures of requests up to this number have been answered by a cut."""
+        self._before = (math.inf, self._window.size, math.inf)
+        """Rate, window and fast growth before cuts of which it is not yet known whether they helped."""
+        self._latency = 0.0
+        self._staggered = 0
+        """Requests up to this number leave one after the other, for a pause has ended."""
         self._pause = 0.0
         """Seconds of the last pause that no gateway named."""
         self._streak = 0
-        """Cuts that followed hard upon each other."""
-        self._taken: dict[int, float] = {}
-        """When the requests of the last seconds left that were not refused, by number."""
-        self._slow_start = True
-        self._window_growth = _Growth(self.tuning)
-        self._rate_growth = _Growth(self.tuning)
+        """Refusals that followed hard upon each other."""
 
     def __repr__(self) -> str:
         return f"<Pace: {self.in_flight} of {self.limit} in flight, {self.rate:.3g} a second>"
@@ -175,34 +106,44 @@ class Pace:
     @property
     def limit(self) -> int:
         """How many requests may be in flight."""
-        return max(1, min(self.most, int(self.window)))
+        return max(1, min(self.most, int(self._window.size)))
+
+    @property
+    def rate(self) -> float:
+        """How many requests a second may leave; infinity while no limit has been met."""
+        return self._speed.rate
+
+    def allow(self, most: int) -> None:
+        """Change the most requests in flight; those that are too many already end in their own time."""
+        self.most = most
 
     def wait(self, *, now: float) -> float:
         """Return the seconds until a request may leave: 0 if it may now, infinity if another one has to end first."""
         if self.in_flight >= self.limit:
             return math.inf
-        return max(0.0, self.until - now, self._next - now)
+        return max(0.0, self._speed.next - now)
 
     def hold(self, seconds: float, *, now: float) -> None:
-        """Let nothing leave for `seconds`; a shorter pause does not cut a longer one."""
+        """Let nothing leave for `seconds`, then one after the other; a shorter pause does not cut a longer one."""
         self.until = max(self.until, now + seconds)
+        self._speed.next = max(self._speed.next, self.until)
+        self._staggered = self._number + self.limit
 
     def sent(self, *, now: float) -> Ticket:
         """Note that a request leaves."""
         self._number += 1
         self.in_flight += 1
-        if self._number == 1:
-            self._began = now
-        spacing = 1.0 / self.rate
-        by_rate = now - self._next < spacing / 2
-        # What a timer was late by is made up for, but never by more than half a place.
-        self._next = max(self._next, now - spacing / 2) + spacing
-        ticket = Ticket(self._number, now, by_window=self.in_flight >= self.limit, by_rate=by_rate)
-        self._taken[ticket.number] = now
-        oldest = next(iter(self._taken))
-        if self._taken[oldest] < now - _MEMORY or len(self._taken) > _MOST_TAKEN:
-            del self._taken[oldest]
-        return ticket
+        limit = self.limit
+        by_rate = self._speed.sent(self._number, now=now, spread=self._spread(limit))
+        if by_window := self.in_flight >= limit:
+            self._full = self._number
+        return Ticket(self._number, now, self.in_flight, by_window, by_rate)
+
+    def _spread(self, limit: int) -> float:
+        spread = _STAGGER if self._number <= self._staggered else 0.0
+        if self._window.size < self._window.fast_to:
+            return spread
+        return max(spread, _SPREAD * self._latency / limit)
 
     def ended(self, ticket: Ticket, verdict: Verdict, *, now: float, retry_after: float | None = None) -> None:
         """Note that a request has ended, and what that says.
@@ -217,71 +158,114 @@ class Pace:
         if retry_after is not None:
             self.hold(retry_after, now=now)
         if verdict is Verdict.ACCEPTED:
-            self._grow(ticket, now)
+            self._accepted(ticket, now)
+        elif verdict is Verdict.OVERLOADED:
+            self._overloaded(ticket, now)
         elif verdict is Verdict.REFUSED:
-            self._taken.pop(ticket.number, None)
+            self._speed.taken.remove(ticket.number)
             if ticket.number > self._cut:
-                self._back_off(ticket, now, retry_after)
+                self._refused(ticket, now, retry_after)
+            else:
+                self._window.overtaken(ticket.number)
 
-    def _grow(self, ticket: Ticket, now: float) -> None:
+    def _accepted(self, ticket: Ticket, now: float) -> None:
         if ticket.number > self._cut:
-            self._streak = max(0, self._streak - 1)
+            self._streak = 0
+        self._latency += (now - ticket.at - self._latency) / (_SMOOTH if self._latency else 1)
+        self._window.worked()
+        if self._refusals.suspects(self._number):
+            return
         if ticket.by_rate:
-            self.rate *= 1.0 + self._rate_growth.due(now=now)
-        if ticket.by_window:
-            part = self._window_growth.due(now=now)
-            by = 1.0 if self._slow_start else max(1.0, self.window * part) if part else 0.0
-            self.window = min(float(self.most), self.window + by)
+            self._speed.grow(now=now)
+        if ticket.number <= self._full:
+            self._window.grow(self.most, now=now)
+
+    def _overloaded(self, ticket: Ticket, now: float) -> None:
+        self._window.failed()
+        if ticket.number <= self._cut:
+            return
+        self._failures.add(ticket.number)
+        excess, share = self._failures.excess()
+        if excess >= _CLEARLY:
+            self._window.crowd(ticket.among, share=share, now=now)
+            self._failures.forget()
+            self._cut = self._number
+
+    def _refused(self, ticket: Ticket, now: float, retry_after: float | None) -> None:
+        refusals = self._refusals
+        known = refusals.share > 0
+        # Before the first cut, one refusal or two are no limit; later, one is, unless some come in any case.
+        one = not known and (self._cut or retry_after is not None)
+        refusals.add(ticket.number)
+        if refusals.judge(ticket.number, at=ticket.at, grown=self._binding().grown):
+            self._restore(known=known)
+        elif refusals.excess()[0] >= (1.0 if one else _CLEARLY):
+            self._back_off(ticket, now, retry_after)
+
+    def _binding(self) -> Growth:
+        return self._window.growth if self.rate == math.inf else self._speed.growth
+
+    def _restore(self, *, known: bool) -> None:
+        """Take back the cuts since which refusals have gone on as before; of a background that was known its part."""
+        rate, size, fast_to = self._before
+        if known:
+            taken = 1.0 - self._refusals.share
+            rate, size, fast_to = min(rate, self.rate / taken), min(size, self._window.size / taken), 0.0
+        self._speed.restore(rate)
+        self._staggered = self._number + self.limit
+        self._window.size, self._window.fast_to = max(self._window.size, size), max(self._window.fast_to, fast_to)
+        self._streak, self._pause = 0, 0.0
 
     def _back_off(self, ticket: Ticket, now: float, retry_after: float | None) -> None:
-        by_window = ticket.by_window and not ticket.by_rate and now - self._window_cut_at > _SETTLING
         if retry_after is not None:
-            # A refusal costs everybody a wait: it must not come often.
-            self._rate_growth.patience = max(
-                self._rate_growth.patience, min(self.tuning.per_wait * retry_after, _MOST_PATIENCE)
-            )
-        if now - self._rate_cut_at >= _SETTLING:
-            if by_window:
-                self._cut_window(now)
-            if retry_after is not None or not by_window:
-                self._cut_rate(ticket, now, guess=retry_after is None)
+            self._be_patient(ticket, retry_after)
+        used = retry_after is not None or not self._refusals.on_trial or self._speed.used(ticket.number)
+        if self._speed.settled(now=now) and used:
+            self._cut_one(ticket, now, retry_after or 0.0)
         elif retry_after is not None:
-            self._rate_growth.begin(now=now)
-        if retry_after is not None:
-            self._pause = 0.0
-        elif self._streak or not self.in_flight:
-            doublings = min(max(self._streak - 1, 0), _MOST_DOUBLINGS)
-            self._pause = min(self.tuning.longest_backoff, self.tuning.backoff * 2.0**doublings)
-            self.hold(self._pause, now=now)
-        self._streak += 1
+            self._speed.growth.begin(now=now)
+        self._pause_after(ticket, now, named=retry_after is not None)
         self._cut = self._number
 
-    def _cut_window(self, now: float) -> None:
-        self._window_before = self.window
-        self.window = max(1.0, float(self.in_flight))
-        self._window_cut_at = now
-        self._slow_start = False
-        self._window_growth.begin(now=now)
+    def _be_patient(self, ticket: Ticket, retry_after: float) -> None:
+        """A refusal that names a wait costs everybody that wait: it must not come often."""
+        patience = min(self.tuning.per_wait * retry_after, _MOST_PATIENCE)
+        self._speed.growth.patience = max(self._speed.growth.patience, patience)
+        if not self._speed.early(ticket.at):
+            self._window.growth.patience = max(self._window.growth.patience, patience / 2)
 
-    def _cut_rate(self, ticket: Ticket, now: float, *, guess: bool) -> None:
+    def _cut_one(self, ticket: Ticket, now: float, wait: float) -> None:
+        if not self._refusals.share:
+            self._before = (math.inf, max(self._window.size, self._before[1]), math.inf)
+        elif not self._refusals.on_trial:
+            self._before = (self.rate, self._window.size, self._window.fast_to)
         first = self.rate == math.inf
-        if first and guess:
-            # It was not the window after all.
-            self.window, self._slow_start = max(self.window, self._window_before), True
-        # A few requests measure nothing.
-        horizon = max(_SETTLING, _ENOUGH / self.rate, 4 * self._pause if self._pause > _SETTLING else 0.0)
-        horizon = min(horizon, _MEMORY)
-        measured = max(self._measured(ticket, horizon), self._measured(ticket, _MEMORY))
-        # A gateway that counts by the clock's seconds takes more in ours: then it is found step by step.
-        again = now - self._rate_cut_at < _SHORT and measured >= self.rate
-        # Where nothing was taken there is nothing to go by but the pauses, and their ends are no place for a crowd.
-        self.rate = min(self.rate, measured or float(self.limit)) * (_STEP_DOWN if again else self.tuning.margin)
-        self._rate_cut_at = now
-        # In the first second nothing can be measured: what was taken till then is a beginning.
-        early = not measured or ticket.at - self._began < _SETTLING / 2
-        self._rate_growth.begin(now=now, doubling=first and early)
+        tried = self._window.tried(now=now, seconds=_SHORT + wait)
+        by_window = not ticket.by_rate and not tried and (ticket.by_window or first)
+        if by_window:
+            self._window.cut(self.in_flight, after=self._cut, now=now)
+        else:
+            self._cut_rate(ticket, now)
+        self._refusals.cut(self._number, at=ticket.at, settled_at=now + SETTLING, anew=first and not by_window)
 
-    def _measured(self, refused: Ticket, horizon: float) -> float:
-        """Return how many requests a second the gateway took before it refused one."""
-        begin = refused.at - horizon
-        return sum(begin < at and number < refused.number for number, at in self._taken.items()) / horizon
+    def _cut_rate(self, ticket: Ticket, now: float) -> None:
+        self._window.was_innocent()
+        if self.rate == math.inf:
+            self._window.size, self._window.fast_to = max(self._window.size, self._before[1]), math.inf
+        # The ends of pauses are no place for a crowd.
+        otherwise = float(self.limit)
+        self._speed.cut(
+            ticket.number, at=ticket.at, after=self._number, pause=self._pause, otherwise=otherwise, now=now
+        )
+
+    def _pause_after(self, ticket: Ticket, now: float, *, named: bool) -> None:
+        """Stay away for a while if one refusal follows the other, unless the gateway itself has named a wait."""
+        if ticket.number - 1 in self._speed.taken:
+            self._streak = 0
+        if named:
+            self._pause = 0.0
+        elif self._streak or not self.in_flight:
+            times = min(max(self._streak - 1, 0), _MOST_TIMES)
+            self._pause = min(self.tuning.longest_backoff, self.tuning.backoff * _LONGER**times)
+            self.hold(self._pause, now=now)
+        self._streak += 1

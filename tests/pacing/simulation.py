@@ -17,21 +17,28 @@ import attrs
 
 from imagen_async.pacing.pace import Pace, Ticket, Verdict
 
-__all__ = ["AtOnce", "Bucket", "Ended", "Gateway", "PerSpan", "play"]
+__all__ = ["AtOnce", "AtRandom", "Bucket", "Crowded", "Ended", "Gateway", "Outage", "PerClockSpan", "PerSpan", "play"]
 
 Limit = Callable[[float], float]
 """A limit at an instant."""
 
 _ROUND_TRIP = 0.002
-_LATE = 0.0015
-"""Seconds by which a timer may come late."""
+_STRAY = 0.004
+"""Seconds by which a request or an answer may take longer than another one: they overtake each other."""
+
+_LATE, _VERY_LATE, _OFTEN = 0.0015, 0.010, 0.05
+"""Seconds by which a timer may come late, mostly and at times, and how often those times are."""
 
 
 class Gateway(Protocol):
-    """Decides whether a request is taken."""
+    """Decides what becomes of a request."""
 
-    def takes(self, now: float, *, busy: int) -> bool:
-        """Say whether a request that arrives `now` is worked on, while `busy` others are."""
+    def verdict(self, now: float, *, busy: int) -> Verdict:
+        """Say what becomes of a request that arrives `now`, while `busy` others are worked on."""
+
+
+def _taken(taken: bool) -> Verdict:  # noqa: FBT001
+    return Verdict.ACCEPTED if taken else Verdict.REFUSED
 
 
 @attrs.define
@@ -42,14 +49,31 @@ class PerSpan:
     seconds: float = 1.0
     taken: deque[float] = attrs.field(factory=deque)
 
-    def takes(self, now: float, *, busy: int) -> bool:
+    def verdict(self, now: float, *, busy: int) -> Verdict:
         del busy
         while self.taken and self.taken[0] <= now - self.seconds:
             self.taken.popleft()
         if len(self.taken) >= self.limit(now):
-            return False
+            return Verdict.REFUSED
         self.taken.append(now)
-        return True
+        return Verdict.ACCEPTED
+
+
+@attrs.define
+class PerClockSpan:
+    """Takes so many from each stroke of the clock to the next."""
+
+    limit: Limit
+    seconds: float = 1.0
+    stroke: int = -1
+    taken: int = 0
+
+    def verdict(self, now: float, *, busy: int) -> Verdict:
+        del busy
+        if (stroke := int(now / self.seconds)) > self.stroke:
+            self.stroke, self.taken = stroke, 0
+        self.taken += 1
+        return _taken(self.taken <= self.limit(now))
 
 
 @attrs.define
@@ -64,13 +88,13 @@ class Bucket:
     def __attrs_post_init__(self) -> None:
         self.level = self.size
 
-    def takes(self, now: float, *, busy: int) -> bool:
+    def verdict(self, now: float, *, busy: int) -> Verdict:
         del busy
         self.level, self.at = min(self.size, self.level + (now - self.at) * self.limit(now)), now
         if self.level < 1.0:
-            return False
+            return Verdict.REFUSED
         self.level -= 1.0
-        return True
+        return Verdict.ACCEPTED
 
 
 @attrs.define
@@ -79,8 +103,46 @@ class AtOnce:
 
     limit: Limit
 
-    def takes(self, now: float, *, busy: int) -> bool:
-        return busy < self.limit(now)
+    def verdict(self, now: float, *, busy: int) -> Verdict:
+        return _taken(busy < self.limit(now))
+
+
+@attrs.define
+class AtRandom:
+    """Turns a part of the requests away whatever the rate, before another gateway sees them."""
+
+    share: float
+    behind: Gateway
+    why: Verdict = Verdict.REFUSED
+    draw: Callable[[], float] = attrs.field(factory=lambda: random.Random(7).random)
+
+    def verdict(self, now: float, *, busy: int) -> Verdict:
+        return self.why if self.draw() < self.share else self.behind.verdict(now, busy=busy)
+
+
+@attrs.define
+class Crowded:
+    """Breaks down over a part of what comes while more than so many are worked on."""
+
+    limit: Limit
+    share: float
+    draw: Callable[[], float] = attrs.field(factory=lambda: random.Random(8).random)
+
+    def verdict(self, now: float, *, busy: int) -> Verdict:
+        fails = busy >= self.limit(now) and self.draw() < self.share
+        return Verdict.OVERLOADED if fails else Verdict.ACCEPTED
+
+
+@attrs.define
+class Outage:
+    """Works, but from one instant to another."""
+
+    begin: float
+    end: float
+    behind: Gateway
+
+    def verdict(self, now: float, *, busy: int) -> Verdict:
+        return Verdict.OVERLOADED if self.begin <= now < self.end else self.behind.verdict(now, busy=busy)
 
 
 @attrs.frozen
@@ -90,12 +152,14 @@ class Ended:
     Attributes:
         seconds: Its length.
         refused: Requests that were turned away.
+        failed: Requests that the gateway broke down over.
         early: Requests that left before they might.
         most: Most requests that the gateway worked on at once.
     """
 
     seconds: float
     refused: int
+    failed: int
     early: int
     most: int
 
@@ -113,39 +177,44 @@ def play(
 ) -> Ended:
     """Play a run to its end, or to `longest` seconds."""
     draw, order = random.Random(seed).random, itertools.count()
-    events: list[tuple[float, int, str, Ticket]] = []
-    now, left, done, busy, refused, early, most, earliest = 0.0, jobs, 0, 0, 0, 0, 0, -math.inf
+    events: list[tuple[float, int, str, Ticket, Verdict]] = []
+    now, left, done, busy, refused, failed, early, most, earliest = 0.0, jobs, 0, 0, 0, 0, 0, 0, -math.inf
 
-    def later(seconds: float, kind: str, ticket: Ticket) -> None:
-        heapq.heappush(events, (now + seconds, next(order), kind, ticket))
+    def later(seconds: float, kind: str, ticket: Ticket, verdict: Verdict) -> None:
+        heapq.heappush(events, (now + seconds, next(order), kind, ticket, verdict))
+
+    def way() -> float:
+        return _ROUND_TRIP / 2 + _STRAY * draw()
 
     while done < jobs and now < longest:
         wait = pace.wait(now=now) if left else math.inf
         if not wait:
             early += now < earliest - 1e-9
             left -= 1
-            later(_ROUND_TRIP / 2, "arrives", pace.sent(now=now))
+            later(way(), "arrives", pace.sent(now=now), Verdict.NOTHING)
         elif not events or now + wait < events[0][0]:
             assert wait < math.inf, "nothing is under way and nothing may leave"
-            now += wait + draw() * _LATE
+            now += wait + draw() * (_VERY_LATE if draw() < _OFTEN else _LATE)
         else:
-            now, _, kind, ticket = heapq.heappop(events)
-            if kind == "arrives" and gateway.takes(now, busy=busy):
-                busy += 1
-                most = max(most, busy)
-                later(latency * (1.0 + jitter * (2.0 * draw() - 1.0)), "is done", ticket)
-            elif kind == "arrives":
-                refused += 1
-                later(_ROUND_TRIP / 2, "is refused", ticket)
+            now, _, kind, ticket, verdict = heapq.heappop(events)
+            if kind == "arrives":
+                verdict = gateway.verdict(now, busy=busy)
+                if verdict is Verdict.REFUSED:
+                    later(way(), "is answered", ticket, verdict)
+                else:
+                    busy += 1
+                    most = max(most, busy)
+                    later(latency * (1.0 + jitter * (2.0 * draw() - 1.0)), "is done", ticket, verdict)
             elif kind == "is done":
                 busy -= 1
-                later(_ROUND_TRIP / 2, "is answered", ticket)
-            elif kind == "is answered":
-                done += 1
-                pace.ended(ticket, Verdict.ACCEPTED, now=now)
+                later(way(), "is answered", ticket, verdict)
             else:
-                left += 1
-                if retry_after is not None:
-                    earliest = max(earliest, now + retry_after)
-                pace.ended(ticket, Verdict.REFUSED, now=now, retry_after=retry_after)
-    return Ended(now, refused, early, most)
+                done += verdict is Verdict.ACCEPTED
+                left += verdict is not Verdict.ACCEPTED
+                refused += verdict is Verdict.REFUSED
+                failed += verdict is Verdict.OVERLOADED
+                asked = retry_after if verdict is Verdict.REFUSED else None
+                if asked is not None:
+                    earliest = max(earliest, now + asked)
+                pace.ended(ticket, verdict, now=now, retry_after=asked)
+    return Ended(now, refused, failed, early, most)
