@@ -240,6 +240,15 @@ async def test_after_a_store_failed_salvage_keeps_what_it_had_taken_and_does_not
     assert store.committed == [png()]
 
 
+async def test_an_image_too_many_counts_though_the_store_failed_before_it_was_looked_at() -> None:
+    store = SpyStore(fails="write", from_index=1)
+    async with receiving(store, n=2) as receiver:
+        with pytest.raises(StoreError):
+            await receiver.feed(body_of(png(), png(), png()), together=1)
+        assert await receiver.salvage() == ()
+    assert store.committed == []
+
+
 @pytest.mark.parametrize("body", [body_of(png()), body_of(png(), png())], ids=["in salvage", "in feed"])
 async def test_cancelled_in_mid_work_a_receiver_ends_it_and_leaves_nothing_open(body: bytes) -> None:
     store = SpyStore()
