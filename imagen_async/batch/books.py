@@ -133,13 +133,19 @@ class Books:
         kept = await self.journal.kept(entry)
         return tuple(recorded_image(each.record, index=each.index, folder=self._folder) for each in kept)
 
-    async def adopt(self, part: Part, entry: Entry, found: tuple[Image, ...]) -> None:
-        """Record a job whose images are all there, although the run that bought them did not live to say so.
+    async def adopt(self, part: Part, entry: Entry, found: tuple[Image, ...], *, missing: int = 0) -> None:
+        """Record images that are there although the run that bought them did not live to say so, and settle its doubt.
+
+        Args:
+            part: What was asked.
+            entry: The job.
+            found: The images.
+            missing: How many of the job's images are not there; with none it has succeeded.
 
         Raises:
             JournalError: The journal broke.
         """
-        await self.journal.adopt(entry, images=self.records(part, found))
+        await self.journal.adopt(entry, images=self.records(part, found), missing=missing)
 
     def records(
         self, part: Part, images: tuple[Image, ...], outcome: Outcome | None = None

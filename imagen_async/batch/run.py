@@ -259,6 +259,9 @@ class Batch(AsyncIterator[Outcome]):
         return Outcome(request=task.part.request, status=Status.SKIPPED, images=earlier.images)
 
     async def _ask(self, task: Task, earlier: Earlier) -> Outcome:
+        if earlier.found:
+            missing = task.part.request.n - len(earlier.images)
+            await self._books.adopt(task.part, task.entry, earlier.found, missing=missing)
         witness = Witness(self._books, task.part, task.entry, earlier)
         try:
             outcome = await self._answer(task, earlier, witness)

@@ -214,24 +214,29 @@ class Journal:
 
         await self.perform(step)
 
-    async def adopt(self, entry: Entry, *, images: Sequence[tuple[int, Mapping[str, Any]]]) -> None:
-        """Record that a job has succeeded by files that were found, which an earlier run did not live to record.
+    async def adopt(self, entry: Entry, *, images: Sequence[tuple[int, Mapping[str, Any]]], missing: int = 0) -> None:
+        """Record images by files that were found, which an earlier run did not live to record.
 
-        The last request that was in doubt brought them, so that it is in doubt no more.
+        The last request that was in doubt brought them, so that it is in doubt no more, or only for what is missing.
+        Call it before the job's first intent in this run.
 
         Args:
             entry: As `admit` gave it in this run.
             images: Like those of `done`.
+            missing: Images of the job that are neither recorded nor found; with none the job has succeeded.
 
         Raises:
-            JournalError: As `done`.
+            JournalError: As `done`, or images are missing and the job is new or under way.
         """
         at = self._clock()
         lines = [(index, _size(record), json_line(record)) for index, record in images]
 
         def step(connection: sqlite3.Connection) -> None:
-            ledger.received(connection, entry)
-            ledger.done(connection, entry, status="succeeded", images=lines, attempts=0, error=None, at=at)
+            ledger.received(connection, entry, missing=missing)
+            if missing:
+                ledger.found(connection, entry, lines)
+            else:
+                ledger.done(connection, entry, status="succeeded", images=lines, attempts=0, error=None, at=at)
 
         await self.perform(step)
 

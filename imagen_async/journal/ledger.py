@@ -26,6 +26,7 @@ __all__ = [
     "begin_run",
     "done",
     "doubt",
+    "found",
     "intent",
     "never_sent",
     "received",
@@ -145,13 +146,11 @@ def _last_doubt(connection: sqlite3.Connection, entry: Entry) -> int:
 
 def doubt(connection: sqlite3.Connection, entry: Entry, doubts: Iterable[Doubt]) -> None:
     """Record requests that may have been billed and did not bring all images; each attempt once."""
-    row = connection.execute("SELECT job FROM jobs WHERE key = ?", (entry.key,)).fetchone()
-    if row is None:
-        raise JournalError(f"{_named(entry)} has no intent: no request of it can be in doubt")
+    job = _known_job(connection, entry)
     connection.executemany(
         "INSERT INTO doubts (job, attempt, at, request_id, reason, images, usd) VALUES (?, ?, ?, ?, ?, ?, ?) "
         "ON CONFLICT (job, attempt) DO NOTHING",
-        [(row[0], *_doubt_values(entry, each)) for each in doubts],
+        [(job, *_doubt_values(entry, each)) for each in doubts],
     )
 
 
@@ -160,13 +159,44 @@ def _doubt_values(entry: Entry, doubt: Doubt) -> tuple[int, float, str | None, s
     return attempt, doubt.at, _text(doubt.request_id), storable(doubt.reason), doubt.images, doubt.usd
 
 
-def received(connection: sqlite3.Connection, entry: Entry) -> None:
-    """Take the last doubt of `entry` back: what that request was billed for has been found."""
-    connection.execute(
-        "DELETE FROM doubts WHERE seq = (SELECT seq FROM doubts JOIN jobs USING (job) "
-        "WHERE key = ? AND status <> 'succeeded' ORDER BY attempt DESC LIMIT 1)",
+def received(connection: sqlite3.Connection, entry: Entry, *, missing: int) -> None:
+    """Lower the last doubt of `entry` to what is missing still: the rest of what it was billed for has been found.
+
+    That request asked for all that was missing then, and none was sent after it. With nothing missing there is no
+    doubt of it.
+    """
+    row = connection.execute(
+        "SELECT seq FROM doubts JOIN jobs USING (job) WHERE key = ? AND status <> 'succeeded' "
+        "ORDER BY attempt DESC LIMIT 1",
         (entry.key,),
-    )
+    ).fetchone()
+    if row is None:
+        return
+    if missing:
+        connection.execute(
+            "UPDATE doubts SET images = :missing, usd = round(usd * :missing / images, 9) "
+            "WHERE seq = :last AND images > :missing",
+            {"missing": missing, "last": row[0]},
+        )
+    else:
+        connection.execute("DELETE FROM doubts WHERE seq = ?", row)
+
+
+def found(connection: sqlite3.Connection, entry: Entry, images: Iterable[EncodedImage]) -> None:
+    """Record images of a job that is known and not under way, and leave its state as it is."""
+    job = _known_job(connection, entry)
+    if connection.execute("SELECT 1 FROM jobs WHERE job = ? AND status = 'intent'", (job,)).fetchone():
+        # Taking that intent back could forget the job, and its images would be nobody's.
+        raise JournalError(f"{_named(entry)} is under way: what earlier runs left of it is recorded before")
+    for image in images:
+        _record(connection, entry, job, image)
+
+
+def _known_job(connection: sqlite3.Connection, entry: Entry) -> int:
+    row = connection.execute("SELECT job FROM jobs WHERE key = ?", (entry.key,)).fetchone()
+    if row is None:
+        raise JournalError(f"{_named(entry)} has no intent: no request of it can be in doubt or have brought an image")
+    return int(row[0])
 
 
 def done(

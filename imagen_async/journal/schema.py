@@ -146,6 +146,11 @@ CREATE TRIGGER doubt_added AFTER INSERT ON doubts BEGIN
         doubtful_images = doubtful_images + NEW.images,
         doubtful_usd = round(doubtful_usd + NEW.usd, 9);
 END;
+CREATE TRIGGER doubt_lowered AFTER UPDATE OF images, usd ON doubts BEGIN
+    UPDATE totals SET
+        doubtful_images = doubtful_images + NEW.images - OLD.images,
+        doubtful_usd = round(doubtful_usd + NEW.usd - OLD.usd, 9);
+END;
 CREATE TRIGGER doubt_withdrawn AFTER DELETE ON doubts BEGIN
     UPDATE totals SET
         doubts = doubts - 1,

@@ -5,9 +5,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from imagen_async import ImageRequest
+from imagen_async.exceptions import LimitReachedError
 from imagen_async.journal import Journal, read_status
 from imagen_async.stores.local import LocalStore
-from tests.batch.running import FOX, OWL, errors, files, metadata, prompts, run, strays
+from tests.batch.running import FOX, OWL, caught, errors, files, metadata, prompts, run, strays
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -95,7 +96,24 @@ async def test_only_the_images_that_are_missing_are_bought(
     assert [line["index"] for line in told] == [0, 1, 2, 3]
     assert [line["request_id"] is None for line in told] == [True, True, True, False]
     assert prompts(tmp_path) == [FOX] * 4
-    assert [(line["status"], len(line["doubts"])) for line in errors(tmp_path)] == [("in_doubt", 1)]
+    # Of the four images of the request that the crash cut off, three have been found.
+    [line] = errors(tmp_path)
+    assert (line["status"], [(doubt["images"], doubt["usd"]) for doubt in line["doubts"]]) == ("in_doubt", [(1, 0.04)])
+
+
+async def test_images_that_were_found_are_recorded_before_the_others_are_asked_for(
+    imagen_sandbox: SandboxGateway, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that a cap counts each of them once, however this run ends."""
+    rows = [ImageRequest(FOX, n=4, id="fox")]
+    await crash(monkeypatch, imagen_sandbox, rows, tmp_path, commits=3)
+    stopped = await caught(imagen_sandbox, rows, tmp_path, max_images=4)
+    assert isinstance(stopped.error, LimitReachedError)
+    told = read_status(tmp_path / ".imagen")
+    assert (told.images, told.doubts, told.doubtful_images, told.doubtful_usd) == (3, 1, 1, 0.04)
+    assert len(metadata(tmp_path)) == 3
+    assert (await run(imagen_sandbox, rows, tmp_path, max_images=5)).statuses == ["succeeded"]
+    assert imagen_sandbox.ledger.billed_images == 5
 
 
 async def test_a_file_that_is_not_whole_is_not_adopted(

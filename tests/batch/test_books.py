@@ -114,6 +114,21 @@ async def test_what_an_earlier_run_left_in_doubt_counts_in_dollars_too(
     assert gateway.requests == 3
 
 
+async def test_a_doubt_counts_at_the_price_of_its_own_model(
+    imagen_sandbox_factory: SandboxFactory, tmp_path: Path
+) -> None:
+    gateway = await imagen_sandbox_factory(faults={"504": 1.0})
+    rows = [ImageRequest(FOX, n=3, model=FAST)]
+    assert (await run(gateway, rows, tmp_path, asking={"attempts": 2})).statuses == ["in_doubt"]
+    stopped = await caught(gateway, rows, tmp_path, budget=0.17, retry_failed=True)
+    assert isinstance(stopped.error, LimitReachedError)
+    assert gateway.requests == 2
+    await run(gateway, rows, tmp_path, budget=0.18, retry_failed=True, asking={"attempts": 1})
+    assert gateway.requests == 3
+    told = read_status(tmp_path / ".imagen")
+    assert (told.doubts, told.doubtful_images, told.doubtful_usd) == (3, 9, 0.18)
+
+
 async def test_what_is_adopted_is_counted_once(
     imagen_sandbox: SandboxGateway, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -303,5 +318,7 @@ async def test_what_a_crash_left_in_flight_is_a_doubt_of_the_next_run(
     assert done.statuses == ["succeeded"]
     [line] = errors(tmp_path)
     assert line["status"] == "in_doubt"
-    assert [doubt["message"] for doubt in line["doubts"]] == ["the run ended while the request was in flight"]
+    [doubt] = line["doubts"]
+    assert doubt["message"] == "the run ended while the request was in flight"
+    assert (doubt["attempt"], doubt["request_id"], doubt["images"], doubt["usd"]) == (1, None, 2, 0.08)
     assert gateway.ledger.billed_images == len(metadata(tmp_path)) + 2

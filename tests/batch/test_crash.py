@@ -91,8 +91,16 @@ def test_a_batch_that_is_killed_three_times_is_whole_at_the_end(tmp_path: Path, 
     doubts = Counter(line["id"] for line in errors(folder) for _ in line.get("doubts", ()))
     for id_, (text, n) in wanted.items():
         assert after[text] <= (2 if n > 4 else 1) + doubts[id_], id_
+    doubtful: Counter[str] = Counter()
+    for line in errors(folder):
+        doubtful[line["id"]] += sum(doubt["images"] for doubt in line.get("doubts", ()))
+    billed = billed_images(ledger)
+    for id_, (text, n) in wanted.items():
+        assert billed[text] <= n + doubtful[id_], id_
     status = read_status(folder / ".imagen")
-    assert status.doubts == doubts.total()
+    assert (status.doubts, status.doubtful_images) == (doubts.total(), doubtful.total())
+    assert status.unanswered.requests == 0
+    assert status.doubtful_usd == pytest.approx(0.04 * doubtful.total())
     assert status.jobs["intent"] == status.jobs["interrupted"] == 0
     assert status.images == sum(n for _, n in wanted.values())
 
@@ -100,6 +108,14 @@ def test_a_batch_that_is_killed_three_times_is_whole_at_the_end(tmp_path: Path, 
 def billed_requests(ledger: Path) -> Counter[str]:
     """How many requests were billed for each prompt."""
     return Counter(str(entry.prompt) for entry in read_ledger(ledger).entries if entry.billed)
+
+
+def billed_images(ledger: Path) -> Counter[str]:
+    """How many images were billed for each prompt."""
+    billed: Counter[str] = Counter()
+    for entry in read_ledger(ledger).entries:
+        billed[str(entry.prompt)] += entry.billed
+    return billed
 
 
 def jobs(wanted: dict[str, tuple[str, int]]) -> int:

@@ -577,6 +577,30 @@ async def test_commits_wait_for_the_disk_unless_told_not_to(tmp_path: Path, *, f
         assert mode == ("wal",)
 
 
+async def test_images_that_were_found_lower_the_last_doubt_to_what_is_missing(tmp_path: Path) -> None:
+    async with await open_journal(tmp_path) as journal:
+        entry = await admit_one(journal, "fox", n=4)
+        await journal.intent(entry, attempt=1, images=4, usd=0.16)
+        await journal.doubt(entry, doubt_of(1, images=4, usd=0.16))
+        await journal.intent(entry, attempt=2, images=4, usd=0.16)
+    async with await open_journal(tmp_path) as journal:
+        entry = await admit_one(journal, "fox", n=4)
+        for _ in range(2):  # as often as runs begin
+            await journal.adopt(entry, images=[(index, {"bytes": 5}) for index in range(3)], missing=1)
+        asked = [(each.doubt.attempt, each.doubt.images, each.doubt.usd) async for each in journal.doubts()]
+        assert asked == [(1, 4, 0.16), (2, 1, 0.04)]
+        totals = await journal.counts()
+        assert (totals.doubts, totals.doubtful_images, totals.doubtful_usd, totals.images) == (2, 5, 0.2, 3)
+        assert totals.jobs[INTERRUPTED] == 1
+
+
+async def test_no_image_is_found_of_a_job_that_was_never_begun(tmp_path: Path) -> None:
+    async with await open_journal(tmp_path) as journal:
+        with pytest.raises(JournalError, match="no intent"):
+            await journal.adopt(await admit_one(journal, "fox"), images=[(0, {})], missing=1)
+        assert (await journal.counts()).images == 0
+
+
 async def test_an_adopted_job_has_succeeded_and_only_its_last_request_is_in_doubt_no_more(tmp_path: Path) -> None:
     async with await open_journal(tmp_path) as journal:
         entry = await admit_one(journal, "fox")

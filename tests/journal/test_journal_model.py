@@ -127,6 +127,27 @@ class JournalMachine(RuleBasedStateMachine):
         job.attempts = max(job.attempts, entry.attempts + self.sent[name])
         job.images = len(kept | images)
 
+    @rule(name=names, images=st.sets(st.integers(0, 3)), missing=st.integers(0, 3))
+    def adopt(self, name: int, images: set[int], missing: int) -> None:
+        job, entry = self.model[name], self.entries[name]
+        if job.status is None and not missing:  # a job that was never begun has left no files
+            return
+        kept = {image.index for image in self.wait(self.journal.kept(entry))}
+        work = self.journal.adopt(entry, images=[(index, {"bytes": 3}) for index in images], missing=missing)
+        if missing and job.status in {None, INTENT}:
+            with pytest.raises(JournalError):
+                self.wait(work)
+            return
+        self.wait(work)
+        job.images = len(kept | images)
+        last = max(job.doubts, default=0)
+        if last and job.status != "succeeded":
+            asked, usd = job.doubts.pop(last)
+            if missing:
+                job.doubts[last] = (missing, round(usd * missing / asked, 9)) if asked > missing else (asked, usd)
+        if not missing:
+            job.status, job.before = "succeeded", None
+
     @rule()
     def die_and_resume(self) -> None:
         self.wait(self.journal.close())
