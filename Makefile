@@ -22,10 +22,10 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 
 .DEFAULT_GOAL := help
 PROMPTS ?=
-.PHONY: help demo test test-all lint format peers acceptance bench docs docs-serve build clean
+.PHONY: help demo test test-all lint format peers acceptance bench bench-pacing docs docs-serve build clean
 
 help: ## Show this
-	@sed -n 's/^\([a-z-]*\):.*## /\1  /p' Makefile | awk -F '  ' '{ printf "make %-11s %s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z-]*\):.*## /\1  /p' Makefile | awk -F '  ' '{ printf "make %-13s %s\n", $$1, $$2 }'
 
 demo: $(VENV)/.ready-run ## Run the main job: prompts in, images in demo-out/, through the sandbox with faults
 	@if [ -e demo-out ] && [ ! -d demo-out/.imagen ]; then \
@@ -78,6 +78,9 @@ acceptance: $(BENCH_VENV)/.ready-peers ## A file of prompts (PROMPTS=file) image
 
 bench: $(BENCH_VENV)/.ready-peers ## Measure ours beside its peers and print the table (ARGS="--memory", "--quick")
 	$(BENCH_VENV)/bin/python -m benchmarks $(ARGS)
+
+bench-pacing: $(BENCH_VENV)/.ready-peers ## Measure how well a hidden limit is found (ARGS="--quick", "--rounds 3", "--all")
+	$(BENCH_VENV)/bin/python -m benchmarks.pacing $(ARGS)
 
 docs: $(VENV)/.ready-dev ## Build the documentation into site/
 	$(BIN)/mkdocs build --strict --quiet
