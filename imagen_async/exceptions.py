@@ -17,6 +17,7 @@ One tree, so that ``except ImagenError`` is always enough and a narrower clause 
     │   ├── AuthenticationError            401: the key is bad, expired or used up
     │   ├── PermissionDeniedError          403: address, model or quota not allowed
     │   ├── ModelNotFoundError             no channel for this model, under any status
+    │   ├── RedirectedError                3xx: the gateway is elsewhere
     │   ├── RateLimitError                 429
     │   ├── OverloadedError                408 and 5xx
     │   └── FilteredError                  a 200 without images: the safety filter took them all
@@ -24,7 +25,8 @@ One tree, so that ``except ImagenError`` is always enough and a narrower clause 
     ├── StoreError                         the disk's: an image could not be kept
     ├── JournalError                       the journal's
     │   └── JournalLockedError             another run holds the folder
-    └── LimitReachedError                  a cap on images or money that you set
+    ├── LimitReachedError                  a cap on images or money that you set
+    └── OutageError                        the gateway does not answer, and retries are used up
 
 This module imports nothing of ours and holds no logic but the wording of messages.
 """
@@ -53,10 +55,12 @@ __all__ = [
     "LimitReachedError",
     "MissingExtraError",
     "ModelNotFoundError",
+    "OutageError",
     "OverloadedError",
     "PermissionDeniedError",
     "ProtocolError",
     "RateLimitError",
+    "RedirectedError",
     "RejectedError",
     "StoreError",
     "TimeoutExceededError",
@@ -205,6 +209,7 @@ class GatewayError(ImagenError):
         request_id: What to quote to the gateway's support, or None.
         retry_after: Seconds that the gateway asked us to stay away, or None.
         should_retry: The gateway's explicit ``x-should-retry``, or None.
+        support_codes: What Google's safety filter calls its reasons, as text.
     """
 
     def __init__(
@@ -218,6 +223,7 @@ class GatewayError(ImagenError):
         request_id: str | None = None,
         retry_after: float | None = None,
         should_retry: bool | None = None,
+        support_codes: tuple[str, ...] = (),
     ) -> None:
         super().__init__(message)
         self.status = status
@@ -227,6 +233,7 @@ class GatewayError(ImagenError):
         self.request_id = request_id
         self.retry_after = retry_after
         self.should_retry = should_retry
+        self.support_codes = support_codes
 
     def __str__(self) -> str:
         named = (
@@ -253,6 +260,10 @@ class PermissionDeniedError(GatewayError):
 
 class ModelNotFoundError(GatewayError):
     """The gateway has no channel for this model; no job that names it can succeed."""
+
+
+class RedirectedError(GatewayError):
+    """The gateway sends us elsewhere, where neither the key nor a prompt is taken; the base URL has to be mended."""
 
 
 class RateLimitError(GatewayError):
@@ -320,3 +331,7 @@ class JournalLockedError(JournalError):
 
 class LimitReachedError(ImagenError):
     """A cap on images or money was reached; raise it and run again to go on."""
+
+
+class OutageError(ImagenError):
+    """The gateway does not answer, and what was set aside for trying again is used up; run again to go on."""

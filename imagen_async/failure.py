@@ -38,6 +38,7 @@ class Attempt:
         failure: What its failure means.
         error: The failure in words, safe to print.
         request_id: What to quote to the gateway's support, or None.
+        doubtful: Images that may have been billed and did not arrive.
     """
 
     number: int
@@ -46,3 +47,4 @@ class Attempt:
     failure: FailureClass
     error: str
     request_id: str | None = None
+    doubtful: int = 0

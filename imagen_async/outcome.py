@@ -77,9 +77,11 @@ class Outcome:
         request: The request as it was given.
         status: How it ended.
         images: Those that were kept, in the order of their index.
-        error: The typed error behind `failed`, `filtered` and `in_doubt`; None otherwise.
+        error: The typed error behind `failed`, `filtered` and `in_doubt`, and behind a `partial` whose missing images
+            failed to arrive; None otherwise.
         attempts: The attempts that failed on the way, oldest first.
         notes: What is unusual but passed, such as an unknown model.
+        reasons: Why images are missing, in the gateway's words, if it gave any.
         created: The gateway's time stamp, seconds since the epoch, or None.
         request_id: The answer's request id, or None.
         elapsed_s: Seconds from the first attempt's slot to the end.
@@ -91,6 +93,7 @@ class Outcome:
     error: ImagenError | None = None
     attempts: tuple[Attempt, ...] = ()
     notes: tuple[str, ...] = ()
+    reasons: tuple[str, ...] = ()
     created: int | None = None
     request_id: str | None = None
     elapsed_s: float = 0.0

@@ -34,6 +34,7 @@ __all__ = ["Answering", "Timeouts", "Transport", "gateway_url"]
 
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 _CREDENTIALS = re.compile(r"//[^/\s]*@")
+_NOT_IN_HEADERS = re.compile(r"[\r\n\0]")
 _SHORTEST_MASKED = 8
 """A local gateway's key may be a common word, which would be masked in every sentence."""
 _HEADERS = {
@@ -91,9 +92,15 @@ def gateway_url(text: str, *, allow_http: bool = False) -> URL:
 
 @attrs.define
 class _Request:
-    """What is known of one request while it is under way."""
+    """What is known of one request while it is under way.
+
+    Attributes:
+        sent: Whether any byte of it may have left.
+        traced: Whether we would know; in a session of the caller's we do not.
+    """
 
     sent: bool = False
+    traced: bool = True
 
 
 class Answering:
@@ -158,6 +165,9 @@ class Transport:
         proxy: URL of a proxy for all requests.
         trace_configs: The caller's own hooks.
         headers: Further headers for all requests.
+
+    Raises:
+        ConfigurationError: HTTP cannot carry one of the headers.
     """
 
     def __init__(
@@ -182,7 +192,7 @@ class Transport:
         self._trace_configs = trace_configs
         # The caller's "user-agent" takes the place of ours, however it is spelled, instead of standing beside it.
         self._headers = CIMultiDict(_HEADERS)
-        self._headers.update(headers or {})
+        self._headers.update(_checked(headers or {}))
         self._client_timeout = aiohttp.ClientTimeout(
             total=timeouts.total, sock_connect=timeouts.connect, sock_read=timeouts.read
         )
@@ -280,7 +290,7 @@ class _Exchange:
     ) -> None:
         self._transport = transport
         self._what = (method, path, body, headers)
-        self._request = _Request(sent=not transport.owns_session)
+        self._request = _Request(sent=not transport.owns_session, traced=transport.owns_session)
         self._translated = _Translated(self._request, transport.timeouts)
         self._response: aiohttp.ClientResponse | None = None
 
@@ -350,8 +360,7 @@ _TRANSLATIONS: tuple[
         lambda error, *_: ConnectError(f"cannot connect to the gateway: {_words(error)}"),
     ),
     (aiohttp.InvalidURL, lambda *_: ConfigurationError("the gateway's URL cannot be used")),
-    # Headers of the caller's that HTTP cannot carry, or a session of the caller's with credentials of its own.
-    (ValueError, lambda error, *_: ConfigurationError(f"the request cannot be made: {_words(error)}")),
+    (ValueError, lambda error, request, _: _unusable(error, sent=request.sent and request.traced)),
     (
         aiohttp.ClientPayloadError,
         lambda error, *_: DisconnectedError(f"the answer was cut off: {_words(error)}", sent=True),
@@ -361,15 +370,29 @@ _TRANSLATIONS: tuple[
         lambda error, *_: ProtocolError("http", f"the answer is no HTTP: {printable(error.message, 200)}"),
     ),
     (
-        (aiohttp.ClientError, ConnectionError),
-        lambda error, request, _: DisconnectedError(f"the connection broke: {_words(error)}", sent=request.sent),
-    ),
-    (
         TimeoutError,
         lambda _, request, limits: TimeoutExceededError("total", limits.total or 0.0, sent=request.sent),
     ),
+    (
+        (aiohttp.ClientError, OSError),
+        lambda error, request, _: DisconnectedError(f"the connection broke: {_words(error)}", sent=request.sent),
+    ),
 )
 """What each of aiohttp's errors means; the first that fits counts."""
+
+
+def _checked(headers: Mapping[str, str]) -> Mapping[str, str]:
+    # Before anything is sent: what aiohttp says of it later comes when bytes may have left.
+    if bad := [printable(repr(name), 80) for name, text in headers.items() if _NOT_IN_HEADERS.search(name + text)]:
+        raise ConfigurationError(f"HTTP cannot carry line ends or NUL bytes in a header: {', '.join(bad)}")
+    return headers
+
+
+def _unusable(error: ValueError, *, sent: bool) -> ImagenError:
+    """Say what a value that HTTP cannot carry means: it is one of the caller's settings, or one of the answer's."""
+    if sent:
+        return ProtocolError("http", f"the answer is no HTTP: {_words(error)}")
+    return ConfigurationError(f"the request cannot be made: {_words(error)}")
 
 
 def _words(error: Exception) -> str:

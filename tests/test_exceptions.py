@@ -25,10 +25,12 @@ from imagen_async.exceptions import (
     LimitReachedError,
     MissingExtraError,
     ModelNotFoundError,
+    OutageError,
     OverloadedError,
     PermissionDeniedError,
     ProtocolError,
     RateLimitError,
+    RedirectedError,
     RejectedError,
     StoreError,
     TimeoutExceededError,
@@ -52,13 +54,24 @@ ERRORS: list[ImagenError] = [
     DisconnectedError("cut", sent=True),
     TimeoutExceededError("read", 300.0, sent=True),
     *(
-        kind("no", status=418, code="c", kind="k", param="n", request_id="r", retry_after=1.5, should_retry=False)
+        kind(
+            "no",
+            status=418,
+            code="c",
+            kind="k",
+            param="n",
+            request_id="r",
+            retry_after=1.5,
+            should_retry=False,
+            support_codes=("1",),
+        )
         for kind in (
             GatewayError,
             RejectedError,
             AuthenticationError,
             PermissionDeniedError,
             ModelNotFoundError,
+            RedirectedError,
             RateLimitError,
             OverloadedError,
             FilteredError,
@@ -69,6 +82,7 @@ ERRORS: list[ImagenError] = [
     JournalError("cannot be read"),
     JournalLockedError("in use"),
     LimitReachedError("5 images"),
+    OutageError("no answer"),
 ]
 
 

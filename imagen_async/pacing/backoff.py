@@ -6,6 +6,8 @@ crowd of retries best (Marc Brooker, "Exponential Backoff And Jitter", AWS Archi
 
 from __future__ import annotations
 
+from typing import Literal
+
 import attrs
 
 from imagen_async.failure import FailureClass
@@ -21,6 +23,9 @@ class RetryPolicy:
     """When and whether to try again.
 
     Attributes:
+        on_ambiguous: What to do when a request was sent and its answer was lost, which may have been billed: try again
+            ``once``, which may buy the images twice at most, ``retry`` as often as `max_attempts` allows, or ``fail``.
+        top_up: How often to ask again for images that the safety filter took; each request costs what it brings.
         max_attempts: Most attempts of one job, refusals (429) not counted: those cost nothing.
         max_elapsed: Seconds after its first attempt from which a job is not tried again.
         initial: Ceiling of the first wait, in seconds.
@@ -31,6 +36,10 @@ class RetryPolicy:
         1.0
     """
 
+    on_ambiguous: Literal["once", "retry", "fail"] = attrs.field(
+        default="once", validator=attrs.validators.in_(("once", "retry", "fail"))
+    )
+    top_up: int = attrs.field(default=0, validator=attrs.validators.ge(0))
     max_attempts: int = attrs.field(default=5, validator=attrs.validators.ge(1))
     max_elapsed: float = attrs.field(default=1800.0, validator=attrs.validators.ge(0))
     initial: float = attrs.field(default=0.5, validator=attrs.validators.ge(0))
@@ -52,6 +61,7 @@ class RetryPolicy:
         failure: FailureClass | None,
         *,
         attempts: int,
+        ambiguous: int = 0,
         elapsed: float,
         should_retry: bool | None = None,
     ) -> bool:
@@ -60,10 +70,16 @@ class RetryPolicy:
         Args:
             failure: What the last failure means; None for what is no attempt's failure.
             attempts: Attempts so far, refusals not counted.
+            ambiguous: How many of them may have been billed.
             elapsed: Seconds from the start of the first attempt to that of the next.
             should_retry: The gateway's own word, which overrides the failure's class, though not the bounds.
         """
         if failure is None or failure is FailureClass.FATAL or elapsed >= self.max_elapsed:
             return False
+        if failure is FailureClass.AMBIGUOUS and ambiguous > self._most_ambiguous():
+            return False
         wanted = failure in _RETRYABLE if should_retry is None else should_retry
         return wanted and (failure is FailureClass.REFUSED or attempts < self.max_attempts)
+
+    def _most_ambiguous(self) -> float:
+        return {"fail": 0, "once": 1, "retry": float("inf")}[self.on_ambiguous]

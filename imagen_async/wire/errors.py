@@ -9,11 +9,11 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
+from http import HTTPStatus
 from typing import Any
 
 from imagen_async.exceptions import (
     AuthenticationError,
-    FilteredError,
     GatewayError,
     ImagenError,
     ModelNotFoundError,
@@ -21,12 +21,15 @@ from imagen_async.exceptions import (
     PermissionDeniedError,
     ProtocolError,
     RateLimitError,
+    RedirectedError,
     RejectedError,
     TransportError,
+    UsageError,
     printable,
 )
 from imagen_async.failure import FailureClass
 from imagen_async.wire import retry_after as waits
+from imagen_async.wire.reasons import support_codes
 
 __all__ = ["failure_class", "gateway_error", "request_id"]
 
@@ -37,8 +40,10 @@ _MESSAGE_KEYS = ("message", "msg", "err", "error_msg", "detail", "error")
 _TEXT_LIMIT = 500
 
 
-def gateway_error(status: int, headers: Mapping[str, str], body: bytes, *, now: float) -> GatewayError:
+def gateway_error(status: int, headers: Mapping[str, str], body: bytes, *, now: float) -> GatewayError | ProtocolError:
     """Make the typed error of an answer that is not a 200.
+
+    A status below 300 that is not 200 breaks the contract: the work may have been done, and is not here.
 
     Args:
         status: The HTTP status.
@@ -51,6 +56,9 @@ def gateway_error(status: int, headers: Mapping[str, str], body: bytes, *, now: 
         >>> type(error).__name__, error.code
         ('AuthenticationError', 'invalid_api_key')
     """
+    if status < HTTPStatus.MULTIPLE_CHOICES:
+        named = request_id(headers)
+        return ProtocolError("status", f"the gateway answered {status} where 200 was due", request_id=named)
     fields = _fields(_document(body))
     message = _message(fields, body) or f"the gateway answered {status} without a word"
     code = _text(fields.get("code"))
@@ -64,6 +72,7 @@ def gateway_error(status: int, headers: Mapping[str, str], body: bytes, *, now: 
         request_id=request_id(headers) or _id_in(message),
         retry_after=waits.retry_delay(fields.get("details")) if wait is None else wait,
         should_retry=waits.should_retry(headers),
+        support_codes=support_codes(message),
     )
 
 
@@ -74,7 +83,7 @@ def request_id(headers: Mapping[str, str]) -> str | None:
 
 
 def failure_class(error: ImagenError) -> FailureClass | None:
-    """Say what a failed attempt means for money and for a retry; None for what is no attempt's failure.
+    """Say what a failed attempt means for money and for a retry; None for what no gateway and no network brought about.
 
     Example:
         >>> failure_class(TransportError("connection refused", sent=False))
@@ -82,31 +91,41 @@ def failure_class(error: ImagenError) -> FailureClass | None:
     """
     if isinstance(error, TransportError):
         return FailureClass.AMBIGUOUS if error.sent else FailureClass.NEVER_SENT
-    if isinstance(error, ProtocolError):
-        return FailureClass.AMBIGUOUS
-    if isinstance(error, AuthenticationError | PermissionDeniedError | ModelNotFoundError):
-        return FailureClass.FATAL
-    if isinstance(error, RateLimitError):
-        return FailureClass.REFUSED
     if isinstance(error, OverloadedError):
         # RFC 9110 section 15.6.4: a 503 with Retry-After is a refusal, made before the work.
-        refused = error.status == 503 and error.retry_after is not None  # noqa: PLR2004 - the status is its own name
+        refused = error.status == HTTPStatus.SERVICE_UNAVAILABLE and error.retry_after is not None
         return FailureClass.REFUSED if refused else FailureClass.AMBIGUOUS
-    return FailureClass.REJECTED if isinstance(error, RejectedError | FilteredError) else None
+    return next((failure for kinds, failure in _CLASSES if isinstance(error, kinds)), None)
+
+
+_CLASSES: tuple[tuple[type[ImagenError] | tuple[type[ImagenError], ...], FailureClass], ...] = (
+    (ProtocolError, FailureClass.AMBIGUOUS),
+    (RateLimitError, FailureClass.REFUSED),
+    # A setting that cannot be sent, a closed session: it is the same for every request.
+    (
+        (AuthenticationError, PermissionDeniedError, ModelNotFoundError, RedirectedError, UsageError),
+        FailureClass.FATAL,
+    ),
+    (GatewayError, FailureClass.REJECTED),
+)
 
 
 def _kind(status: int, code: str | None) -> type[GatewayError]:
     if code == "model_not_found":
         return ModelNotFoundError
-    if status == 401:  # noqa: PLR2004 - a status is its own name
-        return AuthenticationError
-    if status in {402, 403} or code in _QUOTA_CODES:
+    if code in _QUOTA_CODES:
         return PermissionDeniedError
-    if status == 429:  # noqa: PLR2004 - likewise
-        return RateLimitError
-    if status == 408 or status >= 500:  # noqa: PLR2004 - likewise
+    if status == HTTPStatus.REQUEST_TIMEOUT or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         return OverloadedError
-    return RejectedError
+    return _KINDS.get(status, RedirectedError if status < HTTPStatus.BAD_REQUEST else RejectedError)
+
+
+_KINDS: Mapping[int, type[GatewayError]] = {
+    HTTPStatus.UNAUTHORIZED: AuthenticationError,
+    HTTPStatus.PAYMENT_REQUIRED: PermissionDeniedError,
+    HTTPStatus.FORBIDDEN: PermissionDeniedError,
+    HTTPStatus.TOO_MANY_REQUESTS: RateLimitError,
+}
 
 
 def _document(body: bytes) -> object:

@@ -12,11 +12,13 @@ from imagen_async.exceptions import (
     ConnectError,
     DisconnectedError,
     GatewayError,
+    ImagenError,
     ModelNotFoundError,
     OverloadedError,
     PermissionDeniedError,
     ProtocolError,
     RateLimitError,
+    RedirectedError,
     RejectedError,
     StoreError,
     TimeoutExceededError,
@@ -26,9 +28,15 @@ from imagen_async.wire.errors import failure_class, gateway_error, request_id
 from tests.strategies import plain_json
 
 
-def made(status: int, document: Any = None, headers: dict[str, str] | None = None) -> GatewayError:
+def judged(status: int, document: Any = None, headers: dict[str, str] | None = None) -> GatewayError | ProtocolError:
     body = document if isinstance(document, bytes) else json.dumps(document).encode()
     return gateway_error(status, headers or {}, body, now=0)
+
+
+def made(status: int, document: Any = None, headers: dict[str, str] | None = None) -> GatewayError:
+    error = judged(status, document, headers)
+    assert isinstance(error, GatewayError)
+    return error
 
 
 @pytest.mark.parametrize(
@@ -38,7 +46,9 @@ def made(status: int, document: Any = None, headers: dict[str, str] | None = Non
         (404, RejectedError, FailureClass.REJECTED),
         (413, RejectedError, FailureClass.REJECTED),
         (422, RejectedError, FailureClass.REJECTED),
-        (302, RejectedError, FailureClass.REJECTED),
+        (409, RejectedError, FailureClass.REJECTED),
+        (302, RedirectedError, FailureClass.FATAL),
+        (204, ProtocolError, FailureClass.AMBIGUOUS),
         (401, AuthenticationError, FailureClass.FATAL),
         (402, PermissionDeniedError, FailureClass.FATAL),
         (403, PermissionDeniedError, FailureClass.FATAL),
@@ -51,8 +61,8 @@ def made(status: int, document: Any = None, headers: dict[str, str] | None = Non
         (524, OverloadedError, FailureClass.AMBIGUOUS),
     ],
 )
-def test_the_status_decides(status: int, kind: type[GatewayError], means: FailureClass) -> None:
-    error = made(status, {"error": {"message": "看起来很糟", "code": "x"}})
+def test_the_status_decides(status: int, kind: type[ImagenError], means: FailureClass) -> None:
+    error = judged(status, {"error": {"message": "看起来很糟", "code": "x"}})
     assert type(error) is kind
     assert failure_class(error) is means
 
@@ -121,9 +131,13 @@ def test_what_a_server_writes_is_inert() -> None:
     assert str(error).isprintable()
 
 
-@given(st.integers(300, 599), st.binary(max_size=200) | plain_json().map(lambda v: json.dumps(v).encode()))
-def test_any_answer_is_a_typed_error_with_a_failure_class(status: int, body: bytes) -> None:
-    error = gateway_error(status, {}, body, now=0)
+@given(
+    st.integers(100, 999).filter(lambda status: status != 200),
+    st.dictionaries(st.sampled_from(["Retry-After", "retry-after-ms", "x-should-retry", "x-request-id"]), st.text()),
+    st.binary(max_size=200) | plain_json().map(lambda v: json.dumps(v).encode()),
+)
+def test_any_answer_is_a_typed_error_with_a_failure_class(status: int, headers: dict[str, str], body: bytes) -> None:
+    error = gateway_error(status, headers, body, now=0)
     assert failure_class(error) is not None
     assert str(error).isprintable()
 
