@@ -62,7 +62,7 @@ class Pace:
     """Says when the next request may leave.
 
     Args:
-        most: Most requests in flight, whatever the gateway takes.
+        most: Most requests in flight, whatever the gateway takes; as many as at first, until `allow` is told.
         tuning: Constants.
 
     Example:
@@ -75,13 +75,13 @@ class Pace:
         2.0
     """
 
-    def __init__(self, *, most: int, tuning: Tuning | None = None) -> None:
+    def __init__(self, *, most: int | None = None, tuning: Tuning | None = None) -> None:
         self.tuning = tuning or Tuning()
-        self.most = most
+        self.most = self.tuning.start if most is None else most
         self.until = -math.inf
         """When a pause ends."""
         self.in_flight = 0
-        self._window = Window(self.tuning, float(min(most, self.tuning.start)))
+        self._window = Window(self.tuning, float(min(self.most, self.tuning.start)))
         self._speed = Speed(self.tuning)
         self._refusals = Background(_ALLOWED_REFUSALS)
         self._failures = Background(_ALLOWED_FAILURES)
@@ -92,6 +92,8 @@ class Pace:
         """Failures of requests up to this number have been answered by a cut."""
         self._before = (math.inf, self._window.size, math.inf)
         """Rate, window and fast growth before cuts of which it is not yet known whether they helped."""
+        self._met = 0
+        """How many were in flight when the first one was refused, until another one is."""
         self._latency = 0.0
         self._staggered = 0
         """Requests up to this number leave one after the other, for a pause has ended."""
@@ -122,6 +124,10 @@ class Pace:
         if self.in_flight >= self.limit:
             return math.inf
         return max(0.0, self._speed.next - now)
+
+    def take(self, *, now: float) -> Ticket | float:
+        """Let a request leave, or say how many seconds from now to ask again."""
+        return self.wait(now=now) or self.sent(now=now)
 
     def hold(self, seconds: float, *, now: float) -> None:
         """Let nothing leave for `seconds`, then one after the other; a shorter pause does not cut a longer one."""
@@ -241,12 +247,22 @@ class Pace:
             self._before = (self.rate, self._window.size, self._window.fast_to)
         first = self.rate == math.inf
         tried = self._window.tried(now=now, seconds=_SHORT + wait)
-        by_window = not ticket.by_rate and not tried and (ticket.by_window or first)
-        if by_window:
+        # Who limits how much is at once cannot know when there will be room, and mostly names no wait.
+        likely = ticket.by_window and self._cut > 0 if wait else ticket.by_window or first
+        by_window = likely and not ticket.by_rate and not tried
+        if by_window or self._as_many_as_before(ticket):
             self._window.cut(self.in_flight, after=self._cut, now=now)
         else:
             self._cut_rate(ticket, now)
         self._refusals.cut(self._number, at=ticket.at, settled_at=now + SETTLING, anew=first and not by_window)
+
+    def _as_many_as_before(self, ticket: Ticket) -> bool:
+        """Whether as many were in flight as when the first one was refused, at another rate: then that is the limit."""
+        met, self._met = self._met, 0 if self._cut else ticket.among
+        if not met or abs(ticket.among - met) > 1:
+            return False
+        self._speed.restore(math.inf)
+        return True
 
     def _cut_rate(self, ticket: Ticket, now: float) -> None:
         self._window.was_innocent()

@@ -27,6 +27,9 @@ _LEAST = 0.5
 _ENOUGH = 20
 """Requests from which a rate can be measured."""
 
+_ALL_KNOWN = 0.2
+"""Seconds after a cut in which refusals of requests that left before it are still coming in."""
+
 _FEW = 10
 """Requests after a cut that are too few for another one."""
 
@@ -56,7 +59,8 @@ class Speed:
     growth: Growth = attrs.field(init=False)
     _began: float = math.inf
     _cut_at: float = -math.inf
-    _cut_after: float = -math.inf
+    _cut_after: int = -_FEW
+    _recount: bool = False
 
     def __attrs_post_init__(self) -> None:
         self.growth = Growth(self.tuning)
@@ -64,6 +68,8 @@ class Speed:
     def sent(self, number: int, *, now: float, spread: float) -> bool:
         """Note that request `number` leaves, the next one `spread` seconds later at least; say if it had to wait."""
         self._began = min(self._began, now)
+        if self._recount and now - self._cut_at >= _ALL_KNOWN:
+            self._count_again()
         spacing = 1.0 / self.rate
         waited = now - self.next < spacing / 2
         spacing = max(spacing, spread)
@@ -108,10 +114,18 @@ class Speed:
         part = _STEP_DOWN if again else self.tuning.margin
         self.rate = max(least, part * min(self.rate, measured or otherwise))
         self._cut_at, self._cut_after = now, after
+        self._recount = first and not self.early(at)
         if first and (not measured or self.early(at)):
             self.growth.double(now=now)
         else:
             self.growth.begin(now=now, patience=min(_TRIAL / self.rate, _MEMORY))
+
+    def _count_again(self) -> None:
+        """Measure once more, now that it is known which of a crowd were refused; answers overtake each other."""
+        self._recount = False
+        taken = self.taken.rate(until=self._cut_at, before=self._cut_after + 1, seconds=SETTLING)
+        if taken and not self.growth.grown:
+            self.rate = taken * self.tuning.margin
 
     def restore(self, rate: float) -> None:
         """Take cuts back."""

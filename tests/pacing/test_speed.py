@@ -21,10 +21,24 @@ def test_a_cut_finds_the_rate_at_which_requests_were_taken() -> None:
     assert refused_at_40_a_second().rate == 40 * 0.95
 
 
+def test_after_a_pause_what_was_refused_of_a_crowd_is_known_and_counted_again() -> None:
+    speed = Speed(Tuning(margin=1.0))
+    for number in range(1, 51):
+        speed.sent(number, now=number / 50, spread=0.0)
+    # Answers overtake each other: the fiftieth is refused first, and nine others are after it.
+    speed.taken.remove(50)
+    speed.cut(50, at=1.0, after=50, pause=0.0, otherwise=1.0, now=1.0)
+    assert speed.rate == 49
+    for number in range(41, 50):
+        speed.taken.remove(number)
+    speed.sent(51, now=2.0, spread=0.0)
+    assert speed.rate == 40
+
+
 def test_requests_leave_evenly_and_a_late_timer_is_made_up_for() -> None:
     speed = refused_at_40_a_second()
-    spacing = 1.0 / speed.rate
     speed.sent(161, now=5.0, spread=0.0)
+    spacing = 1.0 / speed.rate
     assert math.isclose(speed.next, 5.0 + spacing / 2)
     assert speed.sent(162, now=speed.next + spacing / 4, spread=0.0)
     assert math.isclose(speed.next, 5.0 + 3 * spacing / 2)
