@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from imagen_async.batch import Batch, Row, open_source
     from imagen_async.catalog import CATALOG, Catalog, Model
     from imagen_async.client import ImagenClient
+    from imagen_async.events import Event
     from imagen_async.exceptions import (
         AuthenticationError,
         ConfigurationError,
@@ -31,10 +32,12 @@ if TYPE_CHECKING:
         LimitReachedError,
         MissingExtraError,
         ModelNotFoundError,
+        OutageError,
         OverloadedError,
         PermissionDeniedError,
         ProtocolError,
         RateLimitError,
+        RedirectedError,
         RejectedError,
         StoreError,
         TimeoutExceededError,
@@ -44,9 +47,12 @@ if TYPE_CHECKING:
     from imagen_async.failure import Attempt, FailureClass
     from imagen_async.outcome import Image, Outcome, Status
     from imagen_async.pacing.backoff import RetryPolicy
+    from imagen_async.pacing.circuit import RetryQuota
+    from imagen_async.pacing.pacer import Pacer
     from imagen_async.picture import Facts
     from imagen_async.receive import Caps
     from imagen_async.request import ImageRequest
+    from imagen_async.slots import PaceState
     from imagen_async.stores import ImageName, Kept, LocalStore, MemoryStore, Sink, Store
     from imagen_async.transport import Timeouts
 
@@ -60,6 +66,7 @@ __all__ = [
     "ConfigurationError",
     "ConnectError",
     "DisconnectedError",
+    "Event",
     "Facts",
     "FailureClass",
     "FilteredError",
@@ -80,13 +87,18 @@ __all__ = [
     "MissingExtraError",
     "Model",
     "ModelNotFoundError",
+    "OutageError",
     "Outcome",
     "OverloadedError",
+    "PaceState",
+    "Pacer",
     "PermissionDeniedError",
     "ProtocolError",
     "RateLimitError",
+    "RedirectedError",
     "RejectedError",
     "RetryPolicy",
+    "RetryQuota",
     "Row",
     "Sink",
     "Status",
@@ -108,6 +120,7 @@ _HOMES = {
     "Catalog": "catalog",
     "Model": "catalog",
     "ImagenClient": "client",
+    "Event": "events",
     "AuthenticationError": "exceptions",
     "ConfigurationError": "exceptions",
     "ConnectError": "exceptions",
@@ -122,10 +135,12 @@ _HOMES = {
     "LimitReachedError": "exceptions",
     "MissingExtraError": "exceptions",
     "ModelNotFoundError": "exceptions",
+    "OutageError": "exceptions",
     "OverloadedError": "exceptions",
     "PermissionDeniedError": "exceptions",
     "ProtocolError": "exceptions",
     "RateLimitError": "exceptions",
+    "RedirectedError": "exceptions",
     "RejectedError": "exceptions",
     "StoreError": "exceptions",
     "TimeoutExceededError": "exceptions",
@@ -137,9 +152,12 @@ _HOMES = {
     "Outcome": "outcome",
     "Status": "outcome",
     "RetryPolicy": "pacing.backoff",
+    "RetryQuota": "pacing.circuit",
+    "Pacer": "pacing.pacer",
     "Facts": "picture",
     "Caps": "receive",
     "ImageRequest": "request",
+    "PaceState": "slots",
     "ImageName": "stores",
     "Kept": "stores",
     "LocalStore": "stores",

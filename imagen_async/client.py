@@ -7,37 +7,48 @@ is decided in `wire`, `pacing` and `stores`.
 from __future__ import annotations
 
 import asyncio
+import functools
+import hashlib
 import itertools
 import json
 import os
 import random
 import time
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Self
 
-from imagen_async.attempts import Attempts, Job, Witness, stops_everything
+import attrs
+
+from imagen_async.attempts import Attempts
 from imagen_async.catalog import CATALOG, Catalog
-from imagen_async.exceptions import ConfigurationError, ImagenError, InvalidRequestError, ProtocolError
+from imagen_async.events import Listeners, Paused, Throttled
+from imagen_async.exceptions import ConfigurationError, InvalidRequestError, ProtocolError
+from imagen_async.exchange import Exchange
+from imagen_async.job import Ask, Job, Unwitnessed, Witness
 from imagen_async.outcome import Outcome, Status
 from imagen_async.pacing.backoff import RetryPolicy
+from imagen_async.pool import Pool, shared_pool
 from imagen_async.receive import Caps
 from imagen_async.request import ImageRequest, check_request
 from imagen_async.secret import Secret
-from imagen_async.slots import Slots
+from imagen_async.sending import stops_everything
+from imagen_async.slots import PaceState, Slots
 from imagen_async.stores import MemoryStore, Store
-from imagen_async.stream import Stream
+from imagen_async.stream import NoResult, Stream
 from imagen_async.transport import Timeouts, Transport, gateway_url
 from imagen_async.wire.body import MODELS, encode_request, read_models
 from imagen_async.wire.errors import gateway_error
+from imagen_async.withdrawal import Withdrawal, Withdrawn
 from imagen_async.writers import Writers
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Mapping, Sequence
     from types import TracebackType
 
     import aiohttp
 
-    from imagen_async.failure import Attempt
+    from imagen_async.events import Event
+    from imagen_async.pacing.circuit import RetryQuota
+    from imagen_async.pacing.pacer import Pacer
 
 __all__ = ["DEFAULT_BASE_URL", "ImagenClient"]
 
@@ -54,10 +65,17 @@ class ImagenClient:
     Args:
         api_key: The key; by default the environment's ``IMAGEN_API_KEY``.
         base_url: By default ``IMAGEN_BASE_URL``, or the documented gateway.
-        max_concurrency: Slots: most requests in flight.
+        max_concurrency: Slots: most requests in flight. It begins with fewer and finds what the gateway takes; clients
+            of one key in one event loop share what they find, and take turns.
         rpm: Most requests a minute, evenly spaced, or None.
+        images_per_minute: Most images asked for in a minute, likewise, or None.
         timeouts: For each attempt.
         retry: When to try again, how often, and how long to wait.
+        quota: What may be spent on trying again before something succeeds, by all clients of the key; the first one's
+            counts.
+        pacer: Another pace in place of ours, such as one that several processes share; clients that are given the same
+            one take turns.
+        callbacks: Called, in the event loop, with each `Event`; must not block.
         caps: What no answer may exceed.
         catalog: What is known about models; see `Catalog.extended`.
         send_response_format: Whether to name ``b64_json`` in requests; some models refuse the field.
@@ -95,8 +113,12 @@ class ImagenClient:
         *,
         max_concurrency: int = 32,
         rpm: float | None = None,
+        images_per_minute: float | None = None,
         timeouts: Timeouts | None = None,
         retry: RetryPolicy | None = None,
+        quota: RetryQuota | None = None,
+        pacer: Pacer | None = None,
+        callbacks: Sequence[Callable[[Event], object]] = (),
         caps: Caps | None = None,
         catalog: Catalog = CATALOG,
         send_response_format: bool = True,
@@ -118,8 +140,7 @@ class ImagenClient:
         url = gateway_url(base_url or os.environ.get("IMAGEN_BASE_URL") or DEFAULT_BASE_URL, allow_http=allow_http)
         _check_key(key)
         _check_counts(max_concurrency=max_concurrency, max_reading=max_reading, writers=writers)
-        if rpm is not None and not rpm > 0:
-            raise ConfigurationError(f"rpm must be above 0, not {rpm}")
+        _check_rates(rpm=rpm, images_per_minute=images_per_minute)
         self.catalog = catalog
         self._send_response_format = send_response_format
         self._transport = Transport(
@@ -136,14 +157,31 @@ class ImagenClient:
         self._token = os.urandom(12).hex()
         self._numbers = itertools.count()
         self._writers = Writers(writers)
-        self.slots = Slots(max_concurrency, rpm=rpm, clock=clock, sleep=sleep)
+        self._listeners = Listeners(callbacks)
+        # The gateway counts by key: clients that use the same one keep one pace; so do those that share a pacer.
+        shared = (str(url), hashlib.sha256(key.encode()).digest()) if pacer is None else id(pacer)
+        make = functools.partial(Pool, pacer=pacer, quota=quota, clock=clock, sleep=sleep)
+        self.slots = Slots(
+            max_concurrency,
+            rpm=rpm,
+            images_per_minute=images_per_minute,
+            pool=functools.partial(shared_pool, (shared, clock, sleep), make),
+            clock=clock,
+            on_paused=self._paused,
+            on_throttled=self._throttled,
+        )
         self._attempts = Attempts(
-            self._transport,
+            Exchange(
+                self._transport,
+                self._writers,
+                caps=caps or Caps(),
+                max_reading=max_reading,
+                slots=max_concurrency,
+                wall_clock=wall_clock,
+            ),
             self.slots,
-            self._writers,
             policy=retry or RetryPolicy(),
-            caps=caps or Caps(),
-            max_reading=max_reading,
+            listeners=self._listeners,
             clock=clock,
             wall_clock=wall_clock,
             sleep=sleep,
@@ -165,6 +203,7 @@ class ImagenClient:
 
     async def close(self) -> None:
         """Close the session, if it is ours, and end the writer threads."""
+        self.slots.close()
         await self._transport.close()
         self._writers.close()
 
@@ -180,7 +219,8 @@ class ImagenClient:
             **fields: Further fields of `ImageRequest`, if `prompt` is text.
 
         Returns:
-            An outcome that is ``succeeded``, or ``partial`` if the safety filter took some images.
+            An outcome that is ``succeeded``, or ``partial`` if the safety filter took some images, or if some arrived
+            whole and the others did not: then `Outcome.error` says why.
 
         Raises:
             InvalidRequestError: The request breaks the contract; nothing was sent.
@@ -211,23 +251,38 @@ class ImagenClient:
 
         Returns:
             An async iterator of outcomes, to be used inside ``async with``. A failed job is an outcome. Only what
-            stops everything (bad key, no such model, disk) is raised, after what was in flight has been given out;
-            what was read from `requests` and not yet sent has no outcome then.
+            stops everything (bad key, no such model, an outage, disk) is raised, after what was in flight has been
+            given out; what was read from `requests` and never sent has no outcome then.
         """
         if isinstance(requests, str | ImageRequest):
             raise ConfigurationError("stream takes many requests, in an iterable; for one there is generate")
-        where, unsent = _kept_in(store), _Unsent()
+        where, withdrawal = _kept_in(store), Withdrawal()
 
         async def one(item: str | ImageRequest) -> Outcome:
             request = _request(item, {})
             try:
-                job = self.job(request, store=where, witness=unsent, sha256=sha256)
+                job = self.job(request, store=where, withdrawal=withdrawal, sha256=sha256)
             except InvalidRequestError as error:
                 return Outcome(request=request, status=Status.FAILED, error=error)
-            with unsent.waiting():
-                return await self.perform(job)
+            try:
+                outcome = await self._attempts.outcome(job)
+            except Withdrawn:
+                if (so_far := self._attempts.so_far(job)) is None:
+                    raise NoResult from None
+                return so_far
+            if outcome.error is not None and stops_everything(outcome.error):
+                if not outcome.images:
+                    raise outcome.error
+                stream.fail(outcome.error)
+            return outcome
 
-        return Stream(one, requests, window=self.window, ordered=ordered)
+        stream: Stream[str | ImageRequest, Outcome] = Stream(one, requests, window=self.window, ordered=ordered)
+        return stream
+
+    @property
+    def pace(self) -> PaceState:
+        """How fast may be sent at the moment: what the gateway's refusals have taught."""
+        return self.slots.pace
 
     async def list_models(self) -> tuple[str, ...]:
         """Ask the gateway for its models: a test of the key that costs nothing.
@@ -255,6 +310,15 @@ class ImagenClient:
             raise ProtocolError("json", "the answer is no list of models")
         return ids
 
+    def _paused(self, seconds: float) -> None:
+        if self._listeners:
+            self._listeners.tell(Paused(at=self._wall_clock(), seconds=seconds))
+
+    def _throttled(self) -> None:
+        if self._listeners:
+            pacer = self.slots.pool.pacer
+            self._listeners.tell(Throttled(at=self._wall_clock(), limit=pacer.limit, rate=pacer.rate))
+
     # -- for `batch` ----------------------------------------------------------------------------------------------
 
     @property
@@ -268,11 +332,21 @@ class ImagenClient:
         *,
         store: Store,
         image_id: str | None = None,
-        first_index: int = 0,
+        indices: Sequence[int] | None = None,
         witness: Witness | None = None,
+        withdrawal: Withdrawal | None = None,
         sha256: bool = False,
     ) -> Job:
         """Validate a request and make a job of it.
+
+        Args:
+            request: What is asked.
+            store: Where its images go.
+            image_id: What its images are called.
+            indices: Those of its images that are missing; by default all.
+            witness: Is told of every request that is sent.
+            withdrawal: Lets the job go while it waits.
+            sha256: Whether to make a digest of each image.
 
         Raises:
             InvalidRequestError: The request breaks the contract.
@@ -280,65 +354,38 @@ class ImagenClient:
         findings = check_request(request, self.catalog)
         if findings.problems:
             raise InvalidRequestError(findings.problems)
-        # Unique without asking the system for randomness once a job.
-        name = f"{self._token}{next(self._numbers):08x}"
-        job = Job(
+        return Job(
             request=request,
-            body=encode_request(request, send_response_format=self._send_response_format),
+            compose=functools.partial(self._compose, request),
             store=store,
-            image_id=image_id or request.id or name,
-            idempotency_key=name,
-            first_index=first_index,
+            image_id=image_id or request.id or self._name(),
+            missing=tuple(range(request.n) if indices is None else indices),
             notes=findings.notes,
+            witness=witness or Unwitnessed(),
+            withdrawal=withdrawal or Withdrawal(),
             sha256=sha256,
         )
-        if witness is not None:
-            job.witness = witness
-        return job
+
+    def _compose(self, request: ImageRequest, images: int) -> Ask:
+        if images != request.n:
+            request = attrs.evolve(request, n=images)
+        return Ask(encode_request(request, send_response_format=self._send_response_format), self._name())
+
+    def _name(self) -> str:
+        """Return a name that nobody else has, without asking the system for randomness each time."""
+        return f"{self._token}{next(self._numbers):08x}"
 
     async def perform(self, job: Job) -> Outcome:
         """Bring a job to its outcome.
 
         Raises:
             ImagenError: Only what stops everything; any other error is an outcome.
+            Withdrawn: The job was let go while it waited.
         """
         outcome = await self._attempts.outcome(job)
         if outcome.error is not None and stops_everything(outcome.error):
             raise outcome.error
         return outcome
-
-
-class _Unsent:
-    """The jobs of one stream that wait to be sent; what stops everything withdraws them, for they cannot succeed."""
-
-    def __init__(self) -> None:
-        self._tasks: set[asyncio.Task[Any] | None] = set()
-        self._withdrawn = False
-
-    @contextmanager
-    def waiting(self) -> Iterator[None]:
-        """Count the current task as unsent until `sending`; withdraw all others if it fails."""
-        if self._withdrawn:
-            raise asyncio.CancelledError
-        task = asyncio.current_task()
-        self._tasks.add(task)
-        try:
-            yield
-        except ImagenError:
-            self._withdrawn = True
-            for other in self._tasks - {task}:
-                if other is not None:
-                    other.cancel()
-            raise
-        finally:
-            self._tasks.discard(task)
-
-    async def sending(self, attempt: int) -> None:  # noqa: ARG002 - a witness is told
-        """Count the current task as sent: from now on it may cost money and is finished."""
-        self._tasks.discard(asyncio.current_task())
-
-    async def failed(self, attempt: Attempt) -> None:
-        """Let it be tried again."""
 
 
 def _kept_in(store: Store | None) -> Store:
@@ -369,3 +416,9 @@ def _check_counts(**counts: int) -> None:
     for name, count in counts.items():
         if count < 1:
             raise ConfigurationError(f"{name} must be at least 1, not {count}")
+
+
+def _check_rates(**rates: float | None) -> None:
+    for name, rate in rates.items():
+        if rate is not None and not rate > 0:
+            raise ConfigurationError(f"{name} must be above 0, not {rate}")

@@ -15,25 +15,28 @@ from typing import TYPE_CHECKING, Generic, Self, TypeVar
 if TYPE_CHECKING:
     from types import TracebackType
 
-__all__ = ["Stream"]
+__all__ = ["NoResult", "Stream"]
 
 _In = TypeVar("_In")
 _Out = TypeVar("_Out")
+
+
+class NoResult(Exception):  # noqa: N818 - it is no error
+    """Raised by a function for an item that is let go: nothing is given out for it, and nothing stops."""
 
 
 class Stream(AsyncIterator[_Out], Generic[_In, _Out]):
     """Results of `function` over `source`; iterate it inside ``async with``.
 
     What `function` raises stops the stream: nothing more is read from the source, what is under way is finished and
-    given out, and then the error is raised.
+    given out, and then the error is raised. Only `NoResult` stops nothing.
 
     Args:
         function: What is done to each item.
         source: Items, from an iterable or an async iterable; read lazily, never faster than results are taken.
         window: Most items between source and consumer.
         ordered: Whether results come in the order of the source.
-        on_drain: Called when nothing more is read although the source may have more; a call of `function` that is
-            cancelled from then on has no result.
+        on_drain: Called when nothing more is read although the source may have more.
     """
 
     def __init__(
@@ -93,7 +96,7 @@ class Stream(AsyncIterator[_Out], Generic[_In, _Out]):
                 self._room.release()
                 if (error := self._error_of(task)) is None:
                     return task.result()
-                if not (task.cancelled() and self._draining):
+                if not isinstance(error, NoResult):
                     self._stop(error)
             elif self._exhausted and not self._tasks and not self._running:
                 self._raise_or_end()
@@ -223,6 +226,6 @@ class Stream(AsyncIterator[_Out], Generic[_In, _Out]):
             return
         if not self._ordered:
             self._finished.append(task)
-        if not task.cancelled() and task.exception() is not None:
+        if not task.cancelled() and not isinstance(task.exception(), NoResult | None):
             self.drain()
         self._wake.set()

@@ -86,11 +86,15 @@ class FakeClock:
         await settle()
         end = self.now + seconds
         while self._sleepers and self._sleepers[0][0] <= end:
-            until, _, woken = heapq.heappop(self._sleepers)
-            self.now = max(self.now, until)
-            woken.set()
-            await settle()
+            await self.wake_one()
         self.now = end
+        await settle()
+
+    async def wake_one(self) -> None:
+        """Let time pass until the first sleeper wakes, and everyone do what they wanted to."""
+        until, _, woken = heapq.heappop(self._sleepers)
+        self.now = max(self.now, until)
+        woken.set()
         await settle()
 
 

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
+import threading
 from collections.abc import Mapping
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, cast
@@ -9,9 +11,11 @@ import attrs
 import pytest
 from multidict import CIMultiDict
 
-from imagen_async.attempts import Attempts, Job, Unwitnessed, stops_everything
+from imagen_async.attempts import Attempts
+from imagen_async.events import Event, Failed, JobEvent, Listeners, Started
 from imagen_async.exceptions import (
     AuthenticationError,
+    ConfigurationError,
     ConnectError,
     DisconnectedError,
     FilteredError,
@@ -20,28 +24,38 @@ from imagen_async.exceptions import (
     JournalLockedError,
     LimitReachedError,
     ModelNotFoundError,
+    OutageError,
     OverloadedError,
     PermissionDeniedError,
     ProtocolError,
     RateLimitError,
+    RedirectedError,
     RejectedError,
     StoreError,
 )
+from imagen_async.exchange import Exchange
 from imagen_async.failure import Attempt, FailureClass
+from imagen_async.job import Ask, Job, Unwitnessed
 from imagen_async.outcome import Outcome, Status
 from imagen_async.pacing.backoff import RetryPolicy
+from imagen_async.pacing.circuit import RetryQuota
+from imagen_async.pacing.ticket import Verdict
+from imagen_async.pool import Pool
 from imagen_async.receive import Caps
 from imagen_async.request import ImageRequest
+from imagen_async.sending import stops_everything
 from imagen_async.slots import Slots
+from imagen_async.withdrawal import Withdrawn
 from imagen_async.writers import Writers
-from tests.clock import FakeClock, settle
-from tests.pictures import png
+from tests.clock import FakeClock, settle, until
+from tests.pictures import chunk, ihdr, png
 from tests.servers import body_of
-from tests.spying import SpyStore
+from tests.spying import SpySink, SpyStore
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from imagen_async.stores import ImageName
     from imagen_async.transport import Transport
 
 GOOD = body_of(png())
@@ -88,7 +102,7 @@ class Script:
 
     said: list[Said | ImagenError]
     clock: FakeClock
-    policy: RetryPolicy = attrs.field(factory=RetryPolicy)
+    policy: RetryPolicy = attrs.field(factory=lambda: RetryPolicy(on_ambiguous="retry"))
     size: int = 4
     max_reading: int = 4
     draw: float = 0.5
@@ -98,6 +112,8 @@ class Script:
     store: SpyStore = attrs.field(factory=SpyStore)
     slots: Slots = attrs.field(init=False)
     free_while_asleep: list[int] = attrs.field(factory=list)
+    quota: RetryQuota | None = None
+    events: list[Event] = attrs.field(factory=list)
 
     @asynccontextmanager
     async def post(self, path: str, body: bytes, headers: Mapping[str, str]) -> AsyncIterator[Said]:
@@ -113,16 +129,23 @@ class Script:
 
     @asynccontextmanager
     async def attempts(self) -> AsyncIterator[Attempts]:
-        self.slots = Slots(self.size, clock=self.clock.clock, sleep=self.clock.sleep)
+        pool = Pool(quota=self.quota, clock=self.clock.clock, sleep=self.clock.sleep)
+        self.slots = Slots(self.size, pool=lambda: pool, clock=self.clock.clock)
         writers = Writers(1)
+        exchange = Exchange(
+            cast("Transport", self),
+            writers,
+            caps=Caps(),
+            max_reading=self.max_reading,
+            slots=self.size,
+            wall_clock=self.clock.wall_clock,
+        )
         try:
             yield Attempts(
-                cast("Transport", self),
+                exchange,
                 self.slots,
-                writers,
                 policy=self.policy,
-                caps=Caps(),
-                max_reading=self.max_reading,
+                listeners=Listeners([self.events.append]),
                 clock=self.clock.clock,
                 wall_clock=self.clock.wall_clock,
                 sleep=self._backoff,
@@ -138,8 +161,13 @@ class Script:
 
     def job(self, prompt: str = "a fox", *, n: int = 1, **fields: Any) -> Job:
         request = ImageRequest(prompt, n=n)
-        fields = {"image_id": "fox", "idempotency_key": f"key of {prompt}", **fields}
-        return Job(request=request, body=prompt.encode(), store=self.store, **fields)
+        numbers = itertools.count(1)
+
+        def compose(images: int) -> Ask:
+            return Ask(f"{images} of {prompt}".encode(), f"key {next(numbers)} of {prompt}")
+
+        fields = {"image_id": "fox", "missing": tuple(range(n)), **fields}
+        return Job(request=request, compose=compose, store=self.store, **fields)
 
     async def run(self, **fields: Any) -> Outcome:
         async with self.attempts() as attempts:
@@ -187,7 +215,8 @@ async def test_no_images_at_all_are_the_safety_filter_s_doing_and_not_asked_for_
         (refusal(404), RejectedError, 1),
         (refusal(413), RejectedError, 1),
         (refusal(422), RejectedError, 1),
-        (refusal(301), RejectedError, 1),
+        (refusal(301), RedirectedError, 1),
+        (refusal(202), ProtocolError, 3),
         (refusal(401), AuthenticationError, 1),
         (refusal(403), PermissionDeniedError, 1),
         (refusal(402), PermissionDeniedError, 1),
@@ -211,7 +240,7 @@ async def test_no_images_at_all_are_the_safety_filter_s_doing_and_not_asked_for_
 async def test_each_failure_is_tried_as_often_as_its_class_allows(
     said: Said | ImagenError, kind: type[ImagenError], tries: int, clock: FakeClock
 ) -> None:
-    script = Script([said] * 9, clock, policy=RetryPolicy(max_attempts=3))
+    script = Script([said] * 9, clock, policy=RetryPolicy(on_ambiguous="retry", max_attempts=3))
     error = await script.failure()
     assert type(error) is kind
     assert len(script.bodies) == tries
@@ -221,8 +250,8 @@ async def test_each_failure_is_tried_as_often_as_its_class_allows(
 async def test_every_attempt_has_the_same_key_and_the_same_bytes(clock: FakeClock) -> None:
     script = Script([refusal(500), refusal(429), DisconnectedError("cut", sent=True), ConnectError("no")], clock)
     assert (await script.run()).status is Status.SUCCEEDED
-    assert script.bodies == [b"a fox"] * 5
-    assert script.keys == ["key of a fox"] * 5
+    assert script.bodies == [b"1 of a fox"] * 5
+    assert script.keys == ["key 1 of a fox"] * 5
 
 
 async def test_no_slot_is_held_while_a_job_backs_off(clock: FakeClock) -> None:
@@ -259,9 +288,11 @@ async def test_nothing_of_the_whole_pool_leaves_before_the_wait_that_the_gateway
         await clock.advance(seconds * 0.99)
         assert len(script.at) == 1
         await clock.advance(seconds * 0.01 + 1e-6)
-        await asyncio.gather(first, *others)
+        assert script.at[1] == pytest.approx(100.0 + seconds)
+        everybody = asyncio.gather(first, *others)
+        while not everybody.done():
+            await clock.advance(1.0)
     assert len(script.at) == 5
-    assert all(at == pytest.approx(100.0 + seconds) for at in script.at[1:])
 
 
 async def test_a_wait_asked_for_in_the_body_is_kept_as_well(clock: FakeClock) -> None:
@@ -272,7 +303,9 @@ async def test_a_wait_asked_for_in_the_body_is_kept_as_well(clock: FakeClock) ->
 
 
 async def test_refusals_do_not_count_as_attempts_but_time_does(clock: FakeClock) -> None:
-    patient = Script([refusal(429, Retry_After="10")] * 20, clock, policy=RetryPolicy(max_attempts=2), draw=0.0)
+    patient = Script(
+        [refusal(429, Retry_After="10")] * 20, clock, policy=RetryPolicy(on_ambiguous="retry", max_attempts=2), draw=0.0
+    )
     assert (await patient.run()).status is Status.SUCCEEDED
     policy = RetryPolicy(max_attempts=2, max_elapsed=60.0)
     error_ = await Script([refusal(429, Retry_After="10")] * 20, clock, policy=policy, draw=0.0).failure()
@@ -290,7 +323,7 @@ async def test_the_last_error_surfaces_as_it_is_with_all_attempts_on_it(clock: F
     last = DisconnectedError("cut", sent=True)
     odd = b'{"message": "oh\\u001b"}'
     said: list[Said | ImagenError] = [refusal(429, Retry_After="2"), refusal(500, odd, x_request_id="r-2"), last]
-    script = Script(said, clock, policy=RetryPolicy(max_attempts=2), draw=0.0)
+    script = Script(said, clock, policy=RetryPolicy(on_ambiguous="retry", max_attempts=2), draw=0.0)
     caught = await script.failure()
     assert caught is last
     assert [attempt.failure for attempt in last.attempts] == [
@@ -315,14 +348,12 @@ async def test_the_last_error_surfaces_as_it_is_with_all_attempts_on_it(clock: F
         ([DisconnectedError("cut", sent=True)] * 3, Status.IN_DOUBT),
         ([refusal(504), ConnectError("no"), ConnectError("no")], Status.IN_DOUBT),
         ([Said(body=b"{}")] * 3, Status.IN_DOUBT),
-        ([Said(body=b'{"data":[]}')], Status.FILTERED),
-        ([refusal(500), Said(body=b'{"data":[]}')], Status.FILTERED),
     ],
 )
 async def test_a_job_that_may_have_been_billed_is_in_doubt(
     said: list[Said | ImagenError], status: Status, clock: FakeClock
 ) -> None:
-    outcome = await Script([*said], clock, policy=RetryPolicy(max_attempts=3)).outcome()
+    outcome = await Script([*said], clock, policy=RetryPolicy(on_ambiguous="retry", max_attempts=3)).outcome()
     assert outcome.status is status
     assert outcome.error is not None
     assert outcome.attempts == outcome.error.attempts
@@ -336,12 +367,194 @@ async def test_an_outcome_tells_the_attempts_before_it_and_how_long_all_took(clo
     assert outcome.elapsed_s == pytest.approx(1.5)
 
 
-async def test_images_of_a_body_that_broke_are_not_kept_and_come_whole_the_next_time(clock: FakeClock) -> None:
-    broken = Said(body=body_of(png(), png())[:-3], breaks=DisconnectedError("cut", sent=True))
-    script = Script([broken, Said(body=body_of(png(), png()))], clock)
-    await script.run(n=2)
-    assert script.store.committed == [png(), png()]
+# -- what an answer leaves out ---------------------------------------------------------------------------------------
+
+
+def wide(width: int) -> bytes:
+    """An image that is told from others by its width."""
+    return png(ihdr(width, 2), chunk(b"IDAT", b"pixels"), chunk(b"IEND"))
+
+
+def cut(*images: bytes, at: int) -> Said:
+    """An answer that breaks off so many bytes before the end."""
+    return Said(body=body_of(*images)[:-at], breaks=DisconnectedError("cut", sent=True))
+
+
+async def test_images_that_came_whole_are_kept_and_only_the_missing_ones_asked_for_again(clock: FakeClock) -> None:
+    first, second, third = wide(2), wide(3), wide(4)
+    script = Script([cut(first, second, third, at=90), Said(body=body_of(third))], clock)
+    outcome = await script.run(n=3)
+    assert outcome.status is Status.SUCCEEDED
+    assert [(image.index, image.width) for image in outcome.images] == [(0, 2), (1, 3), (2, 4)]
+    assert script.store.committed == [first, second, third]
+    # Another request has another body, and so must not have the same key.
+    assert script.bodies == [b"3 of a fox", b"1 of a fox"]
+    assert len(set(script.keys)) == 2
+    assert [attempt.doubtful for attempt in outcome.attempts] == [1]
     assert script.store.open_sinks == 0
+
+
+async def test_an_answer_that_broke_behind_its_last_image_has_cost_nothing(clock: FakeClock) -> None:
+    script = Script([cut(png(), png(), at=3)], clock)
+    outcome = await script.run(n=2)
+    assert (outcome.status, len(outcome.images), outcome.attempts) == (Status.SUCCEEDED, 2, ())
+    assert "the answer was broken" in outcome.notes[0]
+
+
+async def test_one_broken_image_does_not_cost_the_others(clock: FakeClock) -> None:
+    broken = Said(body=body_of(wide(2), b"no image", wide(4)))
+    outcome = await Script([broken, Said(body=body_of(wide(3)))], clock).run(n=3)
+    assert [(image.index, image.width) for image in outcome.images] == [(0, 2), (1, 3), (2, 4)]
+    assert outcome.attempts[0].error.startswith("ProtocolError")
+
+
+async def test_what_was_kept_of_a_job_that_fails_in_the_end_is_a_partial_outcome_with_the_error(
+    clock: FakeClock,
+) -> None:
+    script = Script([cut(png(), png(), at=90)] * 2, clock, policy=RetryPolicy())
+    outcome = await script.run(n=3)
+    assert (outcome.status, len(outcome.images)) == (Status.PARTIAL, 2)
+    assert isinstance(outcome.error, DisconnectedError)
+    assert [attempt.doubtful for attempt in outcome.attempts] == [2, 1]
+
+
+def short(*images: bytes, reason: str | None = None) -> Said:
+    body = body_of(*images)
+    if reason is not None:
+        body = body[:-2] + b"," * bool(images) + b'{"raiFilteredReason":"%s"}]}' % reason.encode()
+    return Said(body=body)
+
+
+async def test_a_short_answer_is_never_asked_for_again_by_default(clock: FakeClock) -> None:
+    script = Script([short(png(), reason="violence")], clock)
+    outcome = await script.run(n=3)
+    assert (outcome.status, outcome.reasons, outcome.error) == (Status.PARTIAL, ("violence",), None)
+    assert len(script.bodies) == 1
+
+
+async def test_a_top_up_asks_for_what_is_missing_and_no_oftener_than_told(clock: FakeClock) -> None:
+    script = Script([short(png()), short(), short(png()), short()], clock, policy=RetryPolicy(top_up=3))
+    diary = Diary()
+    outcome = await script.run(n=4, witness=diary)
+    assert (outcome.status, [image.index for image in outcome.images]) == (Status.PARTIAL, [0, 1])
+    assert script.bodies == [b"4 of a fox", b"3 of a fox", b"3 of a fox", b"2 of a fox"]
+    assert len(set(script.keys)) == 4
+    assert diary.notes == [
+        "sending 1 for 4", "answered with 1", "sending 2 for 3", "answered with 0",
+        "sending 3 for 3", "answered with 1", "sending 4 for 2",
+    ]  # fmt: skip
+
+
+async def test_a_top_up_ends_when_nothing_is_missing(clock: FakeClock) -> None:
+    script = Script([short(), short(png(), png())], clock, policy=RetryPolicy(top_up=9))
+    assert (await script.run(n=2)).status is Status.SUCCEEDED
+    assert len(script.bodies) == 2
+
+
+async def test_a_job_whose_time_is_over_is_not_topped_up(clock: FakeClock) -> None:
+    said = [refusal(429, Retry_After="50"), short(png()), short(png())]
+    script = Script([*said], clock, policy=RetryPolicy(top_up=9, max_elapsed=60.0))
+    script.said.insert(2, refusal(429, Retry_After="20"))
+    outcome = await script.run(n=4)
+    assert (outcome.status, len(outcome.images)) == (Status.PARTIAL, 1)
+
+
+async def test_what_is_filtered_to_the_last_says_why_with_the_codes(clock: FakeClock) -> None:
+    said: list[Said | ImagenError] = [
+        short(reason="Support codes: 1234"),
+        short(reason="violence. Support codes: 1234, 5678"),
+    ]
+    script = Script(said, clock, policy=RetryPolicy(top_up=1))
+    error = await script.failure(n=2)
+    assert isinstance(error, FilteredError)
+    assert error.support_codes == ("1234", "5678")
+    assert "violence" in str(error)
+    assert error.attempts == ()
+
+
+# -- how often what may have been billed is tried again --------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("wish", "sent"), [("fail", 1), ("once", 2), ("retry", 4)])
+async def test_what_may_have_been_billed_is_sent_again_as_often_as_wished(
+    wish: Any, sent: int, clock: FakeClock
+) -> None:
+    policy = RetryPolicy(on_ambiguous=wish, max_attempts=4)
+    script = Script([refusal(500, x_should_retry="true")] * 9, clock, policy=policy)
+    await script.failure()
+    assert len(script.bodies) == sent
+    assert len(set(script.keys)) == 1
+
+
+async def test_after_a_doubt_what_was_never_sent_or_refused_is_still_free_to_be_tried_again(clock: FakeClock) -> None:
+    said: list[Said | ImagenError] = [refusal(504), ConnectError("no"), refusal(429), ConnectError("no")]
+    script = Script(said, clock, policy=RetryPolicy())
+    assert (await script.run()).status is Status.SUCCEEDED
+
+
+async def test_in_an_outage_jobs_that_wait_are_not_burned(clock: FakeClock) -> None:
+    script = Script([ConnectError("refused")] * 9, clock, quota=RetryQuota(capacity=15, reserve=10))
+    error = await script.failure()
+    assert isinstance(error, OutageError)
+    assert "4 requests in a row, the last with ConnectError: refused" in str(error)
+    assert stops_everything(error)
+    assert [attempt.failure for attempt in error.attempts] == [FailureClass.NEVER_SENT] * 4
+
+
+async def test_a_job_that_is_let_go_has_an_outcome_if_anything_was_sent_for_it(clock: FakeClock) -> None:
+    landed = asyncio.Event()
+    answers: dict[str, list[Said | ImagenError]] = {
+        "in_doubt": [refusal(500)],
+        "failed": [ConnectError("no")],
+        "partial": [attrs.evolve(short(png()), gate=landed)],
+        "filtered": [attrs.evolve(short(), gate=landed)],
+    }
+    for status, said in answers.items():
+        landed.clear()
+        script = Script([*said], clock := FakeClock(moves=False), policy=RetryPolicy(top_up=1), size=1)
+        async with script.attempts() as attempts:
+            job, unsent = script.job(n=2), script.job("never sent")
+            running = asyncio.ensure_future(attempts.run(job))
+            await until(lambda: job.requests)  # noqa: B023 - it is called at once
+            holder = asyncio.ensure_future(script.slots.take())
+            await settle()
+            landed.set()
+            await until(holder.done)
+            waiting = asyncio.ensure_future(attempts.run(unsent))
+            await clock.advance(10.0)
+            for each, task in ((job, running), (unsent, waiting)):
+                each.withdrawal.withdraw()
+                with pytest.raises(Withdrawn):
+                    await task
+            holder.result().end(Verdict.NOTHING)
+            outcome = attempts.so_far(job)
+            assert outcome is not None
+            assert outcome.status.value == status
+            assert attempts.so_far(unsent) is None
+
+
+# -- events ----------------------------------------------------------------------------------------------------------
+
+
+async def test_every_step_of_a_job_is_told(clock: FakeClock) -> None:
+    script = Script([refusal(500), cut(png(), png(), at=90), short()], clock)
+    outcome = await script.run(n=2)
+    named = [type(event).__name__ for event in script.events]
+    assert named == ["Queued", "Started", "Retry", "Started", "Saved", "Retry", "Started", "Filtered"]
+    started = [event for event in script.events if isinstance(event, Started)]
+    assert [(event.attempt, event.images) for event in started] == [(1, 2), (2, 2), (3, 1)]
+    assert {event.job for event in script.events if isinstance(event, JobEvent)} == {"fox"}
+    assert [event.at for event in script.events] == sorted(event.at for event in script.events)
+    assert outcome.status is Status.PARTIAL
+
+
+async def test_a_job_that_fails_is_told_last_and_what_stops_everything_is_told_once(clock: FakeClock) -> None:
+    script = Script([refusal(401)], clock)
+    error = await script.failure()
+    assert [type(event).__name__ for event in script.events] == ["Queued", "Started", "Stopped", "Failed"]
+    failed = script.events[-1]
+    assert isinstance(failed, Failed)
+    assert (failed.status, failed.error) == (Status.FAILED, error)
 
 
 async def test_a_store_that_fails_is_not_tried_again(clock: FakeClock) -> None:
@@ -365,11 +578,14 @@ class Diary(Unwitnessed):
     notes: list[str] = attrs.field(factory=list)
     fails: str = ""
 
-    async def sending(self, attempt: int) -> None:
-        self._note(f"sending {attempt}")
+    async def sending(self, attempt: int, images: int) -> None:
+        self._note(f"sending {attempt} for {images}")
 
     async def failed(self, attempt: Attempt) -> None:
         self._note(f"failed {attempt.number} {attempt.failure}")
+
+    async def answered(self, images: int) -> None:
+        self._note(f"answered with {images}")
 
     def _note(self, text: str) -> None:
         self.notes.append(text)
@@ -380,12 +596,14 @@ class Diary(Unwitnessed):
 async def test_a_witness_is_told_before_each_attempt_and_of_each_failure(clock: FakeClock) -> None:
     diary = Diary()
     await Script([refusal(500), refusal(429)], clock).run(witness=diary)
-    assert diary.notes == ["sending 1", "failed 1 ambiguous", "sending 2", "failed 2 refused", "sending 3"]
+    assert diary.notes == [
+        "sending 1 for 1", "failed 1 ambiguous", "sending 2 for 1", "failed 2 refused", "sending 3 for 1",
+    ]  # fmt: skip
 
 
 async def test_nothing_is_sent_that_the_witness_could_not_note(clock: FakeClock) -> None:
     script = Script([refusal(500)], clock)
-    caught = await script.failure(witness=Diary(fails="sending 2"))
+    caught = await script.failure(witness=Diary(fails="sending 2 for 1"))
     assert isinstance(caught, JournalError)
     assert len(script.bodies) == 1
     assert len(caught.attempts) == 1
@@ -395,6 +613,36 @@ async def test_a_failure_that_the_witness_could_not_note_ends_the_job(clock: Fak
     script = Script([refusal(500)], clock)
     assert isinstance(await script.failure(witness=Diary(fails="failed 1 ambiguous")), JournalError)
     assert len(script.bodies) == 1
+
+
+@attrs.define
+class SlowDiary(Diary):
+    """A diary that is written while others are answered."""
+
+    written: asyncio.Event = attrs.field(factory=asyncio.Event)
+
+    async def sending(self, attempt: int, images: int) -> None:
+        await super().sending(attempt, images)
+        await self.written.wait()
+
+
+async def test_what_was_about_to_leave_when_a_pause_begins_stays_and_is_taken_back(clock: FakeClock) -> None:
+    script = Script([refusal(429, Retry_After="30")], clock := FakeClock(moves=False))
+    diary = SlowDiary()
+    async with script.attempts() as attempts:
+        slow = asyncio.ensure_future(attempts.run(script.job("slow", witness=diary)))
+        refused = asyncio.ensure_future(attempts.run(script.job("refused")))
+        await clock.advance(1.0)
+        diary.written.set()
+        await clock.advance(28.0)
+        assert len(script.bodies) == 1
+        assert diary.notes == ["sending 1 for 1", "failed 1 never_sent"]
+        everybody = asyncio.gather(slow, refused)
+        while not everybody.done():
+            await clock.advance(1.0)
+    assert min(script.at[1:]) == pytest.approx(130.0)
+    assert diary.notes[2:] == ["sending 1 for 1"]
+    assert slow.result().attempts == ()
 
 
 async def test_no_more_bodies_are_read_at_once_than_allowed(clock: FakeClock) -> None:
@@ -428,12 +676,44 @@ async def test_a_cancelled_backoff_leaves_nothing(clock: FakeClock) -> None:
         assert clock.sleeping == 0
 
 
+class SlowStore(SpyStore):
+    """A store that waits before it opens an image."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.opening, self.gate = threading.Event(), threading.Event()
+
+    def open(self, name: ImageName, /) -> SpySink:
+        self.opening.set()
+        assert self.gate.wait(30)
+        return super().open(name)
+
+
+async def test_who_is_cancelled_while_the_images_of_a_broken_answer_are_kept_still_has_them(clock: FakeClock) -> None:
+    store = SlowStore()
+    script = Script([cut(png(), png(), at=90)], clock, store=store)
+    async with script.attempts() as attempts:
+        job = script.job(n=2)
+        task = asyncio.ensure_future(attempts.run(job))
+        await asyncio.to_thread(store.opening.wait, 30)
+        task.cancel()
+        await settle()
+        store.gate.set()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    assert len(store.committed) == 1
+    assert ([image.index for image in job.images], job.missing) == ([0], (1,))
+
+
 def test_key_model_quota_cap_disk_and_journal_stop_everything_and_nothing_else_does() -> None:
     stopping = [
         AuthenticationError("no", status=401),
         PermissionDeniedError("no", status=403),
         ModelNotFoundError("no", status=404),
+        RedirectedError("no", status=302),
+        ConfigurationError("no"),
         LimitReachedError("no"),
+        OutageError("no"),
         StoreError("no"),
         JournalError("no"),
         JournalLockedError("no"),
@@ -447,4 +727,4 @@ def test_key_model_quota_cap_disk_and_journal_stop_everything_and_nothing_else_d
         ConnectError("no"),
         DisconnectedError("no", sent=True),
     ]
-    assert [stops_everything(error) for error in (*stopping, *others)] == [True] * 7 + [False] * 7
+    assert [stops_everything(error) for error in (*stopping, *others)] == [True] * 10 + [False] * 7

@@ -214,7 +214,7 @@ async def test_no_two_jobs_share_an_idempotency_key(imagen_sandbox: SandboxGatew
 
 
 async def test_a_retried_job_keeps_its_idempotency_key_and_its_bytes(clock: FakeClock) -> None:
-    said = iter([reply(b"", status=500), reply(b"{", length=9), reply(body_of(png()))])
+    said = iter([reply(b"", status=429), reply(b"{", length=9), reply(body_of(png()))])
 
     async def handler(_: Asked, writer: asyncio.StreamWriter) -> None:
         part = next(said)

@@ -26,6 +26,7 @@ from imagen_async import (
     PermissionDeniedError,
     ProtocolError,
     RateLimitError,
+    RedirectedError,
     RejectedError,
     RetryPolicy,
     Status,
@@ -104,8 +105,8 @@ def mocked_client(clock: FakeClock, **options: Any) -> ImagenClient:
         (503, b"", OverloadedError, 2),
         (504, b"", OverloadedError, 2),
         (524, b"<!DOCTYPE html>", OverloadedError, 2),
-        (307, b"", RejectedError, 1),
-        (204, b"", RejectedError, 1),
+        (307, b"", RedirectedError, 1),
+        (204, b"", ProtocolError, 2),
     ],
 )
 async def test_each_status_is_its_typed_error_and_tried_as_often_as_it_deserves(
@@ -132,7 +133,6 @@ async def test_each_status_is_its_typed_error_and_tried_as_often_as_it_deserves(
         ({"retry_after_ms": "1500"}, 1.5),
         ({"Retry_After": "Fri, 15 Jan 2027 08:01:50 GMT"}, 10.0),
         ({"Retry_After": "Fri, 15 Jan 2027 08:02:00 GMT", "Date": "Fri, 15 Jan 2027 08:01:00 GMT"}, 60.0),
-        ({}, 0.0),
     ],
 )
 async def test_every_spelling_of_a_wait_is_waited_for(
@@ -190,11 +190,10 @@ FAULTY: dict[str, tuple[type[ImagenError], Status]] = {
     "html-in-200": (ProtocolError, Status.IN_DOUBT),
     "empty-200": (FilteredError, Status.FILTERED),
     "filtered": (FilteredError, Status.FILTERED),
-    "corrupt-base64": (ProtocolError, Status.IN_DOUBT),
     "url-in-200": (ProtocolError, Status.IN_DOUBT),
-    "not-an-image": (ProtocolError, Status.IN_DOUBT),
-    "no-iend": (ProtocolError, Status.IN_DOUBT),
 }
+ONE_BROKEN = {"corrupt-base64", "not-an-image", "no-iend"}
+"""The last image is broken, the others are good."""
 PARTIAL = {"short", "null-image"}
 FINE = {
     "slow",
@@ -207,7 +206,7 @@ FINE = {
 
 
 def test_every_fault_is_looked_at() -> None:
-    assert set(FAULTY) | PARTIAL | FINE == set(FAULTS)
+    assert set(FAULTY) | ONE_BROKEN | PARTIAL | FINE == set(FAULTS)
 
 
 @pytest.mark.parametrize("fault", sorted(FAULTY))
@@ -230,6 +229,23 @@ async def test_a_fault_is_a_typed_error_and_leaves_nothing_behind(
     assert files_under(tmp_path) == []
 
 
+@pytest.mark.parametrize("fault", sorted(ONE_BROKEN))
+async def test_a_broken_image_costs_itself_alone(
+    fault: str, imagen_sandbox_factory: SandboxFactory, clock: FakeClock, tmp_path: Path
+) -> None:
+    gateway = await imagen_sandbox_factory(faults={fault: 1.0})
+    async with client_of(gateway, clock) as client:
+        outcome = await client.generate("a fox", n=3, store=LocalStore(tmp_path))
+        with pytest.raises(ProtocolError):
+            await client.generate("a fox", store=LocalStore(tmp_path))
+    assert outcome.status is Status.PARTIAL
+    assert isinstance(outcome.error, ProtocolError)
+    # The second request asked for one image, and that one was broken as well.
+    assert [image.index for image in outcome.images] == [0, 1]
+    assert [attempt.doubtful for attempt in outcome.attempts] == [1, 1]
+    assert len(files_under(tmp_path)) == 2
+
+
 @pytest.mark.parametrize("fault", sorted(FINE | PARTIAL))
 async def test_a_harmless_oddity_still_brings_the_images(
     fault: str, imagen_sandbox_factory: SandboxFactory, clock: FakeClock
@@ -246,7 +262,7 @@ async def test_a_failure_that_passes_is_survived_and_told(
     imagen_sandbox_factory: SandboxFactory, clock: FakeClock
 ) -> None:
     gateway = await imagen_sandbox_factory(faults={"500": 1.0}, faults_per_body=2)
-    async with client_of(gateway, clock) as client:
+    async with client_of(gateway, clock, retry=RetryPolicy(on_ambiguous="retry")) as client:
         outcome = await client.generate("a fox")
     assert outcome.ok
     assert len(outcome.attempts) == 2

@@ -59,7 +59,7 @@ async def test_a_stream_takes_texts_and_requests_from_any_iterable(
 async def test_ordered_outcomes_come_in_the_order_of_the_requests(
     imagen_sandbox_factory: SandboxFactory, clock: FakeClock
 ) -> None:
-    gateway = await imagen_sandbox_factory(latency=(0.0, 0.003), faults={"500": 0.3}, faults_per_body=2)
+    gateway = await imagen_sandbox_factory(latency=(0.0, 0.003), faults={"500": 0.3}, faults_per_body=1)
     prompts = [f"fox {n}" for n in range(30)]
     async with client_of(gateway, clock) as client:
         outcomes = await outcomes_of(client, prompts, ordered=True)

@@ -1,0 +1,136 @@
+"""One request and its answer: out over the transport, and in through a receiver to the store.
+
+What was kept is noted on the job, also if the answer then breaks. It knows nothing of slots, retries and money.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from imagen_async.exceptions import ProtocolError, StoreError, TransportError
+from imagen_async.receive import Caps, Receiver
+from imagen_async.turns import Turn, Turns
+from imagen_async.wire.body import GENERATIONS
+from imagen_async.wire.errors import gateway_error, request_id
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from imagen_async.job import Job
+    from imagen_async.transport import Answering, Transport
+    from imagen_async.writers import Writers
+
+__all__ = ["Exchange"]
+
+_ERROR_BODY = 64 * 1024
+"""Bytes of an error's body that are worth reading."""
+
+
+class Exchange:
+    """Sends requests over one transport and keeps what comes.
+
+    Args:
+        transport: Sends.
+        writers: Threads for the heavy work.
+        caps: What no answer may exceed.
+        max_reading: Most bodies that are read at once, slow ones aside.
+        slots: How many may be under way.
+        wall_clock: Gives seconds since the epoch.
+    """
+
+    def __init__(
+        self,
+        transport: Transport,
+        writers: Writers,
+        *,
+        caps: Caps,
+        max_reading: int,
+        slots: int,
+        wall_clock: Callable[[], float],
+    ) -> None:
+        self._transport = transport
+        self._writers = writers
+        self._caps = caps
+        self._turns = Turns(max_reading, of=slots)
+        self._wall_clock = wall_clock
+
+    async def run(self, job: Job) -> None:
+        """Ask for the images that a job misses, and note on it what came.
+
+        Raises:
+            TransportError: The request could not be sent, or its answer was lost.
+            GatewayError: The answer is an error.
+            ProtocolError: The answer cannot be used, or not all of it.
+            StoreError: An image cannot be kept.
+        """
+        headers = {"Idempotency-Key": job.ask.idempotency_key}
+        async with self._transport.post(GENERATIONS, job.ask.body, headers) as answering:
+            if answering.status != 200:  # noqa: PLR2004 - the contract's one good status
+                # The body has no name here, which a traceback with locals would show: some gateways repeat the key.
+                raise gateway_error(
+                    answering.status, answering.headers, await answering.head(_ERROR_BODY), now=self._wall_clock()
+                )
+            # What waits here has its headers only: a body that nobody reads costs a socket buffer, not an image.
+            async with self._turns.turn(answering.read_at_once) as turn:
+                await self._receive(job, answering, turn)
+
+    async def _receive(self, job: Job, answering: Answering, turn: Turn) -> None:
+        receiver = Receiver(
+            job.store,
+            self._writers,
+            job_id=job.image_id,
+            indices=job.missing,
+            wish=job.request.output_format,
+            caps=self._caps,
+            sha256=job.sha256,
+        )
+        job.request_id = request_id(answering.headers)
+        try:
+            fault = await self._take(job, receiver, answering, turn)
+        except (StoreError, asyncio.CancelledError):
+            # What has arrived whole is paid for; so is what was just being kept of a body that broke.
+            job.keep(await receiver.salvage())
+            raise
+        finally:
+            await receiver.discard()
+        if fault is not None:
+            _judge(job, fault)
+
+    async def _take(
+        self, job: Job, receiver: Receiver, answering: Answering, turn: Turn
+    ) -> TransportError | ProtocolError | None:
+        """Read an answer; of one that breaks keep what had arrived whole."""
+        try:
+            return await self._read(job, receiver, answering, turn)
+        except (TransportError, ProtocolError) as error:
+            job.keep(await receiver.salvage())
+            return error
+
+    async def _read(
+        self, job: Job, receiver: Receiver, answering: Answering, turn: Turn
+    ) -> TransportError | ProtocolError | None:
+        while chunk := await answering.read():
+            turn.moved(len(chunk))
+            await receiver.feed(chunk, together=turn.span)
+            turn.wait()
+        turn.end()
+        received = await receiver.close()
+        job.created = received.answer.created
+        job.reasons = tuple(dict.fromkeys((*job.reasons, *received.answer.reasons)))
+        job.keep(received.images)
+        return received.fault
+
+
+def _judge(job: Job, fault: TransportError | ProtocolError) -> None:
+    """Raise a fault that cost an image, and note one that cost none.
+
+    Raises:
+        TransportError: Likewise.
+        ProtocolError: Likewise.
+    """
+    if isinstance(fault, ProtocolError):
+        fault.request_id = fault.request_id or job.request_id
+    if job.missing:
+        raise fault
+    job.notes = (*job.notes, f"all images came, although the answer was broken: {fault}")

@@ -1,0 +1,95 @@
+"""Letting go of the jobs that only wait: for a slot, or for the end of their backoff.
+
+A job with a request in flight may cost money and is finished; one that waits costs nothing. When nothing more is to be
+sent, the jobs of a stream or a batch that wait are withdrawn together, and none of them can slip out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Self
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+__all__ = ["Waiting", "Withdrawal", "Withdrawn"]
+
+
+class Withdrawn(Exception):  # noqa: N818 - it is no error: somebody asked for it
+    """The job was let go before its next request left."""
+
+
+class Withdrawal:
+    """The jobs that can be withdrawn together.
+
+    Attributes:
+        withdrawn: Whether they have been; who comes to wait afterwards is withdrawn at once.
+        waiting: Those that wait now.
+    """
+
+    __slots__ = ("waiting", "withdrawn")
+
+    def __init__(self) -> None:
+        self.withdrawn = False
+        self.waiting: set[Waiting] = set()
+
+    def withdraw(self) -> None:
+        """Let every job go that waits, and from now on each that comes to wait."""
+        self.withdrawn = True
+        waiting, self.waiting = self.waiting, set()
+        for each in waiting:
+            each.let_go()
+
+    def covering(self) -> Waiting:
+        """Follow a job that the current task runs, with ``with``."""
+        return Waiting(self)
+
+
+class Waiting:
+    """One job, as far as it can be withdrawn; it counts as waiting from `begin` to `end`.
+
+    Raises:
+        Withdrawn: On leaving the ``with``, if the job was let go.
+    """
+
+    __slots__ = ("_cancelling", "_let_go", "_task", "_withdrawal")
+
+    def __init__(self, withdrawal: Withdrawal) -> None:
+        self._withdrawal = withdrawal
+        self._task: asyncio.Task[object] | None = None
+        self._cancelling = 0
+        self._let_go = False
+
+    def __enter__(self) -> Self:
+        self._task = asyncio.current_task()
+        self._cancelling = self._task.cancelling() if self._task is not None else 0
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.end()
+        # As in `asyncio.timeout`: a cancellation that somebody else asked for as well is theirs.
+        ours = self._let_go and self._task is not None and self._task.uncancel() <= self._cancelling
+        if ours and isinstance(error, asyncio.CancelledError):
+            raise Withdrawn from None
+
+    def begin(self) -> None:
+        """Count as waiting.
+
+        Raises:
+            Withdrawn: Nobody is to wait any more.
+        """
+        if self._withdrawal.withdrawn:
+            raise Withdrawn
+        self._withdrawal.waiting.add(self)
+
+    def end(self) -> None:
+        """Count as waiting no more: a request leaves."""
+        self._withdrawal.waiting.discard(self)
+
+    def let_go(self) -> None:
+        """Cancel the task that runs it."""
+        if self._task is not None:
+            self._let_go = True
+            self._task.cancel()
