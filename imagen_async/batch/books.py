@@ -1,7 +1,7 @@
 """The books of a run: the journal, the two text files copied from it, the budget and the counters, kept together.
 
-They are opened and closed here, and know which jobs have something in flight and which only wait; what is entered for
-a job, and when, is its `Witness`'s business.
+They are opened and closed here, and know which jobs have something in flight; what is entered for a job, and when, is
+its `Witness`'s business.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 from imagen_async.batch.metadata import ErrorsFile, MetadataFile
-from imagen_async.batch.records import image_record, recorded_image, relative_name
+from imagen_async.batch.records import FILTERED_PART, image_record, recorded_image, relative_name
 from imagen_async.catalog import Catalog
 from imagen_async.pacing.budget import Budget, Cost
 
@@ -68,8 +68,6 @@ class Books:
         self.errors = ErrorsFile(journal, folder, fsync=fsync)
         self.unfinished: dict[bytes, Witness] = {}
         """The jobs that have sent something and have not ended, by key."""
-        self._waiting: dict[Witness, asyncio.Task[object]] = {}
-        self._withdrawn = False
         self._folder = folder
         self._metadata = MetadataFile(journal, folder, fsync=fsync)
         self._keeping_up: asyncio.Task[None] | None = None
@@ -102,26 +100,6 @@ class Books:
         await self._metadata.flush()
         await self.errors.rewrite()
 
-    def withdraw(self) -> None:
-        """Let every job go that has no request in flight, and from now on each that comes to wait for its next one."""
-        self._withdrawn = True
-        waiting, self._waiting = self._waiting, {}
-        for task in waiting.values():
-            task.cancel()
-
-    def waits(self, witness: Witness) -> None:
-        """Note that a job, run by the current task, waits for a slot or for the end of its backoff."""
-        task = asyncio.current_task()
-        assert task is not None, "a job runs in a task"  # noqa: S101 - the stream's contract
-        self._waiting[witness] = task
-        if self._withdrawn:
-            # Not at once: a job that has just failed for good is about to say so, and waits for nothing.
-            asyncio.get_running_loop().call_soon(self.withdraw)
-
-    def waits_no_more(self, witness: Witness) -> None:
-        """Note that a job is about to send, or has ended."""
-        self._waiting.pop(witness, None)
-
     async def earlier(self, entry: Entry) -> tuple[Image, ...]:
         """Return the images of a job that earlier runs recorded.
 
@@ -132,6 +110,15 @@ class Books:
             return ()
         kept = await self.journal.kept(entry)
         return tuple(recorded_image(each.record, index=each.index, folder=self._folder) for each in kept)
+
+    async def broke_off(self, entry: Entry) -> bool:
+        """Say whether images of a partial job failed to arrive, other than by the safety filter.
+
+        Raises:
+            JournalError: The journal broke.
+        """
+        found = await self.journal.failure(entry.key)
+        return found is not None and (found.error or {}).get("type") != FILTERED_PART
 
     async def adopt(self, part: Part, entry: Entry, found: tuple[Image, ...], *, missing: int = 0) -> None:
         """Record images that are there although the run that bought them did not live to say so, and settle its doubt.

@@ -28,7 +28,7 @@ class Plan:
         jobs: Requests: a row that asks for more images than one request may is several.
         images: Images.
         cost_usd: By list price; None if a model's price is not known.
-        seconds: At the given rate; None without one.
+        seconds: At the given rates; None without one.
         notes: How many rows each note was made for.
     """
 
@@ -40,13 +40,21 @@ class Plan:
     notes: Mapping[str, int]
 
     @classmethod
-    def of(cls, report: Report, *, catalog: Catalog = CATALOG, rpm: float | None = None) -> Plan:
+    def of(
+        cls,
+        report: Report,
+        *,
+        catalog: Catalog = CATALOG,
+        rpm: float | None = None,
+        images_per_minute: float | None = None,
+    ) -> Plan:
         """Estimate a batch from what `Source.check` found.
 
         Args:
             report: The first pass.
             catalog: Whose prices apply.
             rpm: Requests a minute, or None.
+            images_per_minute: Images a minute, or None.
         """
         prices = [
             (images, catalog[model].price_usd if model in catalog else None) for model, images in report.models.items()
@@ -57,6 +65,11 @@ class Plan:
             jobs=report.requests,
             images=report.images,
             cost_usd=round(math.fsum(images * (price or 0.0) for images, price in prices), 6) if known else None,
-            seconds=max(0, report.requests - 1) * 60.0 / rpm if rpm else None,
+            seconds=_seconds((report.requests, rpm), (report.images, images_per_minute)),
             notes=report.notes,
         )
+
+
+def _seconds(*rates: tuple[int, float | None]) -> float | None:
+    """Return how long the slowest of some rates makes it, from the first to the last; None without one."""
+    return max((max(0, count - 1) * 60.0 / rate for count, rate in rates if rate), default=None)

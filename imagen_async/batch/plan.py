@@ -44,6 +44,11 @@ class Part:
     part: int
     first_index: int
 
+    @property
+    def indices(self) -> range:
+        """The places of its images among the row's."""
+        return range(self.first_index, self.first_index + self.request.n)
+
 
 def split(row: Row, catalog: Catalog = CATALOG) -> Iterator[Part]:
     """Split a row into requests of as many images as the model allows in one.

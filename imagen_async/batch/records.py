@@ -17,7 +17,10 @@ if TYPE_CHECKING:
     from imagen_async.batch.plan import Part
     from imagen_async.outcome import Outcome
 
-__all__ = ["error_record", "image_record", "recorded_image", "relative_name"]
+__all__ = ["FILTERED_PART", "error_record", "image_record", "recorded_image", "relative_name"]
+
+FILTERED_PART = "partial"
+"""The type of a record that tells of no error: the safety filter took some images."""
 
 
 def image_record(part: Part, image: Image, *, file_name: str, outcome: Outcome | None) -> dict[str, Any]:
@@ -96,9 +99,19 @@ def relative_name(path: str, folder: str) -> str:
     return PurePath(path).relative_to(folder).as_posix()
 
 
-def error_record(part: Part, error: ImagenError | None, outcome: Outcome | None) -> dict[str, Any] | None:
-    """Say what went wrong, for ``errors.jsonl``; None if nothing did."""
-    if error is None and (outcome is None or outcome.ok):
+def error_record(
+    part: Part, error: ImagenError | None, outcome: Outcome | None, *, doubted: bool = False
+) -> dict[str, Any] | None:
+    """Say what went wrong, for ``errors.jsonl``; None if nothing did.
+
+    Args:
+        part: What was asked.
+        error: What went wrong, or None.
+        outcome: What came of it, or None.
+        doubted: Whether requests of it may have been billed for nothing: then it is listed although it succeeded.
+    """
+    fine = error is None and (outcome is None or outcome.ok)
+    if fine and not doubted:
         return None
     record: dict[str, Any] = {
         "prompt": part.row.request.prompt,
@@ -106,11 +119,15 @@ def error_record(part: Part, error: ImagenError | None, outcome: Outcome | None)
         "n": part.request.n,
         "images": len(outcome.images) if outcome else 0,
     }
+    if fine:
+        return record
+    told = {"reasons": list(outcome.reasons)} if outcome and outcome.reasons else {}
     if error is None:
-        return record | {"type": "partial", "message": "the safety filter took some of the images"}
-    record |= {"type": type(error).__name__, "message": printable(str(error), 2000)}
+        return record | {"type": FILTERED_PART, "message": "the safety filter took some of the images"} | told
+    record |= {"type": type(error).__name__, "message": printable(str(error), 2000)} | told
     if isinstance(error, GatewayError):
         record |= {"http_status": error.status, "code": error.code, "request_id": error.request_id}
+        record |= {"support_codes": list(error.support_codes)} if error.support_codes else {}
     elif isinstance(error, ProtocolError):
         record |= {"check": error.check, "offset": error.offset, "request_id": error.request_id}
     elif isinstance(error, TransportError):

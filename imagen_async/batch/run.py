@@ -24,13 +24,15 @@ from imagen_async.exceptions import ConfigurationError, ImagenError, InvalidRequ
 from imagen_async.journal import INTERRUPTED, Journal
 from imagen_async.outcome import Image, Outcome, Status
 from imagen_async.stores import ImageName, LocalStore
-from imagen_async.stream import Stream
+from imagen_async.stream import NoResult, Stream
+from imagen_async.withdrawal import Withdrawal, Withdrawn
 
 if TYPE_CHECKING:
     import os
     from types import TracebackType
 
     from imagen_async.client import ImagenClient
+    from imagen_async.job import Job
 
 __all__ = ["Batch"]
 
@@ -50,7 +52,8 @@ class Batch(AsyncIterator[Outcome]):
             is checked whole before anything is sent; what comes from elsewhere is checked row by row.
         output: The folder: ``images/``, ``metadata.jsonl``, ``errors.jsonl``, and the journal in ``.imagen/``.
         ordered: Whether outcomes come in the order of the input.
-        retry_failed: Whether jobs that failed or are in doubt are tried again; doubtful ones may be billed twice.
+        retry_failed: Whether jobs that failed or are in doubt are tried again, and the images of partial ones that did
+            not arrive asked for; what is in doubt may be billed twice.
         fsync: Whether what is reported done survives a loss of power, not only of the process.
         max_images: Most images that this folder may ever buy, or None.
         budget: Most US dollars likewise, by list price.
@@ -101,6 +104,7 @@ class Batch(AsyncIterator[Outcome]):
         self._clock = clock
         temporary = self._folder / _INNER / "tmp"
         self._store = LocalStore(self._folder / "images", fsync=fsync, temporary=temporary)
+        self._withdrawal = Withdrawal()
         self._stream: Stream[Task, Outcome] | None = None
         self._began = self._ended = 0.0
         self.progress = Progress()
@@ -209,13 +213,13 @@ class Batch(AsyncIterator[Outcome]):
             intake.tasks(),
             window=self._client.window,
             ordered=self._ordered,
-            on_drain=self._books.withdraw,
+            on_drain=self._withdrawal.withdraw,
         )
         await self._books.begin(stream.fail)
         self._stream = await stream.__aenter__()
 
     async def _run(self, task: Task) -> Outcome:
-        outcome = self._already(task)
+        outcome = await self._already(task)
         if outcome is None:
             # Only a job that an earlier run began can have images that nobody was told of.
             earlier = await self._earlier(task) if task.entry.status is not None else Earlier()
@@ -224,13 +228,15 @@ class Batch(AsyncIterator[Outcome]):
         self.progress.count(outcome.status)
         return outcome
 
-    def _already(self, task: Task) -> Outcome | None:
+    async def _already(self, task: Task) -> Outcome | None:
         """Return the outcome of a job that an earlier run has ended for good, or None."""
         status = task.entry.status
         if status is None or status == INTERRUPTED or status in self._retried:
             return None
         if status == Status.SUCCEEDED:
             return Outcome(request=task.part.request, status=Status.SKIPPED)
+        if status == Status.PARTIAL and self._retried and await self._books.broke_off(task.entry):
+            return None
         # What did not succeed is told again: who looks at the last run alone must not take it for done.
         again = "; retry_failed tries it again" if status in _RETRIED else ""
         earlier = ImagenError(f"{status} in an earlier run, see errors.jsonl{again}")
@@ -240,18 +246,18 @@ class Batch(AsyncIterator[Outcome]):
 
     async def _earlier(self, task: Task) -> Earlier:
         recorded = await self._books.earlier(task.entry)
-        return Earlier(recorded, await asyncio.to_thread(self._find, task, len(recorded)))
+        known = {image.index for image in recorded}
+        wanted = [index for index in task.part.indices if index not in known]
+        return Earlier(recorded, await asyncio.to_thread(self._find, task, wanted))
 
-    def _find(self, task: Task, known: int) -> tuple[Image, ...]:
-        """Find the files that an earlier run committed after `known` others and did not live to record; in a thread."""
+    def _find(self, task: Task, wanted: list[int]) -> tuple[Image, ...]:
+        """Find files that an earlier run committed and did not live to record; in a thread."""
         images: list[Image] = []
-        first = task.part.first_index
-        for index in range(first + known, first + task.part.request.n):
+        for index in wanted:
             found = self._store.find(ImageName(task.entry.stem, index))
-            if found is None:
-                break
-            facts = attrs.asdict(found.facts)
-            images.append(Image(index=index, sha256=found.sha256, path=found.kept.path, **facts))
+            if found is not None:
+                facts = attrs.asdict(found.facts)
+                images.append(Image(index=index, sha256=found.sha256, path=found.kept.path, **facts))
         return tuple(images)
 
     async def _adopt(self, task: Task, earlier: Earlier) -> Outcome:
@@ -259,33 +265,51 @@ class Batch(AsyncIterator[Outcome]):
         return Outcome(request=task.part.request, status=Status.SKIPPED, images=earlier.images)
 
     async def _ask(self, task: Task, earlier: Earlier) -> Outcome:
+        """Ask for what is missing, and put it together with what is there."""
+        request, there = task.part.request, {image.index for image in earlier.images}
         if earlier.found:
-            missing = task.part.request.n - len(earlier.images)
-            await self._books.adopt(task.part, task.entry, earlier.found, missing=missing)
+            await self._books.adopt(task.part, task.entry, earlier.found, missing=request.n - len(there))
         witness = Witness(self._books, task.part, task.entry, earlier)
         try:
-            outcome = await self._answer(task, earlier, witness)
-        except ImagenError as error:
-            await witness.interrupted(str(error))
-            raise
-        await witness.ended(outcome)
-        return outcome
-
-    async def _answer(self, task: Task, earlier: Earlier, witness: Witness) -> Outcome:
-        """Ask for what is missing, and put it together with what is there."""
-        request, there = task.part.request, len(earlier.images)
-        try:
             job = self._client.job(
-                attrs.evolve(request, n=request.n - there),
+                request,
                 store=self._store,
                 image_id=task.entry.stem,
-                first_index=task.part.first_index + there,
+                indices=[index for index in task.part.indices if index not in there],
                 witness=witness,
+                withdrawal=self._withdrawal,
                 sha256=True,
             )
         except InvalidRequestError as error:  # the source knew other models than the client does
-            return Outcome(request=request, status=Status.FAILED, error=error)
-        outcome = await self._client.perform(job)
-        if there and outcome.status is Status.FILTERED:
-            outcome = attrs.evolve(outcome, status=Status.PARTIAL, error=None)
-        return attrs.evolve(outcome, request=request, images=(*earlier.images, *outcome.images))
+            outcome = Outcome(request=request, status=Status.FAILED, error=error)
+        else:
+            outcome = _together(earlier, await self._perform(job, witness))
+        await witness.ended(outcome)
+        return outcome
+
+    async def _perform(self, job: Job, witness: Witness) -> Outcome:
+        try:
+            return await self._client.perform(job)
+        except ImagenError as error:
+            await witness.interrupted(str(error), job.images)
+            raise
+        except Withdrawn:
+            await witness.interrupted("the run ended while the job waited", job.images)
+            raise NoResult from None
+        except asyncio.CancelledError:
+            witness.keep(job.images)
+            raise
+
+
+def _together(earlier: Earlier, outcome: Outcome) -> Outcome:
+    """Put the images of earlier runs to those of this one."""
+    if not earlier.images:
+        return outcome
+    images = tuple(sorted((*earlier.images, *outcome.images), key=lambda image: image.index))
+    filtered = outcome.status is Status.FILTERED
+    return attrs.evolve(
+        outcome,
+        images=images,
+        status=outcome.status if outcome.status is Status.SUCCEEDED else Status.PARTIAL,
+        error=None if filtered else outcome.error,
+    )

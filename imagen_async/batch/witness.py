@@ -20,6 +20,8 @@ from imagen_async.outcome import Image, Outcome, Status
 from imagen_async.pacing.budget import Budget, Cost
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from imagen_async.batch.books import Books, Spending
     from imagen_async.batch.plan import Part
     from imagen_async.journal import Entry
@@ -46,7 +48,7 @@ class Earlier:
 
 
 class Witness:
-    """Enters one job's attempts into the books; made in the task that runs the job.
+    """Enters one job's requests into the books.
 
     Args:
         books: Where to.
@@ -61,29 +63,28 @@ class Witness:
         self._entry = entry
         self._earlier = earlier
         self._price = books.spending.price(part.request.model)
-        n = part.request.n - len(earlier.images)
-        self._cost = Cost(n, n * self._price)
         self._attempts = 0
-        self._reserved = False
+        self._reserved = 0
+        """Images that the request under way may cost."""
+        self._bought = 0
+        """Images that came with requests before it."""
         self._sent = False
-        self._doubted = False
-        books.waits(self)
+        self._begun = False
+        self._kept: tuple[Image, ...] = ()
 
-    async def sending(self, attempt: int) -> None:
+    async def sending(self, attempt: int, images: int) -> None:
         """Reserve the cost and make the intent durable.
 
         Raises:
             LimitReachedError: A cap leaves no room for this request.
             JournalError: The intent cannot be recorded; nothing is sent.
         """
-        books = self._books
-        books.waits_no_more(self)
-        if not books.budget.reserve(self._cost):
-            raise LimitReachedError(_cap_text(books.spending, books.budget, self._cost))
-        self._reserved = True
-        self._attempts = attempt
+        books, cost = self._books, self._cost(images)
+        if not books.budget.reserve(cost):
+            raise LimitReachedError(_cap_text(books.spending, books.budget, cost))
+        self._reserved, self._attempts = images, attempt
         books.unfinished[self._entry.key] = self
-        await books.journal.intent(self._entry, attempt=attempt, images=self._cost.images, usd=self._cost.usd)
+        await books.journal.intent(self._entry, attempt=attempt, images=images, usd=cost.usd)
         self._sent = True
         books.progress.in_flight += 1
         books.progress.attempts += 1
@@ -97,11 +98,23 @@ class Witness:
         """
         self._landed()
         if attempt.failure is FailureClass.AMBIGUOUS:
+            self._bought += self._reserved - attempt.doubtful
             await self._doubt(attempt)
         else:
             self._release()
             await self._books.journal.never_sent(self._entry)
-        self._books.waits(self)
+
+    async def answered(self, images: int) -> None:
+        """Give back what was not billed, and take the intent back: another one will follow.
+
+        Raises:
+            JournalError: The journal broke.
+        """
+        self._landed()
+        self._bought += images
+        self._release(keep=images)
+        self._begun = True
+        await self._books.journal.never_sent(self._entry)
 
     async def ended(self, outcome: Outcome) -> None:
         """Record how the job ended.
@@ -110,72 +123,103 @@ class Witness:
             JournalError: The journal broke.
             StoreError: ``errors.jsonl`` cannot be written.
         """
-        books, fresh = self._books, outcome.images[len(self._earlier.images) :]
+        books, fresh = self._books, self._fresh(outcome.images)
         self._finish()
-        self._release(keep=len(fresh))
+        self._release(keep=len(fresh) - self._bought)
+        self._count(fresh)
         # A wait that is cancelled takes nothing back, so nothing about this job may be left to do after it.
         await books.journal.done(
             self._entry,
             status=outcome.status,
-            images=[*books.records(self._part, self._earlier.found), *books.records(self._part, fresh, outcome)],
+            images=books.records(self._part, fresh, outcome),
             attempts=self._attempts,
-            error=error_record(self._part, outcome.error, outcome),
+            # What an earlier run sent may be in doubt as well.
+            error=error_record(self._part, outcome.error, outcome, doubted=self._begun or bool(self._entry.attempts)),
         )
-        books.progress.images += len(fresh)
-        books.progress.bytes += sum(image.size for image in fresh)
-        books.progress.cost_usd += len(fresh) * self._price
         if outcome.status is not Status.SUCCEEDED:
             await books.errors.append(self._entry.key)
 
-    async def interrupted(self, reason: str) -> None:
+    def keep(self, images: Sequence[Image]) -> None:
+        """Note what was kept of a job whose task is cancelled; `interrupted` is called when there is time."""
+        self._kept = tuple(images)
+
+    async def interrupted(self, reason: str, images: Sequence[Image] = ()) -> None:
         """Record that the run ended while this job was under way; the next one takes it up by itself.
+
+        Args:
+            reason: Why.
+            images: What was kept of it.
 
         Raises:
             JournalError: The journal broke.
         """
+        fresh = self._kept or tuple(images)
         sent = self._sent
         self._finish()
         if self._reserved and not sent:
             self._release()
             await self._books.journal.never_sent(self._entry)
-        elif self._reserved:
-            # Sent, and not refused by the gateway: whatever came was lost on our side.
-            failure = FailureClass.AMBIGUOUS
-            await self._doubt(
-                Attempt(number=self._attempts, at=time.time(), elapsed_s=0.0, failure=failure, error=reason)
+        elif (lost := self._reserved - (len(fresh) - self._bought)) > 0 and self._reserved:
+            # Sent, and not refused by the gateway: whatever did not come was lost on our side.
+            await self._doubt(_lost(self._attempts, lost, reason))
+        if self._begun or fresh:
+            self._count(fresh)
+            await self._books.journal.done(
+                self._entry,
+                status=INTERRUPTED,
+                images=self._books.records(self._part, fresh),
+                attempts=self._attempts,
             )
-        if self._doubted:
-            await self._books.journal.done(self._entry, status=INTERRUPTED, attempts=self._attempts)
 
     async def _doubt(self, attempt: Attempt) -> None:
+        # Spent, as far as anyone can know: what was set aside is not given back.
+        self._reserved, self._begun = 0, True
+        usd = self._cost(attempt.doubtful).usd
+        self._books.progress.doubts += 1
+        self._books.progress.doubtful_usd += usd
         doubt = Doubt(
             attempt=attempt.number,
             at=attempt.at,
             reason=attempt.error,
             request_id=attempt.request_id,
-            images=self._cost.images,
-            usd=self._cost.usd,
+            images=attempt.doubtful,
+            usd=usd,
         )
-        # Spent, as far as anyone can know: what was set aside is not given back.
-        self._reserved, self._doubted = False, True
-        self._books.progress.doubts += 1
-        self._books.progress.doubtful_usd += self._cost.usd
         await self._books.journal.doubt(self._entry, doubt)
 
+    def _cost(self, images: int) -> Cost:
+        return Cost(images, images * self._price)
+
     def _release(self, *, keep: int = 0) -> None:
-        if self._reserved:
-            self._reserved = False
-            self._books.budget.release(Cost(self._cost.images - keep, self._cost.usd - keep * self._price))
+        reserved, self._reserved = self._reserved, 0
+        if reserved > keep:
+            self._books.budget.release(self._cost(reserved - keep))
+
+    def _fresh(self, images: Sequence[Image]) -> tuple[Image, ...]:
+        """Return those of a job's images that this run brought."""
+        there = {image.index for image in self._earlier.images}
+        return tuple(image for image in images if image.index not in there)
+
+    def _count(self, fresh: Sequence[Image]) -> None:
+        progress = self._books.progress
+        progress.images += len(fresh)
+        progress.bytes += sum(image.size for image in fresh)
+        progress.cost_usd += self._cost(len(fresh)).usd
 
     def _finish(self) -> None:
         self._landed()
-        self._books.waits_no_more(self)
         self._books.unfinished.pop(self._entry.key, None)
 
     def _landed(self) -> None:
         if self._sent:
             self._sent = False
             self._books.progress.in_flight -= 1
+
+
+def _lost(number: int, images: int, reason: str) -> Attempt:
+    return Attempt(
+        number=number, at=time.time(), elapsed_s=0.0, failure=FailureClass.AMBIGUOUS, error=reason, doubtful=images
+    )
 
 
 def _cap_text(spending: Spending, budget: Budget, cost: Cost) -> str:

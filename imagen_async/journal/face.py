@@ -264,6 +264,14 @@ class Journal:
         """
         return await self.perform(listing.images_by_model)
 
+    async def failure(self, key: bytes) -> Failure | None:
+        """Return what is to be reported of the job with this key, or None if there is no such job.
+
+        Raises:
+            JournalError: The journal broke.
+        """
+        return await self.perform(partial(listing.failure, key=key))
+
     async def failures(self) -> AsyncIterator[Failure]:
         """Iterate over the jobs that ended, or were interrupted, without success; by line, a page in memory.
 

@@ -162,12 +162,11 @@ def _doubt_values(entry: Entry, doubt: Doubt) -> tuple[int, float, str | None, s
 def received(connection: sqlite3.Connection, entry: Entry, *, missing: int) -> None:
     """Lower the last doubt of `entry` to what is missing still: the rest of what it was billed for has been found.
 
-    That request asked for all that was missing then, and none was sent after it. With nothing missing there is no
-    doubt of it.
+    That request asked for all that was missing then, and none was sent after it: a later one that is in no doubt has
+    brought what was found, and left the doubts before it as they are. With nothing missing there is no doubt of it.
     """
     row = connection.execute(
-        "SELECT seq FROM doubts JOIN jobs USING (job) WHERE key = ? AND status <> 'succeeded' "
-        "ORDER BY attempt DESC LIMIT 1",
+        "SELECT seq FROM doubts JOIN jobs USING (job) WHERE key = ? AND status <> 'succeeded' AND attempt = attempts",
         (entry.key,),
     ).fetchone()
     if row is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import attrs
 
@@ -15,6 +15,7 @@ from imagen_async.client import ImagenClient
 from imagen_async.outcome import Outcome
 from imagen_async.pacing.backoff import RetryPolicy
 from imagen_async.sandbox import SandboxGateway, read_stamp
+from tests.clock import FakeClock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -27,7 +28,6 @@ __all__ = [
     "WHALE",
     "Held",
     "Run",
-    "at_once",
     "caught",
     "client",
     "errors",
@@ -76,15 +76,18 @@ class Held:
         await self.let.wait()
 
 
-async def at_once(_: float) -> None:
-    """Wait for nothing: backoff is not what is tested here."""
-    await asyncio.sleep(0)
-
-
-def client(gateway: SandboxGateway, *, slots: int = 4, attempts: int = 5, **options: Any) -> ImagenClient:
-    """A client of `gateway` that backs off without waiting."""
-    options = {"api_key": gateway.api_key, "base_url": gateway.base_url, "sleep": at_once, **options}
-    return ImagenClient(max_concurrency=slots, retry=RetryPolicy(max_attempts=attempts), **options)
+def client(
+    gateway: SandboxGateway,
+    *,
+    slots: int = 4,
+    attempts: int = 5,
+    on_ambiguous: Literal["once", "retry", "fail"] = "retry",
+    **options: Any,
+) -> ImagenClient:
+    """A client of `gateway` that waits on a clock of its own, and so not at all."""
+    options = {"api_key": gateway.api_key, "base_url": gateway.base_url, **FakeClock().arguments, **options}
+    retry = RetryPolicy(max_attempts=attempts, on_ambiguous=on_ambiguous, top_up=options.pop("top_up", 0))
+    return ImagenClient(max_concurrency=slots, retry=retry, **options)
 
 
 @attrs.frozen

@@ -165,6 +165,12 @@ def test_a_job_that_succeeded_has_no_error() -> None:
     assert error_record(part(), None, None) is None
 
 
+def test_a_job_that_succeeded_after_a_doubt_is_named_and_nothing_said_against_it() -> None:
+    told = error_record(part(), None, outcome(images=(IMAGE,)), doubted=True)
+    assert told is not None
+    assert list(told) == ["prompt", "model", "n", "images"]
+
+
 def test_a_partial_job_says_so() -> None:
     told = error_record(part(), None, outcome(status=Status.PARTIAL, images=(IMAGE,)))
     assert told is not None

@@ -131,18 +131,27 @@ async def test_what_the_filter_took_is_not_asked_for_again(
     assert gateway.requests == 1
 
 
-@pytest.mark.parametrize("fault", ["corrupt-base64", "not-an-image", "no-iend", "truncate-close", "html-in-200"])
-async def test_an_answer_that_cannot_be_used_leaves_no_file(
-    imagen_sandbox_factory: SandboxFactory, tmp_path: Path, fault: str
+@pytest.mark.parametrize(
+    ("fault", "whole"),
+    [("corrupt-base64", 2), ("not-an-image", 2), ("no-iend", 2), ("truncate-close", 1), ("html-in-200", 0)],
+)
+async def test_what_an_answer_brought_whole_is_kept_and_the_rest_bought_again_only_if_asked(
+    imagen_sandbox_factory: SandboxFactory, tmp_path: Path, fault: str, whole: int
 ) -> None:
     gateway = await imagen_sandbox_factory(faults={fault: 1.0}, faults_per_body=1)
-    failed = await run(gateway, [ImageRequest(FOX, n=3)], tmp_path, asking={"attempts": 1})
-    assert failed.statuses == ["in_doubt"]
-    assert files(tmp_path) == set()
+    rows = [ImageRequest(FOX, n=3)]
+    failed = await run(gateway, rows, tmp_path, asking={"attempts": 1})
+    assert failed.statuses == ["partial" if whole else "in_doubt"]
+    assert (failed.summary.images, failed.summary.doubts) == (whole, 1)
+    assert failed.summary.doubtful_usd == pytest.approx(0.04 * (3 - whole))
+    assert [line["index"] for line in metadata(tmp_path)] == list(range(whole))
     assert strays(tmp_path) == []
-    done = await run(gateway, [ImageRequest(FOX, n=3)], tmp_path, retry_failed=True)
+    assert (await run(gateway, rows, tmp_path)).statuses == failed.statuses
+    assert gateway.requests == 1
+    done = await run(gateway, rows, tmp_path, retry_failed=True, asking={"attempts": 2})
     assert done.statuses == ["succeeded"]
     assert prompts(tmp_path) == [FOX] * 3
+    assert [entry.n for entry in gateway.ledger][1] == 3 - whole
 
 
 async def test_the_file_is_named_after_its_bytes(imagen_sandbox_factory: SandboxFactory, tmp_path: Path) -> None:

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 async def test_every_row_gets_its_own_image(imagen_sandbox_factory: SandboxFactory, tmp_path: Path) -> None:
     gateway = await imagen_sandbox_factory(faults={"500": 0.1, "429": 0.1, "truncate": 0.05, "odd-wrapping": 0.3})
     requests = numbered(60)
-    done = await run(gateway, requests, tmp_path, asking={"slots": 8})
+    done = await run(gateway, requests, tmp_path, asking={"slots": 8, "attempts": 5})
     assert done.statuses == ["succeeded"] * 60
     assert prompts(tmp_path) == sorted(request.prompt for request in requests)
     assert done.summary.ok

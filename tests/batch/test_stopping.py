@@ -402,15 +402,17 @@ async def test_a_failing_disk_stops_the_batch_and_lists_what_was_paid(
         stopped = await caught(imagen_sandbox, numbered(40, n=2), tmp_path, asking={"slots": 3})
     assert isinstance(stopped.error, StoreError)
     assert "make room" in str(stopped.error)
-    assert len(stopped.outcomes) == 3
+    # Two threads write: the six images are those of three jobs, or of two and halves of two more.
+    assert len(stopped.outcomes) in {2, 3}
+    assert len(metadata(tmp_path)) == 6
     assert strays(tmp_path) == []
     listed = errors(tmp_path)
     assert {line["status"] for line in listed} == {"interrupted"}
     billed = imagen_sandbox.ledger.billed_images
-    assert billed == len(metadata(tmp_path)) + sum(2 * len(line["doubts"]) for line in listed)
+    assert billed == 6 + sum(doubt["images"] for line in listed for doubt in line["doubts"])
     assert imagen_sandbox.requests <= 9
     rest = await run(imagen_sandbox, numbered(40, n=2), tmp_path)
-    assert rest.statuses.count("succeeded") == 37
+    assert rest.statuses.count("succeeded") == 40 - len(stopped.outcomes)
     assert prompts(tmp_path) == sorted(2 * [row.prompt for row in numbered(40)])
 
 

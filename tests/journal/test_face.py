@@ -613,3 +613,16 @@ async def test_an_adopted_job_has_succeeded_and_only_its_last_request_is_in_doub
         assert [listed.doubt.attempt async for listed in journal.doubts()] == [1]
         totals = await journal.counts()
         assert (totals.jobs["succeeded"], totals.doubts, totals.attempts, totals.bytes) == (1, 1, 2, 4)
+
+
+async def test_what_was_recorded_of_a_later_request_settles_no_doubt_of_an_earlier_one(tmp_path: Path) -> None:
+    async with await open_journal(tmp_path) as journal:
+        entry = await admit_one(journal, "fox")
+        await journal.intent(entry, attempt=1, images=1)
+        await journal.doubt(entry, doubt_of(1))
+        await journal.intent(entry, attempt=2, images=1)
+        await journal.done(entry, status=INTERRUPTED, images=[(0, {"bytes": 4})], attempts=2)
+    async with await open_journal(tmp_path) as journal:
+        await journal.adopt(await admit_one(journal, "fox"), images=[])
+        assert [listed.doubt.attempt async for listed in journal.doubts()] == [1]
+        assert (await journal.counts()).jobs["succeeded"] == 1
