@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from imagen_async.cli.options import read_key
 from imagen_async.client import ImagenClient
@@ -24,10 +24,15 @@ async def connected(
     sandbox: SandboxRun,
     *,
     catalog: Catalog,
-    concurrency: int = 32,
-    rpm: float | None = None,
+    **options: Any,
 ) -> AsyncIterator[ImagenClient]:
     """Open a client, and the sandbox if that is what it shall talk to.
+
+    Args:
+        gateway: Which gateway.
+        sandbox: The embedded one.
+        catalog: What is known of models.
+        **options: Further arguments of `ImagenClient`.
 
     Raises:
         ConfigurationError: There is no key, or options do not fit, alone or together.
@@ -38,11 +43,10 @@ async def connected(
         async with ImagenClient(
             read_key(gateway.api_key_file),
             gateway.base_url,
-            max_concurrency=concurrency,
-            rpm=rpm,
             catalog=catalog,
             send_response_format=not gateway.no_response_format,
             allow_http=gateway.allow_http,
+            **options,
         ) as client:
             yield client
         return
@@ -54,10 +58,9 @@ async def connected(
         ImagenClient(
             embedded.api_key,
             embedded.base_url,
-            max_concurrency=concurrency,
-            rpm=rpm,
             catalog=catalog,
             send_response_format=not gateway.no_response_format,
+            **options,
         ) as client,
     ):
         yield client

@@ -4,7 +4,7 @@
 0     every job succeeded
 1     the run ended, and some jobs did not succeed
 2     usage or bad input; nothing was sent
-3     stopped early (key, model, budget, disk); the same command resumes it
+3     stopped early (key, model, gateway, budget, disk); the same command resumes it
 70    a defect of this program (``EX_SOFTWARE``); its traceback is on stderr
 130   interrupted by SIGINT, 143 by SIGTERM; the same command resumes it
 141   whoever read the standard output went away (SIGPIPE)
@@ -17,27 +17,10 @@ from __future__ import annotations
 
 import enum
 
-from imagen_async.exceptions import (
-    AuthenticationError,
-    ImagenError,
-    JournalError,
-    LimitReachedError,
-    ModelNotFoundError,
-    PermissionDeniedError,
-    StoreError,
-    UsageError,
-)
+from imagen_async.exceptions import ImagenError, UsageError
+from imagen_async.sending import stops_everything
 
 __all__ = ["Exit", "after_error", "after_signal"]
-
-_STOPPING = (
-    AuthenticationError,
-    JournalError,
-    LimitReachedError,
-    ModelNotFoundError,
-    PermissionDeniedError,
-    StoreError,
-)
 
 
 class Exit(enum.IntEnum):
@@ -75,4 +58,4 @@ def after_error(error: ImagenError, *, sent: bool = False) -> Exit:
     if isinstance(error, UsageError):
         return Exit.STOPPED if sent else Exit.USAGE
     # What else ends a whole run has stopped it early, too; a single request just did not succeed.
-    return Exit.STOPPED if sent or isinstance(error, _STOPPING) else Exit.INCOMPLETE
+    return Exit.STOPPED if sent or stops_everything(error) else Exit.INCOMPLETE

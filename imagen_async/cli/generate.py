@@ -128,7 +128,13 @@ def _tell(outcome: "Outcome") -> None:
     for note in outcome.notes:
         say(f"note: {printable(note)}")
     if not outcome.ok:
-        say(f"{len(outcome.images)} of {outcome.request.n} images: the safety filter took the rest")
+        why = f"the rest did not arrive: {printable(str(outcome.error))}" if outcome.error else _filtered(outcome)
+        say(f"{len(outcome.images)} of {outcome.request.n} images: {why}")
+
+
+def _filtered(outcome: "Outcome") -> str:
+    reasons = "; ".join(outcome.reasons)
+    return "the safety filter took the rest" + (f": {printable(reasons)}" if reasons else "")
 
 
 def _deliver(image: "Image", place: Place | None, request: ImageRequest) -> None:

@@ -7,11 +7,12 @@ thread, too, so that a terminal or a pipe that stalls holds up no event loop.
 from __future__ import annotations
 
 import asyncio
+import math
 import sys
 import time
 from typing import TYPE_CHECKING, Literal, Protocol, Self
 
-from imagen_async.cli.figures import Speed, duration, remaining, size
+from imagen_async.cli.figures import Speed, duration, remaining, size, usd
 from imagen_async.cli.speech import say
 from imagen_async.exceptions import printable
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
     from imagen_async.batch import Progress
+    from imagen_async.slots import PaceState
 
 __all__ = ["Display", "LiveDisplay", "PlainDisplay", "Silence", "plain_line", "progress_display"]
 
@@ -51,7 +53,12 @@ class Display(Protocol):
 
 
 def progress_display(
-    mode: Literal["auto", "live", "plain", "off"], counters: Progress, *, every: float, clock: Callable[[], float]
+    mode: Literal["auto", "live", "plain", "off"],
+    counters: Progress,
+    pace: Callable[[], PaceState],
+    *,
+    every: float,
+    clock: Callable[[], float],
 ) -> Display:
     """Choose a display; ``auto`` is live on a terminal and plain elsewhere."""
     if mode == "off":
@@ -59,15 +66,16 @@ def progress_display(
     if mode == "live" or (mode == "auto" and sys.stderr.isatty()):
         from rich.console import Console
 
-        return LiveDisplay(counters, Console(stderr=True, force_terminal=mode == "live" or None), clock=clock)
-    return PlainDisplay(counters, every=every, clock=clock)
+        return LiveDisplay(counters, pace, Console(stderr=True, force_terminal=mode == "live" or None), clock=clock)
+    return PlainDisplay(counters, pace, every=every, clock=clock)
 
 
 class _Figures:
     """The counters with what can be worked out from them."""
 
-    def __init__(self, counters: Progress, clock: Callable[[], float]) -> None:
+    def __init__(self, counters: Progress, pace: Callable[[], PaceState], clock: Callable[[], float]) -> None:
         self.counters = counters
+        self._pace = pace
         self._clock = clock
         self._began = clock()
         self._speed = Speed()
@@ -96,10 +104,26 @@ class _Figures:
             f"{self._speed.images_per_s:.1f} images/s",
             f"{size(self._speed.bytes_per_s)}/s",
             f"{counters.retries:,} {noun}",
-            f"{counters.in_flight:,} in flight",
+            *self._limits(self._pace()),
+            self._cost(),
         ]
         skipped = [f"{counters.skipped:,} skipped"] if counters.skipped else []
         return [*skipped, *parts, f"ETA {self._left(now)}"]
+
+    def _limits(self, pace: PaceState) -> list[str]:
+        parts = [f"{self.counters.in_flight:,} of {pace.limit:,} in flight"]
+        if pace.rate < math.inf:
+            parts.append(f"at most {pace.rate:.3g} requests/s")
+        if pace.waiting:
+            parts.append("the gateway does not answer, trying it now and then")
+        elif pace.paused_s:
+            parts.append(f"paused by the gateway for {duration(math.ceil(pace.paused_s))}")
+        return parts
+
+    def _cost(self) -> str:
+        counters = self.counters
+        doubtful = f" + {usd(counters.doubtful_usd)} in doubt" if counters.doubtful_usd else ""
+        return f"{usd(counters.cost_usd)}{doubtful}"
 
     def _left(self, now: float) -> str:
         counters = self.counters
@@ -141,6 +165,7 @@ class PlainDisplay(Silence):
 
     Args:
         counters: What it reads.
+        pace: Gives how fast may be sent.
         every: Seconds between lines.
         clock: Gives monotonic seconds.
         sleep: Waits for some seconds.
@@ -150,13 +175,14 @@ class PlainDisplay(Silence):
     def __init__(
         self,
         counters: Progress,
+        pace: Callable[[], PaceState],
         *,
         every: float,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         write: Callable[[str], None] = say,
     ) -> None:
-        self._figures = _Figures(counters, clock)
+        self._figures = _Figures(counters, pace, clock)
         self._every = every
         self._sleep = sleep
         self._write = write
@@ -189,14 +215,22 @@ class LiveDisplay:
 
     Args:
         counters: What it reads.
+        pace: Gives how fast may be sent.
         console: Where it draws.
         clock: Gives monotonic seconds.
     """
 
-    def __init__(self, counters: Progress, console: Console, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        counters: Progress,
+        pace: Callable[[], PaceState],
+        console: Console,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         from rich.live import Live
 
-        self._figures = _Figures(counters, clock)
+        self._figures = _Figures(counters, pace, clock)
         self._console = console
         self._notes: dict[str, str] = {}
         self._live = Live(

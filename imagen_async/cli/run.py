@@ -11,7 +11,7 @@ import os
 import signal
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import attrs
 from cyclopts import Group, Parameter
@@ -37,6 +37,7 @@ from imagen_async.exceptions import ConfigurationError, ImagenError
 if TYPE_CHECKING:
     from imagen_async.batch import Batch, Source
     from imagen_async.catalog import Catalog
+    from imagen_async.client import ImagenClient
     from imagen_async.outcome import Outcome
 
 __all__ = ["NO_PACE", "NO_SHOW", "Pace", "Show", "run"]
@@ -51,14 +52,21 @@ class Pace:
     """How fast, and how far.
 
     Attributes:
-        concurrency: Most requests in flight, by default 32.
+        concurrency: Most requests in flight, by default 32; it begins with fewer and finds what the gateway takes.
         rpm: Most requests a minute, evenly spaced.
+        images_per_minute: Most images asked for in a minute, likewise.
+        on_ambiguous: What to do when a request was sent and its answer was lost, which may have been billed: try again
+            once (the default), retry, or fail.
+        top_up: How often to ask again for images that the safety filter took.
         max_images: Most images that this folder may ever buy.
         budget: Most US dollars that this folder may ever cost, by list price.
     """
 
     concurrency: Whole = 32
     rpm: float | None = None
+    images_per_minute: float | None = None
+    on_ambiguous: Literal["once", "retry", "fail"] = "once"
+    top_up: Whole = 0
     max_images: Whole | None = None
     budget: Annotated[float | None, Parameter(metavar="USD")] = None
 
@@ -68,12 +76,24 @@ class Pace:
         Raises:
             ConfigurationError: One is negative or no number; nothing would ever exceed it.
         """
-        limits = {"--rpm": self.rpm, "--max-images": self.max_images, "--budget": self.budget}
-        for option, limit in limits.items():
+        limits = {"--max-images": self.max_images, "--budget": self.budget, "--top-up": self.top_up}
+        rates = {"--rpm": self.rpm, "--images-per-minute": self.images_per_minute}
+        for option, limit in {**limits, **rates}.items():
             if limit is not None and not (math.isfinite(limit) and limit >= 0):
                 raise ConfigurationError(f"{option} must be a number from 0, not {limit}")
-        if self.rpm == 0:
-            raise ConfigurationError("--rpm must be above 0")
+        if named := [option for option, rate in rates.items() if rate == 0]:
+            raise ConfigurationError(f"{named[0]} must be above 0")
+
+    def client_options(self) -> dict[str, Any]:
+        """Return what an `ImagenClient` is to be told of it."""
+        from imagen_async.pacing.backoff import RetryPolicy
+
+        return {
+            "max_concurrency": self.concurrency,
+            "rpm": self.rpm,
+            "images_per_minute": self.images_per_minute,
+            "retry": RetryPolicy(on_ambiguous=self.on_ambiguous, top_up=self.top_up),
+        }
 
 
 @Parameter(name="*", group=_SHOW)
@@ -120,7 +140,7 @@ def run(
         output: Folder for images, metadata.jsonl, errors.jsonl and the journal that lets a run go on.
         input_format: txt, jsonl, csv, tsv or parquet, instead of what the file's name says.
         dry_run: Check every row and tell jobs, images, cost and time; send nothing.
-        retry_failed: Try again what failed or is in doubt in earlier runs.
+        retry_failed: Try again what failed, is in doubt or did not arrive in earlier runs.
         skip_invalid: Skip rows that are not valid, and list them in invalid.jsonl.
         ordered: Take results in the order of the input.
         no_fsync: Do not wait for the disk: faster, but a power cut may lose the last images.
@@ -139,7 +159,7 @@ def run(
     catalog = read_catalog(gateway.catalog)
     source = open_source(prompts, defaults=fields.given(), catalog=catalog, format=input_format)
     if dry_run:
-        return _rehearse(source, catalog, rpm=pace.rpm, skip_invalid=skip_invalid, as_json=show.json)
+        return _rehearse(source, catalog, pace, skip_invalid=skip_invalid, as_json=show.json)
     order = _Order(
         output=output,
         retry_failed=retry_failed,
@@ -167,13 +187,13 @@ class _Order:
     show: Show
 
 
-def _rehearse(source: "Source", catalog: "Catalog", *, rpm: float | None, skip_invalid: bool, as_json: bool) -> int:
+def _rehearse(source: "Source", catalog: "Catalog", pace: Pace, *, skip_invalid: bool, as_json: bool) -> int:
     from imagen_async.batch.estimate import Plan
 
     report = source.check()
     if not skip_invalid:
         report.raise_for_bad_rows()
-    planned = Plan.of(report, catalog=catalog, rpm=rpm)
+    planned = Plan.of(report, catalog=catalog, rpm=pace.rpm, images_per_minute=pace.images_per_minute)
     if as_json:
         give(json.dumps({"dry_run": True, **attrs.asdict(planned), "invalid": report.bad}))
     else:
@@ -186,9 +206,7 @@ async def _carry_out(source: "Source", catalog: "Catalog", order: _Order) -> int
     from imagen_async.cli.connect import connected
 
     pace = order.pace
-    async with connected(
-        order.gateway, order.sandbox, catalog=catalog, concurrency=pace.concurrency, rpm=pace.rpm
-    ) as client:
+    async with connected(order.gateway, order.sandbox, catalog=catalog, **pace.client_options()) as client:
         batch = Batch(
             client,
             source,
@@ -201,7 +219,7 @@ async def _carry_out(source: "Source", catalog: "Catalog", order: _Order) -> int
             skip_invalid=order.skip_invalid,
         )
         reasons = Reasons()
-        ending = await _Session(batch, order.show, reasons).run()
+        ending = await _Session(batch, client, order.show, reasons).run()
     _conclude(batch, order, ending, reasons)
     return _status(batch, ending)
 
@@ -209,11 +227,11 @@ async def _carry_out(source: "Source", catalog: "Catalog", order: _Order) -> int
 class _Session:
     """One run of a batch, with a display and an ear for signals."""
 
-    def __init__(self, batch: "Batch", show: Show, reasons: Reasons) -> None:
+    def __init__(self, batch: "Batch", client: "ImagenClient", show: Show, reasons: Reasons) -> None:
         self._batch = batch
         self._reasons = reasons
         self._display: Display = progress_display(
-            show.progress, batch.progress, every=show.progress_every, clock=time.monotonic
+            show.progress, batch.progress, lambda: client.pace, every=show.progress_every, clock=time.monotonic
         )
         self._task: asyncio.Task[object] | None = None
         self._begun = False

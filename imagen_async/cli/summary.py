@@ -20,7 +20,9 @@ from imagen_async.exceptions import (
     JournalLockedError,
     LimitReachedError,
     ModelNotFoundError,
+    OutageError,
     PermissionDeniedError,
+    RedirectedError,
     StoreError,
     printable,
 )
@@ -128,8 +130,10 @@ def _next_steps(sums: Summary, output: Path, ending: Ending, reasons: Reasons) -
         steps.append([f"{sums.failed:,} failed: see {folder}/errors.jsonl; run the same command with --retry-failed."])
     if sums.in_doubt:
         steps.append([_doubtful_jobs(sums)])
-    if sums.filtered or sums.partial:
+    if sums.filtered:
         steps.append([_filtered(sums)])
+    if sums.partial:
+        steps.append([_partial(sums, folder)])
     if sums.invalid:
         steps.append([f"{count(sums.invalid, 'row')} skipped as not valid: see {folder}/invalid.jsonl."])
     if (sums.failed or sums.in_doubt or sums.filtered) and (lines := reasons.lines()):
@@ -145,10 +149,16 @@ def _doubtful_jobs(sums: Summary) -> str:
 
 
 def _filtered(sums: Summary) -> str:
-    named = [f"{sums.filtered:,} filtered"] * bool(sums.filtered) + [f"{sums.partial:,} partial"] * bool(sums.partial)
     return (
-        f"{', '.join(named)}: the safety filter took images. Nothing is left to do for them; "
-        "with other words in the prompt they are new jobs."
+        f"{sums.filtered:,} filtered: the safety filter took all images. Nothing is left to do for them; with other "
+        "words in the prompt they are new jobs."
+    )
+
+
+def _partial(sums: Summary, folder: str) -> str:
+    return (
+        f"{sums.partial:,} partial: the other images were filtered or did not arrive, see {folder}/errors.jsonl; "
+        "--retry-failed asks for those that did not arrive."
     )
 
 
@@ -167,6 +177,8 @@ _ADVICE: tuple[tuple[type[ImagenError] | tuple[type[ImagenError], ...], str], ..
     (AuthenticationError, "check the key (`imagen-async models --remote` tests it for nothing)."),
     (PermissionDeniedError, "check the key's quota, its models and this machine's address with the gateway."),
     (ModelNotFoundError, "choose a model that the gateway has: `imagen-async models --remote` lists them."),
+    (RedirectedError, "set --base-url to where the gateway is."),
+    (OutageError, "wait until the gateway is back."),
     (StoreError, "make room on the disk, or make the folder writable."),
     (JournalLockedError, "wait until the other run has ended."),
     (JournalError, "make room on the disk, or make the folder writable."),
@@ -179,7 +191,7 @@ def plan_text(plan: Plan) -> str:
     """Return what a run would come to, in words."""
     cost = "unknown: a model's price is not in the catalog" if plan.cost_usd is None else f"about {usd(plan.cost_usd)}"
     time = (
-        "depends on the gateway: give --rpm for an estimate"
+        "depends on the gateway: give --rpm or --images-per-minute for an estimate"
         if plan.seconds is None
         else (f"at least {duration(plan.seconds)} at the given rate")
     )

@@ -57,7 +57,7 @@ def test_the_first_signal_finishes_what_is_in_flight_and_the_run_can_go_on(
 def test_the_second_signal_cancels_and_the_first_ones_number_counts(many: Path, tmp_path: Path) -> None:
     command = ("run", many, "-o", "out", *SANDBOX, "--concurrency", "2", "--sandbox-latency", "3600")
     with child(*command, folder=tmp_path) as process:
-        read_until(process, "2 in flight")
+        read_until(process, "2 of 2 in flight")
         process.send_signal(signal.SIGTERM)
         read_until(process, r"SIGTERM: finishing what is in flight \(2 now\)")
         process.send_signal(signal.SIGINT)
@@ -73,7 +73,7 @@ def test_the_second_signal_cancels_and_the_first_ones_number_counts(many: Path, 
 def test_a_second_run_on_a_folder_in_use_is_turned_away(many: Path, few: Path, tmp_path: Path) -> None:
     command = ("run", many, "-o", "out", *SANDBOX, "--concurrency", "2", "--sandbox-latency", "3600")
     with child(*command, folder=tmp_path) as process:
-        read_until(process, "2 in flight")
+        read_until(process, "2 of 2 in flight")
         second = ran("run", few, "-o", "out", *SANDBOX, folder=tmp_path)
         status = ran("status", "out", folder=tmp_path)
     assert second.returncode == 3

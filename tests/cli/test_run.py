@@ -82,7 +82,7 @@ def test_failures_are_status_one_and_are_tried_again_when_asked(invoke: Invoke, 
 def test_filtered_jobs_are_status_one_and_nothing_is_left_to_do(invoke: Invoke, prompts: Path) -> None:
     ran = invoke("run", prompts, "-o", "out", *SANDBOX, "--sandbox-fault", "filtered=100%")
     assert ran.status == 1
-    assert "3 filtered: the safety filter took images. Nothing is left to do" in ran.out
+    assert "3 filtered: the safety filter took all images. Nothing is left to do" in ran.out
 
 
 @pytest.mark.parametrize(
@@ -253,7 +253,8 @@ def test_the_third_signal_leaves_at_once_with_the_cursor_back(
     left: list[int] = []
     monkeypatch.setattr(os, "_exit", left.append)
     with running_sandbox(images="tiny") as gateway:
-        batch = Batch(ImagenClient(gateway.api_key, gateway.base_url), ["A red fox"], output=tmp_path / "out")
-        _Session(batch, Show(progress="live"), Reasons())._leave(signal.SIGTERM)
+        client = ImagenClient(gateway.api_key, gateway.base_url)
+        batch = Batch(client, ["A red fox"], output=tmp_path / "out")
+        _Session(batch, client, Show(progress="live"), Reasons())._leave(signal.SIGTERM)
     assert left == [143]
     assert "\x1b[?25h" in capfd.readouterr().err

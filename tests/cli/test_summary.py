@@ -55,8 +55,15 @@ def test_a_run_without_doubts_says_nothing_of_them() -> None:
 
 
 def test_the_filter_leaves_nothing_to_do() -> None:
-    said = text(filtered=2, partial=1)
-    assert "2 filtered, 1 partial: the safety filter took images. Nothing is left to do" in said
+    assert "2 filtered: the safety filter took all images. Nothing is left to do" in text(filtered=2)
+
+
+def test_what_did_not_arrive_of_a_partial_job_can_be_asked_for() -> None:
+    assert "1 partial: the other images were filtered or did not arrive, see out/errors.jsonl" in text(partial=1)
+
+
+def test_an_outage_says_to_wait() -> None:
+    assert "Stopped early: wait until the gateway is back." in text(ending=Ending(error=exceptions.OutageError("gone")))
 
 
 def test_skipped_rows_are_told_with_their_file() -> None:
