@@ -35,8 +35,9 @@ demo: $(VENV)/.ready-run ## Run the main job: prompts in, images in demo-out/, t
 	@echo
 	$(BIN)/imagen-async status demo-out
 
-# Eight at a time, each taking a second or so; the seed is one whose faults leave every job its images in the end.
-DEMO = --sandbox --sandbox-seed 1 --sandbox-latency 0.3-2 --concurrency 8 --progress-every 2 \
+# Eight at a time, each taking a second or so. The seed is one with which every fault is met, and no job loses its answer
+# more often than the one time after which it is tried again.
+DEMO = --sandbox --sandbox-seed 327 --sandbox-latency 0.3-2 --concurrency 8 --progress-every 2 \
 	--sandbox-fault 429=10% --sandbox-fault 500=5% --sandbox-fault 502-html=3% --sandbox-fault disconnect=3% \
 	--sandbox-fault truncate=3% --sandbox-fault corrupt-base64=3% --sandbox-fault odd-wrapping=10%
 

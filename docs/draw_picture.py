@@ -21,7 +21,17 @@ from imagen_async.sandbox import SandboxGateway
 
 HOME = Path(__file__).parents[1]
 PICTURE = HOME / "docs" / "assets" / "run.svg"
-FAULTS = {"429": 0.1, "500": 0.05, "502-html": 0.03, "disconnect": 0.03, "truncate": 0.03, "odd-wrapping": 0.1}
+FAULTS = {
+    "429": 0.1,
+    "500": 0.05,
+    "502-html": 0.03,
+    "disconnect": 0.03,
+    "truncate": 0.03,
+    "corrupt-base64": 0.03,
+    "odd-wrapping": 0.1,
+}
+SEED = 327
+"""The demo's: every job has its images in the end."""
 FORMAT = """\
 <svg class="rich-terminal" viewBox="0 0 {width} {height}" xmlns="http://www.w3.org/2000/svg">
 <style>
@@ -52,12 +62,12 @@ async def draw(folder: Path) -> None:
     console = Console(record=True, width=100, force_terminal=True, color_system="truecolor", file=io.StringIO())
     console.print("[bold]$ imagen-async run examples/prompts.jsonl --output out --sandbox …[/bold]", highlight=False)
     async with (
-        SandboxGateway(faults=FAULTS, seed=1, latency=(0.3, 2)) as gateway,
+        SandboxGateway(faults=FAULTS, seed=SEED, latency=(0.3, 2)) as gateway,
         ImagenClient(gateway.api_key, gateway.base_url, max_concurrency=8) as client,
     ):
         batch = Batch(client, open_source(HOME / "examples" / "prompts.jsonl"), output=folder / "out")
         async with batch:
-            display = LiveDisplay(batch.progress, console, clock=time.monotonic)
+            display = LiveDisplay(batch.progress, lambda: client.pace, console, clock=time.monotonic)
             async for _ in batch:
                 display.drawn()  # takes down how fast it goes
                 if batch.progress.done == 2 * (batch.progress.total or 0) // 3:

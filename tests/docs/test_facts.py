@@ -18,6 +18,7 @@ from imagen_async.failure import FailureClass
 from imagen_async.journal import Doubt, Failure, read_status, schema
 from imagen_async.outcome import Status
 from imagen_async.sandbox import FAULTS
+from tests.docs import weak_cases
 
 DOCS = Path(__file__).parents[2] / "docs"
 BILLED = {"none": "nothing", "asked": "all", "sent": "those sent"}
@@ -95,3 +96,8 @@ def test_the_defaults_that_are_told_are_the_defaults() -> None:
     assert f"from {policy.initial:g} s to {policy.longest:g} s" in text
     told = f"{timeouts.connect:g} s to connect, {timeouts.read:g} s between two reads, {timeouts.total:g} s in all"
     assert told in text
+
+
+def test_the_weak_cases_of_the_pace_are_what_the_simulator_shows() -> None:
+    told = page("explanation/performance.md").partition("<!-- weak cases")[2].partition("<!-- /weak")[0]
+    assert table_rows(told)[1:] == table_rows("\n".join(weak_cases.table()))
