@@ -30,6 +30,7 @@ from imagen_async.wire.errors import failure_class
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from imagen_async.events import Event
     from imagen_async.exchange import Exchange
     from imagen_async.job import Job
     from imagen_async.slots import Slot, Slots
@@ -139,10 +140,10 @@ class Sending:
         """Return when a job's time is over, in the clock's seconds; infinity before its first request."""
         return math.inf if job.started is None else job.started + self._max_elapsed
 
-    def tell(self, kind: Callable[..., object], job: Job, **facts: object) -> None:
+    def tell(self, kind: Callable[..., Event], job: Job, **facts: object) -> None:
         """Tell the listeners that something has happened to a job."""
         if self._listeners:
-            self._listeners.tell(kind(at=self._wall_clock(), job=job.image_id, request=job.request, **facts))  # type: ignore[arg-type]
+            self._listeners.tell(kind(at=self._wall_clock(), job=job.image_id, request=job.request, **facts))
 
     async def _slot(self, job: Job) -> Slot:
         job.paid = job.paid or self._pay(job)

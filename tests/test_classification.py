@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
-from imagen_async import FailureClass, ImagenError
+from imagen_async import FailureClass, ImagenError, OverloadedError
 from imagen_async.sending import stops_everything
 from imagen_async.transport import Timeouts, Transport
 from imagen_async.wire.errors import failure_class, gateway_error
@@ -161,7 +161,8 @@ def expected(status: int, headers: dict[str, str], body: bytes) -> FailureClass:
         return FailureClass.FATAL
     if status == 429:
         return FailureClass.REFUSED
-    if status == 503 and gateway_error(503, headers, body, now=0).retry_after is not None:  # type: ignore[union-attr]
+    error = gateway_error(status, headers, body, now=0)
+    if status == 503 and isinstance(error, OverloadedError) and error.retry_after is not None:
         return FailureClass.REFUSED
     return FailureClass.AMBIGUOUS if status == 408 or status >= 500 else FailureClass.REJECTED
 

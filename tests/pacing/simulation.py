@@ -37,7 +37,7 @@ class Gateway(Protocol):
         """Say what becomes of a request that arrives `now`, while `busy` others are worked on."""
 
 
-def _taken(taken: bool) -> Verdict:  # noqa: FBT001
+def _if(*, taken: bool) -> Verdict:
     return Verdict.ACCEPTED if taken else Verdict.REFUSED
 
 
@@ -73,7 +73,7 @@ class PerClockSpan:
         if (stroke := int(now / self.seconds)) > self.stroke:
             self.stroke, self.taken = stroke, 0
         self.taken += 1
-        return _taken(self.taken <= self.limit(now))
+        return _if(taken=self.taken <= self.limit(now))
 
 
 @attrs.define
@@ -104,7 +104,7 @@ class AtOnce:
     limit: Limit
 
     def verdict(self, now: float, *, busy: int) -> Verdict:
-        return _taken(busy < self.limit(now))
+        return _if(taken=busy < self.limit(now))
 
 
 @attrs.define
