@@ -6,6 +6,7 @@ What was kept is noted on the job, also if the answer then breaks. It knows noth
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from imagen_async.exceptions import ProtocolError, StoreError, TransportError
@@ -25,6 +26,8 @@ __all__ = ["Exchange"]
 
 _ERROR_BODY = 64 * 1024
 """Bytes of an error's body that are worth reading."""
+_ERROR_SECONDS = 5.0
+"""Seconds that they may take."""
 
 
 class Exchange:
@@ -68,9 +71,7 @@ class Exchange:
         async with self._transport.post(GENERATIONS, job.ask.body, headers) as answering:
             if answering.status != 200:  # noqa: PLR2004 - the contract's one good status
                 # The body has no name here, which a traceback with locals would show: some gateways repeat the key.
-                raise gateway_error(
-                    answering.status, answering.headers, await answering.head(_ERROR_BODY), now=self._wall_clock()
-                )
+                raise gateway_error(answering.status, answering.headers, await _head(answering), now=self._wall_clock())
             # What waits here has its headers only: a body that nobody reads costs a socket buffer, not an image.
             async with self._turns.turn(answering.read_at_once) as turn:
                 await self._receive(job, answering, turn)
@@ -120,6 +121,14 @@ class Exchange:
         job.reasons = tuple(dict.fromkeys((*job.reasons, *received.answer.reasons)))
         job.keep(received.images)
         return received.fault
+
+
+async def _head(answering: Answering) -> bytes:
+    """Read as much of an error's body as comes in time: its headers may tell everybody to stay away."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(_ERROR_SECONDS):
+            return await answering.head(_ERROR_BODY)
+    return b""
 
 
 def _judge(job: Job, fault: TransportError | ProtocolError) -> None:

@@ -150,7 +150,7 @@ class Pool:
         self.pacer.ended(permit.ticket, verdict, now=now, retry_after=retry_after)
         if failure is not None:
             self._reason = failure
-            self.circuit.failed(probe=probe, now=now)
+            self.circuit.failed(probe=probe, among=before[0], now=now)
         elif verdict in {Verdict.ACCEPTED, Verdict.REFUSED}:
             self._probe = None
             self.circuit.answered(paid=paid)

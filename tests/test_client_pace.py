@@ -93,6 +93,19 @@ async def test_a_wait_that_the_gateway_asked_for_is_kept_by_the_whole_client(
         assert all(outcome.ok for outcome in await everybody)
 
 
+async def test_a_refusal_whose_body_does_not_come_is_heard_all_the_same(loop_clock: LoopClock) -> None:
+    holding = Holding(reply(b"", status=429, headers="Retry-After: 100\r\n", length=10))
+    async with serving(holding) as server, ImagenClient(KEY, server.base_url) as client:
+        refused = asyncio.ensure_future(client.generate("a fox"))
+        await holding.reached.wait()
+        for _ in range(10):
+            await loop_clock.jump(1.0)
+            await asyncio.sleep(0.001)
+        assert 90 < client.pace.paused_s <= 100
+        refused.cancel()
+        await asyncio.gather(refused, return_exceptions=True)
+
+
 async def test_requests_leave_at_the_rate_that_was_set(imagen_sandbox: SandboxGateway) -> None:
     clock = FakeClock(moves=False)
     async with client_of(imagen_sandbox, clock, rpm=60) as client:

@@ -85,9 +85,9 @@ class WatchedCircuit(Circuit):
         self._opening += self.open and not was_open
         return paid
 
-    def failed(self, *, probe: bool, now: float) -> None:
+    def failed(self, *, probe: bool, among: int, now: float) -> None:
         was_open = self.open
-        super().failed(probe=probe, now=now)
+        super().failed(probe=probe, among=among, now=now)
         self._opening += self.open and not was_open
 
     def sent(self) -> bool:

@@ -17,6 +17,9 @@ import attrs
 
 __all__ = ["Circuit", "RetryQuota"]
 
+_LEAST_IN_A_ROW = 10
+"""Failures in a row that may be chance however few are in flight."""
+
 _LONGEST_COOLDOWN = 30.0
 """Seconds that the wait for a probe doubles to."""
 
@@ -29,7 +32,8 @@ class RetryQuota:
         capacity: Tokens in the bucket at first, and at most.
         retry_cost: Tokens of one retry.
         timeout_cost: Tokens of one retry after a time-out, which has kept a slot for long.
-        in_a_row: Failures without an answer between them that are an outage, however much is left.
+        in_a_row: Failures without an answer between them that are an outage, however much is left; twice as many as
+            may be in flight are one as well, but not fewer than ten.
         reserve: Tokens that are left to probes.
         cooldown: Seconds until the first probe.
     """
@@ -126,11 +130,12 @@ class Circuit:
             self.tokens = max(self.tokens, min(self.quota.capacity, 2 * self.quota.reserve))
         self._probe_at, self._probing, self._cooldown = None, False, self.quota.cooldown
 
-    def failed(self, *, probe: bool, now: float) -> None:
+    def failed(self, *, probe: bool, among: int, now: float) -> None:
         """Note that a request has failed without a word of the gateway's.
 
         Args:
             probe: What `sent` said of it.
+            among: How many may be in flight.
             now: The instant.
         """
         self.since = self.since if self.failures else now
@@ -139,8 +144,9 @@ class Circuit:
             self._probing = False
             self._cooldown = min(_LONGEST_COOLDOWN, 2 * self._cooldown)
             self._probe_at = now + self._cooldown
-        elif not self.open and self.failures >= self.quota.in_a_row:
-            # No need to wait until the bucket is empty, which it never is where nothing is tried again.
+        elif not self.open and self.failures >= min(self.quota.in_a_row, max(_LEAST_IN_A_ROW, 2 * among)):
+            # No need to wait until the bucket is empty, which it never is where nothing is tried again; and where few
+            # are in flight, their jobs would have used up their attempts before.
             self.tokens = min(self.tokens, self.quota.reserve)
             self._probe_at = now + self._cooldown
 

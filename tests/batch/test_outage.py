@@ -80,7 +80,7 @@ async def test_where_nobody_listens_a_batch_stops_within_its_quota_and_no_job_ha
     stopped = await caught(Nobody(port), numbered(JOBS), tmp_path, asking=asking)
     check_stopped(stopped, "cannot connect to the gateway")
     assert (stopped.outcomes, stopped.summary.doubtful_usd) == ([], 0.0)
-    assert WINDOW < tries.count == stopped.summary.attempts <= WINDOW + RETRIES
+    assert tries.count == stopped.summary.attempts <= WINDOW + RETRIES
     assert 60.0 < clock.now - 100.0 < 600.0  # as long as the probes last
     assert interrupted(tmp_path) <= WINDOW
     assert {line["status"] for line in errors(tmp_path)} <= {"interrupted"}

@@ -40,7 +40,7 @@ def test_retries_and_probes_of_an_outage_stay_within_the_quota() -> None:
     while not circuit.lost(now=now):
         now += circuit.wait(now=now)
         probes += circuit.sent()
-        circuit.failed(probe=True, now=now)
+        circuit.failed(probe=True, among=64, now=now)
     assert (retries, probes) == (92, 8)
     assert 5 * (retries + probes) <= 500
 
@@ -51,7 +51,7 @@ def test_probes_wait_twice_as_long_each_time_up_to_half_a_minute() -> None:
         waits.append(circuit.wait(now=now))
         now += waits[-1]
         circuit.sent()
-        circuit.failed(probe=True, now=now)
+        circuit.failed(probe=True, among=64, now=now)
     assert waits == [1, 2, 4, 8, 16, 30, 30, 30]
 
 
@@ -81,25 +81,34 @@ def test_a_probe_that_nobody_waited_for_lets_the_next_one_leave() -> None:
 def test_a_failure_of_a_request_from_before_is_no_probe_s() -> None:
     circuit = opened()
     circuit.sent()
-    circuit.failed(probe=False, now=0.5)
+    circuit.failed(probe=False, among=64, now=0.5)
     assert circuit.wait(now=5.0) == math.inf
 
 
 def test_so_many_failures_without_an_answer_open_the_circuit_also_where_none_is_tried_again() -> None:
     circuit = Circuit()
     for second in range(49):
-        circuit.failed(probe=False, now=second)
+        circuit.failed(probe=False, among=64, now=second)
         assert not circuit.open
-    circuit.failed(probe=False, now=49.0)
+    circuit.failed(probe=False, among=64, now=49.0)
     assert (circuit.open, circuit.wait(now=49.0), circuit.tokens) == (True, 1.0, 40)
-    circuit.failed(probe=False, now=49.5)
+    circuit.failed(probe=False, among=64, now=49.5)
     assert circuit.wait(now=49.5) == 0.5
+
+
+@pytest.mark.parametrize(("among", "failures"), [(1, 10), (5, 10), (8, 16), (16, 32), (32, 50), (64, 50)])
+def test_where_few_are_in_flight_fewer_failures_in_a_row_are_an_outage(among: int, failures: int) -> None:
+    circuit, count = Circuit(), 0
+    while not circuit.open:
+        circuit.failed(probe=False, among=among, now=0.0)
+        count += 1
+    assert count == failures
 
 
 def test_failures_with_answers_among_them_are_no_outage() -> None:
     circuit = Circuit()
     for second in range(1000):
-        circuit.failed(probe=False, now=second)
+        circuit.failed(probe=False, among=64, now=second)
         if second % 90 == 0:
             circuit.answered()
     assert not circuit.open
@@ -110,7 +119,7 @@ def test_when_all_is_used_up_waiting_is_in_vain_until_the_next_probe_is_due() ->
     assert not circuit.lost(now=0.0)
     circuit.sent()
     assert not circuit.lost(now=1.0)
-    circuit.failed(probe=True, now=1.0)
+    circuit.failed(probe=True, among=64, now=1.0)
     assert circuit.lost(now=2.9)
     assert not circuit.lost(now=3.0)
 
@@ -153,7 +162,7 @@ class AnyOutage(RuleBasedStateMachine):
             self.circuit.answered(paid=paid)
             assert not self.circuit.open
         elif how == "failed":
-            self.circuit.failed(probe=probe, now=self.now)
+            self.circuit.failed(probe=probe, among=64, now=self.now)
         else:
             self.circuit.given_up(probe=probe)
 
