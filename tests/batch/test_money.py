@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import attrs
 import pytest
 
@@ -38,6 +39,9 @@ FAILURES = (
     "truncate-chunked", "stall", "error-in-200", "html-in-200", "filtered", "short", "null-image", "corrupt-base64",
     "not-an-image", "no-iend",
 )  # fmt: skip
+FATAL = ("401", "403", "503-model-not-found")
+NEVER_SENT = 0.05
+"""Share of connections that do not come about."""
 RATES = {**dict.fromkeys(FAILURES, 0.01), "odd-wrapping": 0.05, "slow": 0.05}
 FREE_DOUBTS = frozenset({"500", "502-html", "503", "error-in-200", "html-in-200"})
 """May have been billed as far as anybody can tell, and this gateway does not bill them."""
@@ -144,7 +148,12 @@ def check_one_run(entries: Sequence[LedgerEntry], kept: Mapping[str, int], *, to
         ambiguous[entry.prompt] += bool(lost)
         filtered[entry.prompt] += entry.fault in FILTERED
         whole = not lost and entry.fault != "429" and kept[entry.request_id] == entry.n
-        if whole or entry.fault == "400-blocked" or ambiguous[entry.prompt] > 1 or filtered[entry.prompt] > top_up:
+        if (
+            whole
+            or entry.fault in {"400-blocked", *FATAL}
+            or ambiguous[entry.prompt] > 1
+            or filtered[entry.prompt] > top_up
+        ):
             ended.add(entry.prompt)
 
 
@@ -201,9 +210,10 @@ class Story:
     summaries: list[Summary] = attrs.field(factory=list)
     ends: list[int] = attrs.field(factory=lambda: [0])
 
-    async def run(self, **options: Any) -> BaseException | None:
+    async def run(self, *, connector: aiohttp.BaseConnector | None = None, **options: Any) -> BaseException | None:
         """Run until everything is done, or something stops it."""
-        done = await caught(self.gateway, self.requests, self.folder, asking=asking(top_up=self.top_up), **options)
+        asked = asking(top_up=self.top_up, connector=connector)
+        done = await caught(self.gateway, self.requests, self.folder, asking=asked, **options)
         await self.checked(done.summary)
         return done.error
 
@@ -261,6 +271,40 @@ async def test_every_image_that_was_billed_is_kept_or_listed_and_none_is_bought_
         assert await story.run() is None
         assert await story.run(retry_failed=True) is None
         assert {entry.fault for entry in gateway.ledger} >= {*FAILURES, "slow", "odd-wrapping:gzip", None}
+
+
+class FailingConnector(aiohttp.TCPConnector):
+    """A connector that cannot connect now and then, so that nothing is sent."""
+
+    def __init__(self, chance: random.Random) -> None:
+        super().__init__(limit=0)
+        self.failed = 0
+        self._chance = chance
+
+    async def connect(self, req: Any, traces: Any, timeout: Any) -> Any:  # noqa: ASYNC109 - aiohttp's own signature
+        if self._chance.random() < NEVER_SENT:
+            self.failed += 1
+            raise aiohttp.ClientConnectorError(req.connection_key, OSError(111, "refused"))
+        return await super().connect(req, traces, timeout)
+
+
+async def test_what_was_never_sent_and_what_is_fatal_for_all_costs_nothing_and_loses_nothing(tmp_path: Path) -> None:
+    rates, refused, stops = {**RATES, **dict.fromkeys(FATAL, 0.004)}, 0, Counter[str]()
+    async with SandboxGateway(WRONG, faults=rates, sleep=Dripping(), seed=7) as gateway:
+        story = Story(gateway, rows(1_000), tmp_path)
+        for number in range(60):
+            connector = FailingConnector(random.Random(number))
+            error = await story.run(connector=connector)
+            await connector.close()
+            refused += connector.failed
+            stops[type(error).__name__] += 1
+            if error is None:
+                break
+        assert {entry.fault for entry in gateway.ledger} >= {*FATAL, *FAILURES}
+    # Each stopped a run, and the next one went on.
+    assert stops == {**stops, "NoneType": 1}
+    assert set(stops) == {"AuthenticationError", "PermissionDeniedError", "ModelNotFoundError", "NoneType"}
+    assert refused > 20
 
 
 async def test_filtered_images_that_are_asked_for_again_are_paid_once(tmp_path: Path) -> None:
