@@ -10,6 +10,7 @@ from pathlib import Path
 
 import attrs
 
+from benchmarks.arguments import natural
 from benchmarks.contenders import NAMES
 from benchmarks.machine import described
 from benchmarks.picture import SMALLEST
@@ -52,11 +53,11 @@ def main() -> int:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--contenders", type=_names, help=f"comma-separated, of {', '.join(NAMES)} (all)")
-    parser.add_argument("--rounds", type=_natural, help="runs of each contender, alternating (3)")
-    parser.add_argument("--images", type=_natural, help=f"images a run ({IMAGES})")
-    parser.add_argument("--size", type=_natural, default=1_500_000, help="bytes of an image (%(default)s)")
-    parser.add_argument("--concurrency", type=_natural, help=f"requests at once (32; --memory: {MEMORY_IN_FLIGHT})")
-    parser.add_argument("--n", type=_natural, help="images a request (1; --memory: 4)")
+    parser.add_argument("--rounds", type=natural, help="runs of each contender, alternating (3)")
+    parser.add_argument("--images", type=natural, help=f"images a run ({IMAGES})")
+    parser.add_argument("--size", type=natural, default=1_500_000, help="bytes of an image (%(default)s)")
+    parser.add_argument("--concurrency", type=natural, help=f"requests at once (32; --memory: {MEMORY_IN_FLIGHT})")
+    parser.add_argument("--n", type=natural, help="images a request (1; --memory: 4)")
     parser.add_argument("--latency", type=float, default=0.0, help="seconds before every answer (%(default)s)")
     parser.add_argument("--limit", type=float, default=300.0, help="seconds that one run may take (%(default)s)")
     parser.add_argument("--folder", type=Path, default=HOME / "bench-out", help="where the images go for a while")
@@ -67,13 +68,6 @@ def _options() -> argparse.Namespace:
     if options.size < SMALLEST:
         parser.error(f"--size must be at least {SMALLEST}")
     return options
-
-
-def _natural(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise ValueError
-    return number
 
 
 def _names(text: str) -> tuple[str, ...]:

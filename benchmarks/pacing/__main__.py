@@ -10,6 +10,7 @@ from pathlib import Path
 
 import attrs
 
+from benchmarks.arguments import natural
 from benchmarks.machine import described
 from benchmarks.pacing.rounds import Plan, Results, play
 from benchmarks.pacing.rows import EXTRA, LATENCY, ROWS, SLOTS, Row, find
@@ -43,17 +44,10 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--ours", action="store_true", help="no contender but ours")
     parser.add_argument("--all", action="store_true", help="further ways of counting as well")
     parser.add_argument("--quick", action="store_true", help="a fifth of the jobs, to see that all works")
-    parser.add_argument("--rounds", type=_natural, default=1, help="runs of each (%(default)s)")
+    parser.add_argument("--rounds", type=natural, default=1, help="runs of each (%(default)s)")
     parser.add_argument("--limit", type=float, default=150.0, help="seconds that one run may take (%(default)s)")
     parser.add_argument("--results", type=Path, help="the JSON file to keep the figures in")
     return parser.parse_args()
-
-
-def _natural(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise ValueError
-    return number
 
 
 def _rows(text: str) -> tuple[Row, ...]:
