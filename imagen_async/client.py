@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import attrs
 
+from imagen_async.address import gateway_url, read_proxy
 from imagen_async.attempts import Attempts
 from imagen_async.catalog import CATALOG, Catalog
 from imagen_async.events import Listeners, Paused, Throttled
@@ -34,7 +35,7 @@ from imagen_async.sending import stops_everything
 from imagen_async.slots import PaceState, Slots
 from imagen_async.stores import MemoryStore, Store
 from imagen_async.stream import NoResult, Stream
-from imagen_async.transport import Timeouts, Transport, gateway_url
+from imagen_async.transport import Timeouts, Transport
 from imagen_async.wire.body import MODELS, encode_request, read_models
 from imagen_async.wire.errors import gateway_error
 from imagen_async.withdrawal import Withdrawal, Withdrawn
@@ -135,10 +136,13 @@ class ImagenClient:
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         draw: Callable[[], float] = random.random,
     ) -> None:
-        # Under its own name as well: a traceback with locals must not show it.
+        # Under their own names as well: a traceback with locals must not show what is, or may be, a secret.
         api_key = key = Secret(api_key or os.environ.get("IMAGEN_API_KEY", ""))
-        url = gateway_url(base_url or os.environ.get("IMAGEN_BASE_URL") or DEFAULT_BASE_URL, allow_http=allow_http)
+        base_url = Secret(base_url or os.environ.get("IMAGEN_BASE_URL") or DEFAULT_BASE_URL)
+        proxy = None if proxy is None else Secret(proxy)
+        headers = {name: Secret(text) for name, text in (headers or {}).items()}
         _check_key(key)
+        url = gateway_url(base_url, key=key, allow_http=allow_http)
         _check_counts(max_concurrency=max_concurrency, max_reading=max_reading, writers=writers)
         _check_rates(rpm=rpm, images_per_minute=images_per_minute)
         self.catalog = catalog
@@ -149,7 +153,7 @@ class ImagenClient:
             timeouts=timeouts or Timeouts(),
             session=session,
             connector=connector,
-            proxy=proxy,
+            proxy=None if proxy is None else read_proxy(proxy, url, allow_http=allow_http),
             trace_configs=trace_configs,
             headers=headers,
         )
@@ -297,15 +301,11 @@ class ImagenClient:
         """
         async with self._transport.get(MODELS) as answering:
             if answering.status != 200:  # noqa: PLR2004 - the contract's one good status
-                # Without a name for the body, as in `attempts`.
+                # Without a name for the body, as in `exchange`.
                 raise gateway_error(
                     answering.status, answering.headers, await answering.head(_MODELS_BODY), now=self._wall_clock()
                 )
-            body = await answering.head(_MODELS_BODY)
-        try:
-            ids = read_models(json.loads(body))
-        except (ValueError, RecursionError):
-            ids = None
+            ids = answering.mask.inside(_models_in(await answering.head(_MODELS_BODY)))
         if ids is None:
             raise ProtocolError("json", "the answer is no list of models")
         return ids
@@ -403,6 +403,13 @@ def _request(prompt: str | ImageRequest, fields: Mapping[str, Any]) -> ImageRequ
     except TypeError:
         known = {"model", "n", "aspect_ratio", "output_format", "style", "id", "extra"}
         raise ConfigurationError(f"a request has no field {', '.join(sorted(set(fields) - known))}") from None
+
+
+def _models_in(body: bytes) -> tuple[str, ...] | None:
+    try:
+        return read_models(json.loads(body))
+    except (ValueError, RecursionError):
+        return None
 
 
 def _check_key(key: Secret) -> None:

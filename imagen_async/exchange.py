@@ -85,6 +85,7 @@ class Exchange:
             wish=job.request.output_format,
             caps=self._caps,
             sha256=job.sha256,
+            mask=answering.mask,
         )
         job.request_id = request_id(answering.headers)
         try:

@@ -18,6 +18,7 @@ import attrs
 from imagen_async.exceptions import ProtocolError
 from imagen_async.incoming import Caps, Incoming
 from imagen_async.outcome import Image
+from imagen_async.secret import Mask
 from imagen_async.stores import ImageName, Store
 from imagen_async.wire.answer import Answer, Item
 from imagen_async.wire.decoder import Decoder, Event, Payload, PayloadStart
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from imagen_async.writers import Writers
 
 __all__ = ["Caps", "Received", "Receiver"]
+
+_NO_SECRETS = Mask()
 
 
 @attrs.frozen
@@ -56,6 +59,7 @@ class Receiver:
         wish: The format that was asked for.
         caps: What no answer may exceed.
         sha256: Whether to make a digest of each image; it costs more than all other checks together.
+        mask: Takes secrets out of what the answer says.
     """
 
     def __init__(
@@ -68,6 +72,7 @@ class Receiver:
         wish: str,
         caps: Caps,
         sha256: bool,
+        mask: Mask = _NO_SECRETS,
     ) -> None:
         self._store = store
         self._writers = writers
@@ -76,6 +81,7 @@ class Receiver:
         self._wish = wish
         self._caps = caps
         self._sha256 = sha256
+        self._mask = mask
         # An entry may hold its image at both keys, and some hold an empty text; the verdict counts what `data` names.
         # White space between base64 lines and the ends of quanta are what the last summands are for.
         self._decoder = Decoder(
@@ -122,7 +128,7 @@ class Receiver:
             ProtocolError: The document breaks the contract; nothing is committed.
             StoreError: An image cannot be kept.
         """
-        answer = self._decoder.close()
+        answer = self._decoder.close().masked(self._mask)
         fault = self._fault(answer)
         return Received(answer, await self._keep(answer), fault)
 
@@ -136,7 +142,7 @@ class Receiver:
             StoreError: An image cannot be kept.
         """
         try:
-            answer = self._decoder.begun()
+            answer = self._decoder.begun().masked(self._mask)
         except ProtocolError:
             return ()
         # What has begun counts, and what had no turn any more because something else failed.

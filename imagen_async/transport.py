@@ -6,13 +6,14 @@ left (aiohttp's trace hooks), because money depends on it. It knows no JSON, no 
 
 from __future__ import annotations
 
+import asyncio
 import re
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
 import attrs
 from multidict import CIMultiDict
-from yarl import URL
 
 from imagen_async._version import __version__
 from imagen_async.exceptions import (
@@ -24,19 +25,20 @@ from imagen_async.exceptions import (
     TimeoutExceededError,
     printable,
 )
-from imagen_async.secret import Secret
+from imagen_async.secret import Mask, Secret
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from types import SimpleNamespace, TracebackType
 
-__all__ = ["Answering", "Timeouts", "Transport", "gateway_url"]
+    from yarl import URL
 
-_LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
+    from imagen_async.address import Proxy
+
+__all__ = ["Answering", "Timeouts", "Transport"]
+
 _CREDENTIALS = re.compile(r"//[^/\s]*@")
 _NOT_IN_HEADERS = re.compile(r"[\r\n\0]")
-_SHORTEST_MASKED = 8
-"""A local gateway's key may be a common word, which would be masked in every sentence."""
 _HEADERS = {
     "Accept": "application/json",
     "Accept-Encoding": "identity",  # gzip saves a quarter of base64 and costs five times all other work
@@ -62,34 +64,6 @@ class Timeouts:
     total: float | None = 900.0
 
 
-def gateway_url(text: str, *, allow_http: bool = False) -> URL:
-    """Check a base URL.
-
-    Raises:
-        ConfigurationError: It is no absolute http(s) URL, holds a user name or password, or would send the key in
-            the clear over a network.
-
-    Example:
-        >>> gateway_url("http://gateway.example/v1")
-        Traceback (most recent call last):
-        imagen_async.exceptions.ConfigurationError: the base URL must be https: over http the key could be read ...
-    """
-    try:
-        url = URL(text)
-    except (ValueError, TypeError):
-        raise ConfigurationError("the base URL is not a URL") from None
-    if url.scheme not in {"http", "https"} or not url.host:
-        # Its text is not shown: key and URL, given in the wrong order, are a common slip.
-        raise ConfigurationError("the base URL must begin with https:// and name a host")
-    if url.user or url.password:
-        raise ConfigurationError("the base URL must not hold a user name or password")
-    if url.scheme == "http" and not (allow_http or url.host in _LOOPBACK):
-        raise ConfigurationError(
-            "the base URL must be https: over http the key could be read on the way (allow_http=True to do it anyway)"
-        )
-    return url.with_query(None).with_fragment(None)
-
-
 @attrs.define
 class _Request:
     """What is known of one request while it is under way.
@@ -103,12 +77,36 @@ class _Request:
     traced: bool = True
 
 
-class Answering:
-    """An answer whose status and headers are in, and whose body is still to be read."""
+class _MaskedHeaders(Mapping[str, str]):
+    """Headers without the key; only those that somebody reads are searched for it."""
 
-    def __init__(self, response: aiohttp.ClientResponse, translated: _Translated) -> None:
+    def __init__(self, headers: Mapping[str, str], mask: Mask) -> None:
+        self._headers = headers
+        self._mask = mask
+
+    def __getitem__(self, name: str) -> str:
+        return self._mask(self._headers[name])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._headers)
+
+    def __len__(self) -> int:
+        return len(self._headers)
+
+
+class Answering:
+    """An answer whose status and headers are in, and whose body is still to be read.
+
+    Attributes:
+        status: The HTTP status.
+        headers: What they say, without the key.
+        mask: Takes the key out of what the body says.
+    """
+
+    def __init__(self, response: aiohttp.ClientResponse, translated: _Translated, mask: Mask) -> None:
         self.status = response.status
-        self.headers: Mapping[str, str] = response.headers
+        self.headers: Mapping[str, str] = _MaskedHeaders(response.headers, mask)
+        self.mask = mask
         self._response = response
         self._translated = translated
         # A body that came whole with its headers has given its connection back already.
@@ -157,12 +155,12 @@ class Transport:
     """A lazy aiohttp session for one gateway.
 
     Args:
-        base_url: Checked by `gateway_url`.
+        base_url: Checked by `address.gateway_url`.
         key: The API key.
         timeouts: For each attempt.
         session: A session of the caller's, which stays the caller's to close.
         connector: A connector of the caller's, likewise.
-        proxy: URL of a proxy for all requests.
+        proxy: A proxy for all requests.
         trace_configs: The caller's own hooks.
         headers: Further headers for all requests.
 
@@ -178,7 +176,7 @@ class Transport:
         timeouts: Timeouts,
         session: aiohttp.ClientSession | None = None,
         connector: aiohttp.BaseConnector | None = None,
-        proxy: str | None = None,
+        proxy: Proxy | None = None,
         trace_configs: Sequence[aiohttp.TraceConfig] = (),
         headers: Mapping[str, str] | None = None,
     ) -> None:
@@ -189,10 +187,11 @@ class Transport:
         self.owns_session = session is None
         self._connector = connector
         self._proxy = proxy
+        self._mask = Mask(key, *(proxy.secrets if proxy else ()))
         self._trace_configs = trace_configs
         # The caller's "user-agent" takes the place of ours, however it is spelled, instead of standing beside it.
         self._headers = CIMultiDict(_HEADERS)
-        self._headers.update(_checked(headers or {}))
+        self._headers.update({name: Secret(text) for name, text in _checked(headers or {}).items()})
         self._client_timeout = aiohttp.ClientTimeout(
             total=timeouts.total, sock_connect=timeouts.connect, sock_read=timeouts.read
         )
@@ -236,18 +235,18 @@ class Transport:
             timeout=self._client_timeout,
             allow_redirects=False,
             raise_for_status=False,  # a session of the caller's may say otherwise
-            proxy=self._proxy,
+            proxy=self._proxy.url if self._proxy else None,
+            proxy_headers=self._proxy.headers if self._proxy else None,
             trace_request_ctx=request,
         )
 
-    def mask(self, error: ImagenError) -> None:
-        """Take the key out of an error that quotes the gateway: some repeat the key that they refuse."""
-        if len(self._key) < _SHORTEST_MASKED:
-            return
-        error.args = tuple(arg.replace(self._key, "***") if isinstance(arg, str) else arg for arg in error.args)
-        for name, value in vars(error).items():
-            if isinstance(value, str):
-                setattr(error, name, value.replace(self._key, "***"))
+    def translated(self, request: _Request) -> _Translated:
+        """Make what turns aiohttp's errors on this request into our own."""
+        return _Translated(request, self.timeouts, self._mask)
+
+    def answering(self, response: aiohttp.ClientResponse, translated: _Translated) -> Answering:
+        """Make an answer of aiohttp's."""
+        return Answering(response, translated, self._mask)
 
     def _open(self) -> aiohttp.ClientSession:
         if self._closed or (self._session is not None and self._session.closed):
@@ -258,16 +257,25 @@ class Transport:
                 connector=self._connector or aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEP_ALIVE),
                 connector_owner=self._connector is None,
                 trace_configs=[_tracing(), *self._trace_configs],
-                cookie_jar=aiohttp.DummyCookieJar(),
+                cookie_jar=_NoCookies(),
                 trust_env=False,
             )
         return self._session
 
     def _all_headers(self, headers: Mapping[str, str]) -> CIMultiDict[str]:
         every = self._headers.copy()
+        if self._proxy is not None and self.base_url.scheme == "http":
+            every.update(self._proxy.headers)  # there is no tunnel, whose own request would carry them
         every.update(headers)
         every["Authorization"] = Secret("Bearer " + self._key)
         return every
+
+
+class _NoCookies(aiohttp.DummyCookieJar):
+    """Takes no cookie, and reads none: aiohttp logs those that it cannot read, and with them what they hold."""
+
+    def update_cookies_from_headers(self, headers: Sequence[str], response_url: URL) -> None:
+        """Do nothing."""
 
 
 def _tracing() -> aiohttp.TraceConfig:
@@ -291,13 +299,13 @@ class _Exchange:
         self._transport = transport
         self._what = (method, path, body, headers)
         self._request = _Request(sent=not transport.owns_session, traced=transport.owns_session)
-        self._translated = _Translated(self._request, transport.timeouts)
+        self._translated = transport.translated(self._request)
         self._response: aiohttp.ClientResponse | None = None
 
     async def __aenter__(self) -> Answering:
         with self._translated:
             self._response = await self._transport.request(*self._what, self._request)
-        return Answering(self._response, self._translated)
+        return self._transport.answering(self._response, self._translated)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -306,21 +314,21 @@ class _Exchange:
         if response is not None:
             # Gives the connection back if the body was read to its end, and closes it otherwise.
             response.close() if not response.content.at_eof() else response.release()
-        if isinstance(error, ImagenError):
-            self._transport.mask(error)
+        self._translated.clean(error)
 
 
 class _Translated:
     """Turns what aiohttp raises into our own errors, as ``with``.
 
-    Always ``from None``: a `ClientResponseError` holds the request's headers, and with them the key.
+    Nothing of aiohttp's error is left, not even as the context: a `ClientResponseError` holds the request's headers.
     """
 
-    __slots__ = ("_request", "_timeouts")
+    __slots__ = ("_mask", "_request", "_timeouts")
 
-    def __init__(self, request: _Request, timeouts: Timeouts) -> None:
+    def __init__(self, request: _Request, timeouts: Timeouts, mask: Mask) -> None:
         self._request = request
         self._timeouts = timeouts
+        self._mask = mask
 
     def __enter__(self) -> None:
         """Nothing to prepare."""
@@ -328,8 +336,33 @@ class _Translated:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.clean(error)
         if error is not None and (ours := _translation(error, self._request, self._timeouts)) is not None:
-            raise ours from None
+            _mask_words(ours, self._mask)
+            try:
+                raise ours
+            finally:
+                # This frame, and what it was called for, hold aiohttp's error.
+                ours.__context__ = ours.__traceback__ = None
+
+    def clean(self, error: BaseException | None) -> None:
+        """Take the key, and all frames but the outermost, out of an error that leaves the network.
+
+        Some gateways repeat the key that they refuse, so it may be in an error's words, and in the locals of whatever
+        reads an answer.
+        """
+        if isinstance(error, ImagenError):
+            _mask_words(error, self._mask)
+            if error.__suppress_context__:
+                error.__context__ = None
+        if isinstance(error, ImagenError | asyncio.CancelledError) and error.__traceback__ is not None:
+            error.__traceback__.tb_next = None
+
+
+def _mask_words(error: ImagenError, mask: Mask) -> None:
+    error.args = mask.inside(error.args)
+    for name, value in vars(error).items():
+        setattr(error, name, mask.inside(value))
 
 
 def _translation(error: BaseException, request: _Request, timeouts: Timeouts) -> ImagenError | None:

@@ -11,6 +11,7 @@ import pytest
 from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
+from imagen_async.address import gateway_url, read_proxy
 from imagen_async.exceptions import (
     ConfigurationError,
     ConnectError,
@@ -21,7 +22,7 @@ from imagen_async.exceptions import (
     TimeoutExceededError,
     TransportError,
 )
-from imagen_async.transport import Answering, Timeouts, Transport, gateway_url
+from imagen_async.transport import Answering, Timeouts, Transport
 from tests.clock import until
 from tests.servers import Asked, Server, answer, reply, serving
 
@@ -36,9 +37,14 @@ OK = reply(b"{}")
 
 
 @asynccontextmanager
-async def transport_to(base_url: str, *, key: str = KEY, **options: Any) -> AsyncIterator[Transport]:
+async def transport_to(
+    base_url: str, *, key: str = KEY, proxy: str | None = None, **options: Any
+) -> AsyncIterator[Transport]:
     options.setdefault("timeouts", Timeouts())
-    transport = Transport(gateway_url(base_url, allow_http=True), key, **options)
+    url = gateway_url(base_url, allow_http=True)
+    if proxy is not None:
+        options["proxy"] = read_proxy(proxy, url, allow_http=True)
+    transport = Transport(url, key, **options)
     try:
         yield transport
     finally:
@@ -99,7 +105,7 @@ def test_https_and_this_machine_are_good_places(url: str) -> None:
         ("https://user@gateway.example/v1", "user name or password"),
         ("https://[::1/v1", "not a URL"),
         ("https://gateway.example:99999/v1", "not a URL"),
-        (None, "not a URL"),
+        (None, "must begin with https://"),
     ],
 )
 def test_any_other_place_is_refused(url: Any, problem: str) -> None:

@@ -16,6 +16,7 @@ from cyclopts import Group, Parameter, Token
 
 from imagen_async.catalog import CATALOG, Catalog
 from imagen_async.exceptions import ConfigurationError, printable
+from imagen_async.secret import Secret
 
 __all__ = [
     "NO_FIELDS",
@@ -193,35 +194,40 @@ def read_catalog(path: Path | None) -> Catalog:
         raise ConfigurationError(f"--catalog {name}: {error.message} ({hint})") from None
 
 
-def read_key(path: Path | None) -> str:
+def read_key(path: Path | None) -> Secret:
     """Return the key from a file or from the environment.
 
     Raises:
         ConfigurationError: There is none, or the file cannot be read.
     """
     if path is None:
-        if key := os.environ.get("IMAGEN_API_KEY", ""):
+        if key := Secret(os.environ.get("IMAGEN_API_KEY", "")):
             return key
         raise ConfigurationError(
             "there is no API key: set IMAGEN_API_KEY, name a file with --api-key-file, "
             "or try --sandbox, which needs none"
         )
-    name = printable(str(path))
-    try:
-        with path.open("rb") as file:
-            key = file.read(_LONGEST_KEY_FILE).decode("ascii").strip()
-    except OSError as error:
-        raise ConfigurationError(f"--api-key-file {name} cannot be read: {_reason(error)}") from None
-    except UnicodeDecodeError:
-        # `from None`: the error quotes the file's bytes.
-        raise ConfigurationError(f"--api-key-file {name} holds characters that no key has") from None
-    if not key:
-        raise ConfigurationError(f"--api-key-file {name} is empty")
+    # The path is not shown: it may be the key itself, given in the place of the file.
+    key, trouble = _read_key_file(path)
+    if not trouble and not key.isascii():
+        trouble = "holds characters that no key has"
+    if trouble or not key:
+        raise ConfigurationError(f"the file of --api-key-file {trouble or 'is empty'}")
     return key
 
 
-def _reason(error: OSError) -> str:
-    return printable(error.strerror or str(error), 200)
+def _read_key_file(path: Path) -> tuple[Secret, str]:
+    """Read a key, or say why it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            # Latin-1 takes any byte: an error of decoding would quote them.
+            return Secret(file.read(_LONGEST_KEY_FILE).decode("latin-1").strip(" \t\r\n")), ""
+    except (OSError, ValueError) as error:  # a ValueError is a path with a NUL
+        return Secret(""), f"cannot be read: {_reason(error)}"
+
+
+def _reason(error: OSError | ValueError) -> str:
+    return printable(getattr(error, "strerror", None) or str(error), 200)
 
 
 def fault_rates(texts: Iterable[str], *, option: str) -> dict[str, float]:

@@ -6,12 +6,15 @@ Pure: takes the parsed skeleton of a 200 and gives an `Answer`, or the name of t
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
 from imagen_async.exceptions import ProtocolError, printable
 from imagen_async.wire.reasons import filter_reasons
+
+if TYPE_CHECKING:
+    from imagen_async.secret import Mask
 
 __all__ = ["PLACEHOLDER", "Answer", "Item", "read_answer"]
 
@@ -50,6 +53,11 @@ class Answer:
     created: int | None
     items: tuple[Item, ...]
     reasons: tuple[str, ...] = ()
+
+    def masked(self, mask: Mask) -> Answer:
+        """Return it without secrets; some gateways repeat the key."""
+        items = (attrs.evolve(item, details=mask.inside(item.details)) if item.details else item for item in self.items)
+        return attrs.evolve(self, items=tuple(items), reasons=mask.inside(self.reasons))
 
 
 def read_answer(document: Mapping[str, Any], empty: Collection[int] = ()) -> Answer:
