@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 from typing import TYPE_CHECKING
 
-from imagen_async.exceptions import StoreError
+from imagen_async.batch.files import INVALID_NAME, opened, translated, write
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from imagen_async.batch.rows import BadRow
 
-__all__ = ["INVALID_NAME", "InvalidFile"]
-
-INVALID_NAME = "invalid.jsonl"
+__all__ = ["InvalidFile"]
 
 
 class InvalidFile:
@@ -33,19 +32,14 @@ class InvalidFile:
         Raises:
             StoreError: The file cannot be removed.
         """
-        try:
+        with translated(self._path):
             self._path.unlink(missing_ok=True)
-        except OSError as error:
-            raise StoreError(f"{self._path} cannot be removed: {error.strerror}", path=str(self._path)) from error
 
     def add(self, row: BadRow) -> None:
         """List a row.
 
         Raises:
-            StoreError: The file cannot be written.
+            StoreError: The file is a link, or cannot be written.
         """
-        try:
-            with self._path.open("a", encoding="ascii") as file:
-                file.write(json.dumps({"line": row.line, "problems": row.problems}) + "\n")
-        except OSError as error:
-            raise StoreError(f"{self._path} cannot be written: {error.strerror}", path=str(self._path)) from error
+        with translated(self._path), opened(self._path, os.O_CREAT | os.O_APPEND) as file:
+            write(file, f"{json.dumps({'line': row.line, 'problems': row.problems})}\n".encode())

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import asyncio
 import os
-import stat
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from imagen_async.batch.files import ERRORS_NAME, METADATA_NAME, opened, translated, write
 from imagen_async.exceptions import StoreError, printable
 from imagen_async.journal import Doubt, Failure, Journal, json_line, ledger, listing
 from imagen_async.outcome import Status
@@ -24,15 +24,10 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
     from pathlib import Path
 
-__all__ = ["ERRORS_NAME", "METADATA_NAME", "ErrorsFile", "MetadataFile", "error_line"]
-
-METADATA_NAME = "metadata.jsonl"
-ERRORS_NAME = "errors.jsonl"
+__all__ = ["ErrorsFile", "MetadataFile", "error_line"]
 
 CHUNK_BYTES = 1 << 20
 PAGE = 500
-
-_FLAGS = os.O_RDWR | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 
 
 class MetadataFile:
@@ -83,7 +78,7 @@ class MetadataFile:
             ledger.set_position(connection, METADATA_NAME, seq=0, offset=0)
 
     def _refuse_foreign(self) -> None:
-        with _translated(self._path):
+        with translated(self._path):
             if os.path.lexists(self._path) and (self._path.is_symlink() or self._path.stat().st_size > 0):
                 raise StoreError(
                     f"{printable(str(self._path))} is there, but not from this journal: move it away, "
@@ -96,10 +91,10 @@ class MetadataFile:
         line = listing.image_line(connection, seq)
         if offset == 0 or line is None:
             return offset == 0
-        with _translated(self._path):
+        with translated(self._path):
             if not os.path.lexists(self._path):
                 return False
-            with _opened(self._path) as descriptor:
+            with opened(self._path) as descriptor:
                 expected = f"{line}\n".encode()
                 os.lseek(descriptor, max(offset - len(expected), 0), os.SEEK_SET)
                 return _read(descriptor, len(expected)) == expected
@@ -118,9 +113,9 @@ class MetadataFile:
     def _continue(
         self, offset: int, first: tuple[int, str] | None, others: Iterator[tuple[int, str]]
     ) -> tuple[int, int, int]:
-        with _translated(self._path):
+        with translated(self._path):
             created = not os.path.lexists(self._path)
-            with _opened(self._path, os.O_CREAT) as descriptor:
+            with opened(self._path, os.O_CREAT) as descriptor:
                 if os.fstat(descriptor).st_size != offset:
                     os.ftruncate(descriptor, offset)  # lines that the journal does not vouch for, or half of one
                 os.lseek(descriptor, offset, os.SEEK_SET)
@@ -170,16 +165,16 @@ class ErrorsFile:
         failure = listing.failure(connection, key)
         if failure is None:
             return
-        with _translated(self._path), _opened(self._path, os.O_CREAT | os.O_APPEND) as descriptor:
-            _write(descriptor, f"{error_line(failure)}\n".encode())
+        with translated(self._path), opened(self._path, os.O_CREAT | os.O_APPEND) as descriptor:
+            write(descriptor, f"{error_line(failure)}\n".encode())
 
     def _rewrite(self, connection: sqlite3.Connection) -> int:
         fresh = self._path.with_name(f".{ERRORS_NAME}.new")
-        with _translated(self._path):
+        with translated(self._path):
             fresh.unlink(missing_ok=True)  # of a run that was killed right here
             try:
                 lines = enumerate((error_line(failure) for failure in _reported(connection)), 1)
-                with _opened(fresh, os.O_CREAT | os.O_EXCL) as descriptor:
+                with opened(fresh, os.O_CREAT | os.O_EXCL) as descriptor:
                     count, *_ = _write_lines(descriptor, next(lines, None), lines)
                     if self._fsync:
                         os.fsync(descriptor)
@@ -257,16 +252,10 @@ def _write_lines(
         count += 1
         item = next(others, None)
         if item is None or len(chunk) >= CHUNK_BYTES:
-            _write(descriptor, chunk)
+            write(descriptor, chunk)
             written += len(chunk)
             chunk.clear()
     return count, last, written
-
-
-def _write(descriptor: int, data: bytes | bytearray) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[os.write(descriptor, view) :]
 
 
 def _read(descriptor: int, size: int) -> bytes:
@@ -274,31 +263,6 @@ def _read(descriptor: int, size: int) -> bytes:
     while len(data) < size and (more := os.read(descriptor, size - len(data))):
         data += more
     return data
-
-
-@contextmanager
-def _opened(path: Path, flags: int = 0) -> Iterator[int]:
-    # Looked at before it is opened: opening a FIFO would wait for ever.
-    with suppress(FileNotFoundError):
-        if not stat.S_ISREG(path.lstat().st_mode):
-            raise StoreError(
-                f"{printable(str(path))} is a link or no plain file, and is not written to: remove it", path=str(path)
-            )
-    descriptor = os.open(path, _FLAGS | flags, 0o666)
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)
-
-
-@contextmanager
-def _translated(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise StoreError(
-            f"{printable(str(path))} cannot be written: {error.strerror or error}", path=str(path)
-        ) from error
 
 
 def _sync_folder(folder: Path, *, fsync: bool) -> None:

@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING, Self
 import attrs
 
 from imagen_async.batch.books import Books, Spending
+from imagen_async.batch.files import IMAGES_NAME, INNER_NAME, TEMPORARY_NAME, refuse_links
 from imagen_async.batch.intake import Intake, Item, Task
 from imagen_async.batch.invalid import InvalidFile
 from imagen_async.batch.sources import Report, Source
 from imagen_async.batch.tally import Progress, Summary
 from imagen_async.batch.witness import Earlier, Witness
-from imagen_async.exceptions import ConfigurationError, ImagenError, InvalidRequestError
+from imagen_async.exceptions import ImagenError, InvalidRequestError
 from imagen_async.journal import INTERRUPTED, Journal
 from imagen_async.outcome import Image, Outcome, Status
 from imagen_async.stores import ImageName, LocalStore
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Batch"]
 
-_INNER = ".imagen"
 _RETRIED = frozenset({Status.FAILED, Status.IN_DOUBT})
 
 
@@ -102,8 +102,8 @@ class Batch(AsyncIterator[Outcome]):
         self._spending = Spending(max_images=max_images, max_usd=budget, catalog=client.catalog)
         self._invalid = InvalidFile(self._folder) if skip_invalid else None
         self._clock = clock
-        temporary = self._folder / _INNER / "tmp"
-        self._store = LocalStore(self._folder / "images", fsync=fsync, temporary=temporary)
+        temporary = self._folder / INNER_NAME / TEMPORARY_NAME
+        self._store = LocalStore(self._folder / IMAGES_NAME, fsync=fsync, temporary=temporary)
         self._withdrawal = Withdrawal()
         self._stream: Stream[Task, Outcome] | None = None
         self._began = self._ended = 0.0
@@ -118,16 +118,16 @@ class Batch(AsyncIterator[Outcome]):
 
         Raises:
             InvalidInputError: Rows of a file are not valid; nothing was sent.
-            ConfigurationError: The input cannot be read, or the output is no folder.
+            ConfigurationError: The input cannot be read, the output is no folder, or it or something in it is a
+                symbolic link.
             JournalLockedError: Another run is using the folder.
             JournalError: The journal cannot be used.
             StoreError: The folder cannot be written.
         """
         self._began = self._clock()
         await self._check_input()
-        if self._folder.exists() and not self._folder.is_dir():
-            raise ConfigurationError(f"the output {str(self._folder)!r} is not a folder")
-        journal = await Journal.open(self._folder / _INNER, fsync=self._fsync)
+        await asyncio.to_thread(refuse_links, self._folder)
+        journal = await Journal.open(self._folder / INNER_NAME, fsync=self._fsync)
         try:
             await self._begin(journal)
         except BaseException:

@@ -19,6 +19,7 @@ import attrs
 
 from imagen_async.exceptions import ConfigurationError, StoreError, printable
 from imagen_async.picture import EXTENSIONS
+from imagen_async.stores.folders import link_words
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -84,13 +85,15 @@ def place_for(output: str | None, prompt: str, *, n: int) -> Place:
         n: How many images are asked for.
 
     Raises:
-        ConfigurationError: The file is there already, or its folder cannot be made or written.
+        ConfigurationError: The file is there already, the folder is a symbolic link, or cannot be made or written.
     """
     text = "." if output is None else output
     if "\0" in text or not text:
         raise ConfigurationError("--output is not a path that a file can have")
     path = Path(text)
     if text.endswith(("/", os.sep)) or path.is_dir():
+        if words := link_words(path):
+            raise ConfigurationError(words)
         place = Place(path, slug(prompt))
     else:
         ending = path.suffix if path.suffix.lower() in _ENDINGS else ""

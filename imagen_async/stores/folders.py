@@ -1,20 +1,21 @@
 """Folders below a store's root: made, checked and made durable; and what a failing disk says, in words.
 
-The rule: nothing is written through a symbolic link below the root. The root itself may be one, it is the user's
-own choice. Nothing here knows of images.
+The rule: nothing is written through a symbolic link, be it the root or something below it. The folders above the root
+are the user's own business. Nothing here knows of images.
 """
 # Paths are plain strings in this room, as the calls of `os` want them; a Path costs more than many of those.
-# ruff: noqa: PTH102, PTH103, PTH112, PTH120
+# ruff: noqa: PTH102, PTH103, PTH112, PTH114, PTH120
 
 from __future__ import annotations
 
 import errno
 import os
 import stat
+from pathlib import PurePath
 
 from imagen_async.exceptions import StoreError, printable
 
-__all__ = ["make_below", "make_root", "refuse_unless_folder", "store_error", "sync_folder"]
+__all__ = ["link_words", "make_below", "make_root", "refuse_unless_folder", "store_error", "sync_folder"]
 
 _LONGEST_PATH = 4096
 
@@ -42,8 +43,11 @@ def make_root(path: str, *, durable: bool) -> None:
     """Make a folder and its parents where they are missing.
 
     Raises:
+        StoreError: It is a symbolic link.
         OSError: One of them cannot be made.
     """
+    if words := link_words(path):
+        raise StoreError(words, path=path)
     missing: list[str] = []
     here = path
     while here and not os.path.isdir(here):
@@ -53,6 +57,15 @@ def make_root(path: str, *, durable: bool) -> None:
     if durable:
         for made in missing:
             sync_folder(os.path.dirname(made) or os.curdir)
+
+
+def link_words(path: str | os.PathLike[str]) -> str | None:
+    """Say why nothing is written to `path` if it is a symbolic link, and what to name instead; else None."""
+    # With a slash or a dot behind it, a link would be looked through.
+    if not os.path.islink(PurePath(path)):
+        return None
+    name, real = printable(os.fspath(path), _LONGEST_PATH), printable(os.path.realpath(path), _LONGEST_PATH)
+    return f"{name} is a symbolic link, and nothing is written through one: name the folder itself, {real}"
 
 
 def make_below(path: str, *, durable: bool) -> None:

@@ -55,7 +55,7 @@ class LocalStore:
     made when the first image comes.
 
     Args:
-        root: The folder.
+        root: The folder; no symbolic link, nor is anything in it.
         fsync: Whether a committed image must survive a loss of power, not only the end of the process.
         temporary: Where files grow, on the same file system; by default ``<root>/.partial``.
 
@@ -143,8 +143,7 @@ class LocalStore:
             StoreError: The temporary folder cannot be read, or one of the files cannot be removed.
         """
         try:
-            if self._temporary_is_below:
-                refuse_unless_folder(self._temporary)
+            refuse_unless_folder(self._temporary)
             return sweep(self._temporary, spare=self._token)
         except FileNotFoundError:
             return 0

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from imagen_async.batch import metadata as module
-from imagen_async.batch.metadata import ERRORS_NAME, METADATA_NAME, ErrorsFile, MetadataFile
+from imagen_async.batch.files import ERRORS_NAME, METADATA_NAME
+from imagen_async.batch.metadata import ErrorsFile, MetadataFile
 from imagen_async.exceptions import StoreError
 from imagen_async.journal import Admission, Doubt, Entry, Journal, listing
 

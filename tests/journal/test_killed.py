@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from imagen_async.batch.metadata import ERRORS_NAME, METADATA_NAME, ErrorsFile, MetadataFile
+from imagen_async.batch.files import ERRORS_NAME, METADATA_NAME
+from imagen_async.batch.metadata import ErrorsFile, MetadataFile
 from imagen_async.exceptions import JournalLockedError
 from imagen_async.journal import INTENT, Admission, Entry, Journal, folder_in_use, read_status
 

@@ -317,11 +317,34 @@ def test_a_file_in_the_place_of_a_folder_is_refused(root: Path) -> None:
         keep(LocalStore(root))
 
 
-def test_a_root_that_is_a_symbolic_link_is_the_users_choice(root: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("spelled", ["images", "images/", "images/."])
+@pytest.mark.parametrize("there", [True, False], ids=["there", "dangling"])
+def test_a_root_that_is_a_symbolic_link_is_refused_and_the_folder_behind_it_named(
+    root: Path, tmp_path: Path, spelled: str, *, there: bool
+) -> None:
+    target = tmp_path / "disk"
+    if there:
+        target.mkdir()
+    root.symlink_to(target)
+    with pytest.raises(StoreError, match=f"name the folder itself, {target}"):
+        keep(LocalStore(os.path.join(root.parent, spelled)))  # noqa: PTH118 - a Path drops what is tested here
+    assert target.exists() == there
+    assert not there or not list(target.iterdir())
+
+
+def test_a_temporary_folder_that_is_a_symbolic_link_is_refused(root: Path, tmp_path: Path) -> None:
     (tmp_path / "disk").mkdir()
-    root.symlink_to(tmp_path / "disk")
-    keep(LocalStore(root))
-    assert (tmp_path / "disk" / shard("fox") / "fox-0.png").exists()
+    (tmp_path / "growing").symlink_to(tmp_path / "disk")
+    with pytest.raises(StoreError, match="symbolic link"):
+        keep(LocalStore(root, temporary=tmp_path / "growing"))
+    assert not list((tmp_path / "disk").iterdir())
+
+
+def test_a_symbolic_link_above_the_root_is_the_users_choice(tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "disk")
+    keep(LocalStore(tmp_path / "link" / "images"))
+    assert (tmp_path / "disk" / "images" / shard("fox") / "fox-0.png").exists()
 
 
 def test_a_root_that_cannot_be_made_is_named(tmp_path: Path) -> None:
