@@ -140,7 +140,7 @@ class ImagenClient:
         api_key = key = Secret(api_key or os.environ.get("IMAGEN_API_KEY", ""))
         base_url = Secret(base_url or os.environ.get("IMAGEN_BASE_URL") or DEFAULT_BASE_URL)
         proxy = None if proxy is None else Secret(proxy)
-        headers = {name: Secret(text) for name, text in (headers or {}).items()}
+        headers = {Secret(name): Secret(text) for name, text in (headers or {}).items()}
         _check_key(key)
         url = gateway_url(base_url, key=key, allow_http=allow_http)
         _check_counts(max_concurrency=max_concurrency, max_reading=max_reading, writers=writers)

@@ -191,7 +191,7 @@ class Transport:
         self._trace_configs = trace_configs
         # The caller's "user-agent" takes the place of ours, however it is spelled, instead of standing beside it.
         self._headers = CIMultiDict(_HEADERS)
-        self._headers.update({name: Secret(text) for name, text in _checked(headers or {}).items()})
+        self._headers.update({str(name): Secret(text) for name, text in _checked(headers or {}, self._mask).items()})
         self._client_timeout = aiohttp.ClientTimeout(
             total=timeouts.total, sock_connect=timeouts.connect, sock_read=timeouts.read
         )
@@ -257,7 +257,7 @@ class Transport:
                 connector=self._connector or aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEP_ALIVE),
                 connector_owner=self._connector is None,
                 trace_configs=[_tracing(), *self._trace_configs],
-                cookie_jar=_NoCookies(),
+                cookie_jar=aiohttp.DummyCookieJar(),
                 trust_env=False,
             )
         return self._session
@@ -269,13 +269,6 @@ class Transport:
         every.update(headers)
         every["Authorization"] = Secret("Bearer " + self._key)
         return every
-
-
-class _NoCookies(aiohttp.DummyCookieJar):
-    """Takes no cookie, and reads none: aiohttp logs those that it cannot read, and with them what they hold."""
-
-    def update_cookies_from_headers(self, headers: Sequence[str], response_url: URL) -> None:
-        """Do nothing."""
 
 
 def _tracing() -> aiohttp.TraceConfig:
@@ -414,10 +407,11 @@ _TRANSLATIONS: tuple[
 """What each of aiohttp's errors means; the first that fits counts."""
 
 
-def _checked(headers: Mapping[str, str]) -> Mapping[str, str]:
+def _checked(headers: Mapping[str, str], mask: Mask) -> Mapping[str, str]:
     # Before anything is sent: what aiohttp says of it later comes when bytes may have left.
-    if bad := [printable(repr(name), 80) for name, text in headers.items() if _NOT_IN_HEADERS.search(name + text)]:
-        raise ConfigurationError(f"HTTP cannot carry line ends or NUL bytes in a header: {', '.join(bad)}")
+    bad = [printable(repr(str(name)), 80) for name, text in headers.items() if _NOT_IN_HEADERS.search(name + text)]
+    if bad:
+        raise ConfigurationError(f"HTTP cannot carry line ends or NUL bytes in a header: {mask(', '.join(bad))}")
     return headers
 
 

@@ -7,6 +7,7 @@ plain text goes out here; no markup is ever interpreted.
 from __future__ import annotations
 
 import os
+import re
 import sys
 from contextlib import suppress
 
@@ -15,12 +16,16 @@ from imagen_async.exceptions import ImagenError, InvalidInputError, printable
 __all__ = ["give", "say", "silence_stdout", "words"]
 
 _LONGEST = 4000
+_KEY = re.compile(r"\bsk-[\w-]{16,}")
 
 
 def say(text: str) -> None:
-    """Print a line for people, on stderr; never fails."""
+    """Print a line for people, on stderr; never fails.
+
+    What looks like a key is left out: one that was typed in the place of something else is not to end up in a log.
+    """
     with suppress(OSError, ValueError):  # a ValueError is a closed stream's
-        sys.stderr.write(f"{text}\n")
+        sys.stderr.write(f"{_KEY.sub('***', text)}\n")
         sys.stderr.flush()
 
 
