@@ -102,9 +102,10 @@ def _read(text: str, what: str) -> URL | str:
     """Read an absolute http(s) URL, or say what is wrong with it; its text is not shown."""
     try:
         url = URL(str(text))
+        named = bool(url.host)  # which fails where the name stands in letters that IDNA does not have
     except (ValueError, TypeError):
         return f"{what} is not a URL"
-    if url.scheme not in {"http", "https"} or not url.host:
+    if url.scheme not in {"http", "https"} or not named:
         return f"{what} must begin with https:// and name a host"
     return url
 

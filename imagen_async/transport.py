@@ -409,9 +409,9 @@ _TRANSLATIONS: tuple[
 
 def _checked(headers: Mapping[str, str], mask: Mask) -> Mapping[str, str]:
     # Before anything is sent: what aiohttp says of it later comes when bytes may have left.
-    bad = [printable(repr(str(name)), 80) for name, text in headers.items() if _NOT_IN_HEADERS.search(name + text)]
-    if bad:
-        raise ConfigurationError(f"HTTP cannot carry line ends or NUL bytes in a header: {mask(', '.join(bad))}")
+    named = (mask(name) for name, text in headers.items() if _NOT_IN_HEADERS.search(name + text))
+    if bad := [printable(repr(name), 80) for name in named]:
+        raise ConfigurationError(f"HTTP cannot carry line ends or NUL bytes in a header: {', '.join(bad)}")
     return headers
 
 

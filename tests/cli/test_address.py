@@ -1,0 +1,44 @@
+"""The key on the command line goes over https, or to this very machine, or where `--allow-http` says so."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.test_address import ELSEWHERE, KEY, NO_PLACE
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.cli.conftest import Invoke
+
+
+@pytest.mark.parametrize(
+    "where",
+    [(by, url) for url in (*ELSEWHERE[::4], *NO_PLACE[::4]) if url for by in ("--base-url", "IMAGEN_BASE_URL")],
+)
+def test_a_command_refuses_such_a_place_with_status_two_and_makes_nothing(
+    invoke: Invoke, prompts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: tuple[str, str]
+) -> None:
+    by, url = where
+    monkeypatch.setenv("IMAGEN_API_KEY", KEY)
+    option = (f"--base-url={url}",) if by == "--base-url" else ()
+    if not option:
+        monkeypatch.setenv(by, url)
+    for command in (("run", prompts, "-o", "out"), ("generate", "a fox", "-o", "x.png"), ("models", "--remote")):
+        ran = invoke(*command, *option)
+        assert (ran.status, ran.out) == (2, "")
+        assert "the base URL" in ran.err
+    assert sorted(path.name for path in tmp_path.iterdir()) == [prompts.name]
+
+
+def test_a_word_on_the_command_line_lets_the_key_travel_over_http(
+    invoke: Invoke, prompts: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("IMAGEN_API_KEY", KEY)
+    # A port that nobody listens on.
+    ran = invoke("models", "--remote", "--base-url", "http://0.0.0.0:1/v1", "--allow-http")
+    assert ran.status == 1
+    assert "cannot connect" in ran.err
+    assert prompts.exists()
