@@ -5,17 +5,18 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import threading
 from collections.abc import Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import attrs
 from multidict import CIMultiDict
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterator
 
-__all__ = ["Asked", "Server", "answer", "body_of", "reply", "serving"]
+__all__ = ["Asked", "Server", "answer", "body_of", "reply", "serving", "serving_in_a_thread"]
 
 
 @attrs.frozen
@@ -96,6 +97,32 @@ async def serving(handler: Handler | None) -> AsyncIterator[Server]:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks)
+
+
+@contextmanager
+def serving_in_a_thread(handler: Handler) -> Iterator[Server]:
+    """Run a server for commands, which have an event loop of their own."""
+    ready, loop = threading.Event(), asyncio.new_event_loop()
+    servers: list[Server] = []
+
+    async def serve() -> None:
+        async with serving(handler) as server:
+            servers.append(server)
+            ended = asyncio.Event()
+            stop.append(ended.set)
+            ready.set()
+            await ended.wait()
+
+    stop: list[Callable[[], None]] = []
+    thread = threading.Thread(target=loop.run_until_complete, args=(serve(),))
+    thread.start()
+    ready.wait()
+    try:
+        yield servers[0]
+    finally:
+        loop.call_soon_threadsafe(stop[0])
+        thread.join()
+        loop.close()
 
 
 async def _read(reader: asyncio.StreamReader) -> Asked | None:

@@ -6,8 +6,7 @@ import asyncio
 import os
 import subprocess
 import sys
-import threading
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +19,7 @@ from imagen_async.cli.options import read_key
 from tests.canary import CANARY, PASSWORD, Sightings, of_error, of_folder, of_value, watched
 from tests.canary_answers import ANSWERS, good
 from tests.clock import FakeClock, LoopClock, until
-from tests.servers import Asked, Server, answer, reply, serving
+from tests.servers import Asked, Server, answer, reply, serving, serving_in_a_thread
 from tests.spying import SpyStore
 
 if TYPE_CHECKING:
@@ -363,32 +362,6 @@ async def run_batch(url: str, prompt: str, output: Path, sightings: Sightings) -
 # -- the command line -------------------------------------------------------------------------------------------------
 
 
-@contextmanager
-def serving_in_a_thread(said: bytes) -> Iterator[Server]:
-    """A server for commands, which have an event loop of their own."""
-    ready, loop = threading.Event(), asyncio.new_event_loop()
-    servers: list[Server] = []
-
-    async def serve() -> None:
-        async with serving(answer(said, close=True)) as server:
-            servers.append(server)
-            ended = asyncio.Event()
-            stop.append(ended.set)
-            ready.set()
-            await ended.wait()
-
-    stop: list[Callable[[], None]] = []
-    thread = threading.Thread(target=loop.run_until_complete, args=(serve(),))
-    thread.start()
-    ready.wait()
-    try:
-        yield servers[0]
-    finally:
-        loop.call_soon_threadsafe(stop[0])
-        thread.join()
-        loop.close()
-
-
 COMMANDS: dict[str, tuple[str, ...]] = {
     "generate": ("generate", "a fox", "-o", "images/"),
     "run": ("run", "prompts.txt", "-o", "out", "--on-ambiguous", "fail", "--json"),
@@ -412,7 +385,7 @@ def test_no_command_shows_the_key(
         monkeypatch.setenv("IMAGEN_API_KEY", CANARY)
     (tmp_path / "prompts.txt").write_text("a fox\n")
     sightings = Sightings()
-    with watched(sightings), serving_in_a_thread(ANSWERS[name]) as server:
+    with watched(sightings), serving_in_a_thread(answer(ANSWERS[name], close=True)) as server:
         for command in COMMANDS.values():
             status = launch([*command, "--base-url", server.base_url, *options])
             assert status in {0, 1, 3}
@@ -481,7 +454,7 @@ def test_no_process_list_shows_the_key(given: str, tmp_path: Path) -> None:
     options = ["--api-key-file", "key"] if given == "a file" else []
     environment = kept if given == "a file" else {**kept, "IMAGEN_API_KEY": CANARY}
     sightings = Sightings()
-    with serving_in_a_thread(b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n") as server:
+    with serving_in_a_thread(answer(b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n")) as server:
         command = [
             sys.executable,
             "-m",

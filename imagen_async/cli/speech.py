@@ -10,6 +10,7 @@ import os
 import re
 import sys
 from contextlib import suppress
+from typing import TextIO
 
 from imagen_async.exceptions import ImagenError, InvalidInputError, printable
 
@@ -25,7 +26,7 @@ def say(text: str) -> None:
     What looks like a key is left out: one that was typed in the place of something else is not to end up in a log.
     """
     with suppress(OSError, ValueError):  # a ValueError is a closed stream's
-        sys.stderr.write(f"{_KEY.sub('***', text)}\n")
+        sys.stderr.write(_fitting(_KEY.sub("***", text), sys.stderr))
         sys.stderr.flush()
 
 
@@ -35,8 +36,14 @@ def give(text: str) -> None:
     Raises:
         BrokenPipeError: Nobody reads it any more.
     """
-    sys.stdout.write(f"{text}\n")
+    sys.stdout.write(_fitting(text, sys.stdout))
     sys.stdout.flush()
+
+
+def _fitting(text: str, stream: TextIO) -> str:
+    """Make a line of what a stream can carry; what its encoding has not is escaped: no paid run ends over a dash."""
+    encoding = getattr(stream, "encoding", None) or "utf-8"
+    return f"{text}\n".encode(encoding, "backslashreplace").decode(encoding)
 
 
 def silence_stdout() -> None:
