@@ -177,6 +177,7 @@ def test_the_live_display_takes_no_text_for_markup_and_moves_no_cursor_for_it(te
 # -- end to end -------------------------------------------------------------------------------------------------------
 
 EVERYTHING = "|".join(ACTIVE)
+SENDABLE = EVERYTHING.encode("utf-8", "ignore").decode()
 FORMULAS = [
     "=1+1",
     '=cmd|" /C calc"!A0',
@@ -213,12 +214,12 @@ def test_no_answer_writes_to_the_terminal(
     invoke: Invoke, tmp_path: Path, caplog: pytest.LogCaptureFixture, mode: str, status: int
 ) -> None:
     caplog.set_level(logging.DEBUG)
-    rows = [{"prompt": EVERYTHING, "id": EVERYTHING, EVERYTHING: EVERYTHING}, {"prompt": "x", "id": "\ud800\x1b]0;"}]
-    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    row = {"prompt": SENDABLE, "id": SENDABLE, SENDABLE: SENDABLE, "model": "\x1b]0;[red]m"}
+    (tmp_path / "rows.jsonl").write_text(json.dumps(row))
     with serving_in_a_thread(answer(forged(status), close=True)) as server:
         where = ("--base-url", server.base_url, "--on-ambiguous", "fail")
         ran = invoke("run", "rows.jsonl", "-o", "o\u202eut", "--progress", mode, *where)
-        single = invoke("generate", EVERYTHING.replace("\0", ""), "--base-url", server.base_url)
+        single = invoke("generate", SENDABLE.replace("\0", ""), "--base-url", server.base_url)
         models = invoke("models", "--remote", "--base-url", server.base_url)
     stated = invoke("status", "o\u202eut")
     for each in (ran, single, models, stated):
@@ -275,7 +276,7 @@ def test_a_callback_that_fails_on_hostile_text_is_one_message_of_one_line(caplog
     assert record.getMessage().isprintable()
 
 
-@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252", "utf-8"])
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252"])
 def test_a_terminal_without_our_letters_stops_no_paid_run(tmp_path: Path, encoding: str) -> None:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("IMAGEN_")}
     environment["PYTHONIOENCODING"] = encoding
