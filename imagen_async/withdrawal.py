@@ -24,18 +24,21 @@ class Withdrawal:
 
     Attributes:
         withdrawn: Whether they have been; who comes to wait afterwards is withdrawn at once.
+        cause: What they were withdrawn for first, if it is an error.
         waiting: Those that wait now.
     """
 
-    __slots__ = ("waiting", "withdrawn")
+    __slots__ = ("cause", "waiting", "withdrawn")
 
     def __init__(self) -> None:
         self.withdrawn = False
+        self.cause: Exception | None = None
         self.waiting: set[Waiting] = set()
 
-    def withdraw(self) -> None:
+    def withdraw(self, cause: Exception | None = None) -> None:
         """Let every job go that waits, and from now on each that comes to wait."""
         self.withdrawn = True
+        self.cause = self.cause or cause
         waiting, self.waiting = self.waiting, set()
         for each in waiting:
             each.let_go()

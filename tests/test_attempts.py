@@ -49,6 +49,7 @@ from imagen_async.withdrawal import Withdrawn
 from imagen_async.writers import Writers
 from tests.clock import FakeClock, settle, until
 from tests.pictures import chunk, ihdr, png
+from tests.receiving import overflow_of
 from tests.servers import body_of
 from tests.spying import SpySink, SpyStore
 
@@ -136,6 +137,7 @@ class Script:
             cast("Transport", self),
             writers,
             caps=Caps(),
+            overflow=overflow_of(clock=self.clock),
             max_reading=self.max_reading,
             slots=self.size,
             wall_clock=self.clock.wall_clock,

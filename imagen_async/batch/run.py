@@ -289,7 +289,7 @@ class Batch(AsyncIterator[Outcome]):
 
     async def _perform(self, job: Job, witness: Witness) -> Outcome:
         try:
-            return await self._client.perform(job)
+            outcome = await self._client.perform(job)
         except ImagenError as error:
             await witness.interrupted(str(error), job.images)
             raise
@@ -299,6 +299,10 @@ class Batch(AsyncIterator[Outcome]):
         except asyncio.CancelledError:
             witness.keep(job.images)
             raise
+        if self._withdrawal.cause is not None and self._stream is not None:
+            # The job got what it wanted, at the second try of a store that had failed: the others have been let go.
+            self._stream.fail(self._withdrawal.cause)
+        return outcome
 
 
 def _together(earlier: Earlier, outcome: Outcome) -> Outcome:
