@@ -111,7 +111,7 @@ class Sending:
         try:
             job.requests += 1
             await job.witness.sending(job.requests, len(job.missing))
-            if self._slots.pool.paused() > 0 or job.withdrawal.withdrawn:
+            if self._slots.pool.paused() > 0 or _forbids(job.withdrawal.cause):
                 # That began while the intent was written down: nobody may leave, not even with a slot.
                 await self._take_back(job)
                 return False
@@ -220,6 +220,11 @@ class Sending:
         job.withdrawal.withdraw(error)
         if first and self._listeners:
             self._listeners.tell(Stopped(at=self._wall_clock(), error=error))
+
+
+def _forbids(cause: Exception | None) -> bool:
+    """Whether not even those may leave whose intent is written down; a cap has room for all of them."""
+    return cause is not None and not isinstance(cause, LimitReachedError)
 
 
 def _verdict(error: ImagenError, failure: FailureClass) -> Verdict:

@@ -433,8 +433,9 @@ async def test_a_failing_journal_stops_the_batch_before_more_is_sent(
         broken.setattr(Journal, "intent", intent)
         stopped = await caught(imagen_sandbox, numbered(20), tmp_path, asking={"slots": 2})
     assert isinstance(stopped.error, JournalError)
-    assert stopped.statuses == ["succeeded"] * 5
-    assert imagen_sandbox.requests == 5
+    # The fifth may have been about to leave when the sixth failed; then it stays.
+    assert set(stopped.statuses) == {"succeeded"}
+    assert imagen_sandbox.requests == len(stopped.statuses) in {4, 5}
     assert errors(tmp_path) == []
     assert (await run(imagen_sandbox, numbered(20), tmp_path)).summary.ok
     assert imagen_sandbox.requests == 20
