@@ -18,6 +18,7 @@ from imagen_async.batch.books import Books, Spending
 from imagen_async.batch.intake import Intake, Item, Task
 from imagen_async.batch.invalid import InvalidFile
 from imagen_async.batch.sources import Report, Source
+from imagen_async.batch.space import MIN_FREE, Space
 from imagen_async.batch.tally import Progress, Summary
 from imagen_async.batch.witness import Earlier, Witness
 from imagen_async.exceptions import ConfigurationError, ImagenError, InvalidRequestError
@@ -57,6 +58,8 @@ class Batch(AsyncIterator[Outcome]):
         fsync: Whether what is reported done survives a loss of power, not only of the process.
         max_images: Most images that this folder may ever buy, or None.
         budget: Most US dollars likewise, by list price.
+        min_free: Bytes of the disk that are to stay free, besides room for the images under way; before there are
+            fewer, the batch stops. 0 for no such watch.
         skip_invalid: Whether rows that are not valid are listed in ``invalid.jsonl`` and skipped.
         clock: Gives monotonic seconds.
 
@@ -90,6 +93,7 @@ class Batch(AsyncIterator[Outcome]):
         fsync: bool = True,
         max_images: int | None = None,
         budget: float | None = None,
+        min_free: int = MIN_FREE,
         skip_invalid: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -109,6 +113,7 @@ class Batch(AsyncIterator[Outcome]):
         self._began = self._ended = 0.0
         self.progress = Progress()
         self.report: Report | None = None
+        self._space = Space(self._folder, self.progress, min_free=min_free)
 
     def __repr__(self) -> str:
         return f"<Batch into {str(self._folder)!r}: {self.progress.done} done>"
@@ -215,7 +220,7 @@ class Batch(AsyncIterator[Outcome]):
             ordered=self._ordered,
             on_drain=self._withdrawal.withdraw,
         )
-        await self._books.begin(stream.fail)
+        await self._books.begin(stream.fail, self._space)
         self._stream = await stream.__aenter__()
 
     async def _run(self, task: Task) -> Outcome:
@@ -266,6 +271,7 @@ class Batch(AsyncIterator[Outcome]):
 
     async def _ask(self, task: Task, earlier: Earlier) -> Outcome:
         """Ask for what is missing, and put it together with what is there."""
+        await self._space.before_the_first(self._at_first())
         request, there = task.part.request, {image.index for image in earlier.images}
         if earlier.found:
             await self._books.adopt(task.part, task.entry, earlier.found, missing=request.n - len(there))
@@ -286,6 +292,11 @@ class Batch(AsyncIterator[Outcome]):
             outcome = _together(earlier, await self._perform(job, witness))
         await witness.ended(outcome)
         return outcome
+
+    def _at_first(self) -> int:
+        """Return how many images may be under way before it is known how large they are."""
+        slots = self._client.slots.size
+        return slots if self.report is None else min(slots, self.report.images)
 
     async def _perform(self, job: Job, witness: Witness) -> Outcome:
         try:

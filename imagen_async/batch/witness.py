@@ -72,6 +72,11 @@ class Witness:
         self._begun = False
         self._kept: tuple[Image, ...] = ()
 
+    @property
+    def expected(self) -> int:
+        """How many images the request under way may bring."""
+        return self._reserved
+
     async def sending(self, attempt: int, images: int) -> None:
         """Reserve the cost and make the intent durable.
 

@@ -60,6 +60,8 @@ class Pace:
         top_up: How often to ask again for images that the safety filter took.
         max_images: Most images that this folder may ever buy.
         budget: Most US dollars that this folder may ever cost, by list price.
+        min_free: MiB of the disk that stay free, besides room for the images under way, by default 16; before there are
+            fewer, the run stops. 0 for no such watch.
     """
 
     concurrency: Whole = 32
@@ -69,6 +71,7 @@ class Pace:
     top_up: Whole = 0
     max_images: Whole | None = None
     budget: Annotated[float | None, Parameter(metavar="USD")] = None
+    min_free: Annotated[Whole, Parameter(metavar="MIB")] = 16
 
     def refuse_nonsense(self) -> None:
         """Do nothing if the values are limits.
@@ -77,6 +80,7 @@ class Pace:
             ConfigurationError: One is negative or no number; nothing would ever exceed it.
         """
         limits = {"--max-images": self.max_images, "--budget": self.budget, "--top-up": self.top_up}
+        limits["--min-free"] = self.min_free
         rates = {"--rpm": self.rpm, "--images-per-minute": self.images_per_minute}
         for option, limit in {**limits, **rates}.items():
             if limit is not None and not (math.isfinite(limit) and limit >= 0):
@@ -204,8 +208,9 @@ def _rehearse(source: "Source", catalog: "Catalog", pace: Pace, *, skip_invalid:
 async def _carry_out(source: "Source", catalog: "Catalog", order: _Order) -> int:
     from imagen_async.batch import Batch
     from imagen_async.cli.connect import connected
+    from imagen_async.cli.descriptors import affordable
 
-    pace = order.pace
+    pace = attrs.evolve(order.pace, concurrency=affordable(order.pace.concurrency, sandbox=order.sandbox.sandbox))
     async with connected(order.gateway, order.sandbox, catalog=catalog, **pace.client_options()) as client:
         batch = Batch(
             client,
@@ -216,6 +221,7 @@ async def _carry_out(source: "Source", catalog: "Catalog", order: _Order) -> int
             fsync=not order.no_fsync,
             max_images=pace.max_images,
             budget=pace.budget,
+            min_free=pace.min_free * 2**20,
             skip_invalid=order.skip_invalid,
         )
         reasons = Reasons()
