@@ -260,7 +260,9 @@ class ImagenClient:
         """
         if isinstance(requests, str | ImageRequest):
             raise ConfigurationError("stream takes many requests, in an iterable; for one there is generate")
-        where, withdrawal = _kept_in(store), Withdrawal()
+        where = _kept_in(store)
+        # While a store that failed is asked again, and before whoever is in flight has ended, nothing more is read.
+        withdrawal = Withdrawal(on_cause=lambda error: stream.fail(error))  # noqa: PLW0108 - `stream` comes below
 
         async def one(item: str | ImageRequest) -> Outcome:
             request = _request(item, {})
@@ -276,8 +278,6 @@ class ImagenClient:
                 return so_far
             if outcome.error is not None and stops_everything(outcome.error) and not outcome.images:
                 raise outcome.error
-            if withdrawal.cause is not None:
-                stream.fail(withdrawal.cause)
             return outcome
 
         stream: Stream[str | ImageRequest, Outcome] = Stream(one, requests, window=self.window, ordered=ordered)

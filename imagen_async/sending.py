@@ -222,7 +222,7 @@ class Sending:
             self._listeners.tell(Stopped(at=self._wall_clock(), error=error))
 
 
-def _forbids(cause: Exception | None) -> bool:
+def _forbids(cause: BaseException | None) -> bool:
     """Whether not even those may leave whose intent is written down; a cap has room for all of them."""
     return cause is not None and not isinstance(cause, LimitReachedError)
 

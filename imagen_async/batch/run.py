@@ -21,7 +21,7 @@ from imagen_async.batch.sources import Report, Source
 from imagen_async.batch.space import MIN_FREE, Space
 from imagen_async.batch.tally import Progress, Summary
 from imagen_async.batch.witness import Earlier, Witness
-from imagen_async.exceptions import ConfigurationError, ImagenError, InvalidRequestError
+from imagen_async.exceptions import ConfigurationError, ImagenError, InvalidRequestError, printable
 from imagen_async.journal import INTERRUPTED, Journal
 from imagen_async.outcome import Image, Outcome, Status
 from imagen_async.stores import ImageName, LocalStore
@@ -108,7 +108,7 @@ class Batch(AsyncIterator[Outcome]):
         self._clock = clock
         temporary = self._folder / _INNER / "tmp"
         self._store = LocalStore(self._folder / "images", fsync=fsync, temporary=temporary)
-        self._withdrawal = Withdrawal()
+        self._withdrawal = Withdrawal(on_cause=self._stop)
         self._stream: Stream[Task, Outcome] | None = None
         self._began = self._ended = 0.0
         self.progress = Progress()
@@ -220,8 +220,14 @@ class Batch(AsyncIterator[Outcome]):
             ordered=self._ordered,
             on_drain=self._withdrawal.withdraw,
         )
-        await self._books.begin(stream.fail, self._space)
+        await self._books.begin(self._withdrawal.withdraw, self._space)
         self._stream = await stream.__aenter__()
+
+    def _stop(self, cause: BaseException) -> None:
+        """Note why nothing more is sent; what is in flight goes on, and may do so for a while."""
+        self.progress.stopping = printable(str(cause))
+        if self._stream is not None:
+            self._stream.fail(cause)
 
     async def _run(self, task: Task) -> Outcome:
         outcome = await self._already(task)
@@ -300,7 +306,7 @@ class Batch(AsyncIterator[Outcome]):
 
     async def _perform(self, job: Job, witness: Witness) -> Outcome:
         try:
-            outcome = await self._client.perform(job)
+            return await self._client.perform(job)
         except ImagenError as error:
             await witness.interrupted(str(error), job.images)
             raise
@@ -310,10 +316,6 @@ class Batch(AsyncIterator[Outcome]):
         except asyncio.CancelledError:
             witness.keep(job.images)
             raise
-        if self._withdrawal.cause is not None and self._stream is not None:
-            # The job got what it wanted, at the second try of a store that had failed: the others have been let go.
-            self._stream.fail(self._withdrawal.cause)
-        return outcome
 
 
 def _together(earlier: Earlier, outcome: Outcome) -> Outcome:
