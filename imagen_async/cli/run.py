@@ -62,6 +62,8 @@ class Pace:
         budget: Most US dollars that this folder may ever cost, by list price.
         min_free: MiB of the disk that stay free, besides room for the images under way, by default 16; before there are
             fewer, the run stops. 0 for no such watch.
+        disk_patience: Seconds that images which the disk does not take are kept in memory while it is asked again, by
+            default 30; nothing more is sent meanwhile.
     """
 
     concurrency: Whole = 32
@@ -72,6 +74,7 @@ class Pace:
     max_images: Whole | None = None
     budget: Annotated[float | None, Parameter(metavar="USD")] = None
     min_free: Annotated[Whole, Parameter(metavar="MIB")] = 16
+    disk_patience: Annotated[float, Parameter(metavar="S")] = 30.0
 
     def refuse_nonsense(self) -> None:
         """Do nothing if the values are limits.
@@ -80,7 +83,7 @@ class Pace:
             ConfigurationError: One is negative or no number; nothing would ever exceed it.
         """
         limits = {"--max-images": self.max_images, "--budget": self.budget, "--top-up": self.top_up}
-        limits["--min-free"] = self.min_free
+        limits |= {"--min-free": self.min_free, "--disk-patience": self.disk_patience}
         rates = {"--rpm": self.rpm, "--images-per-minute": self.images_per_minute}
         for option, limit in {**limits, **rates}.items():
             if limit is not None and not (math.isfinite(limit) and limit >= 0):
@@ -90,6 +93,7 @@ class Pace:
 
     def client_options(self) -> dict[str, Any]:
         """Return what an `ImagenClient` is to be told of it."""
+        from imagen_async.overflow import OverflowPolicy
         from imagen_async.pacing.backoff import RetryPolicy
 
         return {
@@ -97,6 +101,7 @@ class Pace:
             "rpm": self.rpm,
             "images_per_minute": self.images_per_minute,
             "retry": RetryPolicy(on_ambiguous=self.on_ambiguous, top_up=self.top_up),
+            "overflow": OverflowPolicy(patience=self.disk_patience),
         }
 
 
