@@ -5,6 +5,7 @@ A command's module is imported when the command is used; help and completion nee
 
 from __future__ import annotations
 
+import errno
 import signal
 import traceback
 from typing import TYPE_CHECKING
@@ -72,14 +73,19 @@ def launch(arguments: Sequence[str]) -> int:  # noqa: PLR0911 - each way to end 
     except BrokenPipeError:
         silence_stdout()
         return Exit.BROKEN_PIPE
-    except StdoutError as error:
-        silence_stdout()
-        say(f"imagen-async: the standard output cannot be written: {printable(str(error))}; what was done is kept")
-        return Exit.NO_OUTPUT
-    except Exception:  # noqa: BLE001 - whatever it is, it is a defect of ours, and is shown whole
+    except Exception as error:  # noqa: BLE001 - whatever else it is, it is a defect of ours, and is shown whole
+        if _is_of_stdout(error):
+            silence_stdout()
+            say(f"imagen-async: the standard output cannot be written: {printable(str(error))}; what was done is kept")
+            return Exit.NO_OUTPUT
         _show_defect()
         return Exit.DEFECT
     return status if isinstance(status, int) else Exit.SUCCEEDED
+
+
+def _is_of_stdout(error: Exception) -> bool:
+    # Help is written by cyclopts; files of ours that cannot be written are typed errors.
+    return isinstance(error, StdoutError) or (isinstance(error, OSError) and error.errno == errno.ENOSPC)
 
 
 def _help_of(arguments: Sequence[str]) -> str:

@@ -212,7 +212,7 @@ def read_only(stage: Stage) -> str:
 
 
 def device(stage: Stage) -> str:
-    """/dev/full as the output folder, and as the standard output of a run and of status."""
+    """/dev/full as the output folder, and as the standard output of a run."""
     output = attrs.evolve(stage, disk=Path("/dev"))
     Ended(_named(output, "/dev/full"), "", stage).check(status=2, most_sent=0)
     stage.run(stdout="/dev/full").check(status=74, said="the standard output cannot be written")
