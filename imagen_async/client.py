@@ -208,8 +208,10 @@ class ImagenClient:
     async def close(self) -> None:
         """Close the session, if it is ours, and end the writer threads."""
         self.slots.close()
-        await self._transport.close()
-        self._writers.close()
+        try:
+            await self._transport.close()
+        finally:
+            self._writers.close()
 
     async def generate(
         self, prompt: str | ImageRequest, /, *, store: Store | None = None, sha256: bool = False, **fields: Any

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from imagen_async.exceptions import ProtocolError, StoreError, TransportError
 from imagen_async.receive import Caps, Receiver
 from imagen_async.turns import Turn, Turns
+from imagen_async.unbroken import unbroken
 from imagen_async.wire.body import GENERATIONS
 from imagen_async.wire.errors import gateway_error, request_id
 
@@ -103,7 +104,7 @@ class Exchange:
             fault = await self._take(job, receiver, answering, turn)
         except (StoreError, asyncio.CancelledError):
             # What has arrived whole is paid for; so is what was just being kept of a body that broke.
-            job.keep(await receiver.salvage(patient=False))
+            await unbroken(_salvage(job, receiver, patient=False))
             raise
         finally:
             await receiver.discard()
@@ -117,7 +118,7 @@ class Exchange:
         try:
             return await self._read(job, receiver, answering, turn)
         except (TransportError, ProtocolError) as error:
-            job.keep(await receiver.salvage())
+            await _salvage(job, receiver)
             return error
 
     async def _read(
@@ -133,6 +134,10 @@ class Exchange:
         job.reasons = tuple(dict.fromkeys((*job.reasons, *received.answer.reasons)))
         job.keep(received.images)
         return received.fault
+
+
+async def _salvage(job: Job, receiver: Receiver, *, patient: bool = True) -> None:
+    job.keep(await receiver.salvage(patient=patient))
 
 
 async def _head(answering: Answering) -> bytes:
