@@ -7,6 +7,8 @@ state means and when it is durable is the journal's.
 from __future__ import annotations
 
 import asyncio
+import functools
+import threading
 import time
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
 from pathlib import Path
@@ -15,6 +17,7 @@ from typing import TYPE_CHECKING, Self
 import attrs
 
 from imagen_async.batch.books import Books, Spending
+from imagen_async.batch.feed import aside
 from imagen_async.batch.intake import Intake, Item, Task
 from imagen_async.batch.invalid import InvalidFile
 from imagen_async.batch.sources import Report, Source
@@ -26,6 +29,7 @@ from imagen_async.journal import INTERRUPTED, Journal
 from imagen_async.outcome import Image, Outcome, Status
 from imagen_async.stores import ImageName, LocalStore
 from imagen_async.stream import NoResult, Stream
+from imagen_async.unbroken import unbroken
 from imagen_async.withdrawal import Withdrawal, Withdrawn
 
 if TYPE_CHECKING:
@@ -168,6 +172,8 @@ class Batch(AsyncIterator[Outcome]):
     async def aclose(self) -> None:
         """Cancel what is in flight, record it as interrupted, bring the files up to date and free the folder.
 
+        A cancellation arrives only when that is done.
+
         Raises:
             StoreError: A file cannot be written.
             JournalError: The journal broke.
@@ -175,14 +181,7 @@ class Batch(AsyncIterator[Outcome]):
         stream, self._stream = self._stream, None
         if stream is None:
             return
-        try:
-            try:
-                await stream.aclose()
-            finally:  # also where the wait was cancelled
-                await self._books.settle()
-        finally:
-            self._ended = self._clock()
-            await self._books.journal.close()
+        await unbroken(self._end(stream))
 
     @property
     def elapsed_s(self) -> float:
@@ -194,16 +193,28 @@ class Batch(AsyncIterator[Outcome]):
         """What came of this run so far."""
         return Summary.of(self.progress, elapsed_s=self.elapsed_s)
 
+    async def _end(self, stream: Stream[Task, Outcome]) -> None:
+        try:
+            await stream.aclose()
+            await self._books.settle()
+        finally:
+            self._ended = self._clock()
+            await self._books.journal.close()
+
     async def _check_input(self) -> None:
         if isinstance(self._requests, Source) and self._requests.rewindable:
-            self.report = await asyncio.to_thread(self._requests.check)
+            left = threading.Event()
+            try:
+                self.report = await aside(functools.partial(self._requests.check, stopped=left.is_set))
+            finally:
+                left.set()
             if self._invalid is None:
                 self.report.raise_for_bad_rows()
             self.progress.total = self.report.requests
 
     async def _begin(self, journal: Journal) -> None:
         self._books = Books(journal, self._folder, spending=self._spending, progress=self.progress, fsync=self._fsync)
-        await asyncio.to_thread(self._store.sweep)
+        await unbroken(asyncio.to_thread(self._store.sweep))
         if self._invalid is not None:
             self._invalid.clear()
         intake = Intake(
@@ -259,7 +270,7 @@ class Batch(AsyncIterator[Outcome]):
         recorded = await self._books.earlier(task.entry)
         known = {image.index for image in recorded}
         wanted = [index for index in task.part.indices if index not in known]
-        return Earlier(recorded, await asyncio.to_thread(self._find, task, wanted))
+        return Earlier(recorded, await unbroken(asyncio.to_thread(self._find, task, wanted)))
 
     def _find(self, task: Task, wanted: list[int]) -> tuple[Image, ...]:
         """Find files that an earlier run committed and did not live to record; in a thread."""
