@@ -244,12 +244,13 @@ class _Session:
         self._display: Display = progress_display(
             show.progress, batch.progress, lambda: client.pace, every=show.progress_every, clock=time.monotonic
         )
+        self._interruption = Interruption(drain=self._drain, cancel=self._cancel, leave=self._leave)
         self._task: asyncio.Task[object] | None = None
         self._begun = False
 
     async def run(self) -> Ending:
         self._task = asyncio.current_task()
-        interruption = Interruption(drain=self._drain, cancel=self._cancel, leave=self._leave)
+        interruption = self._interruption
         error: ImagenError | None = None
         with listening(interruption.arrived):
             try:
@@ -257,7 +258,8 @@ class _Session:
             except asyncio.CancelledError:
                 if interruption.number is None or self._task is None:
                     raise
-                self._task.uncancel()
+                while self._task.uncancel():
+                    pass  # each of them was a signal's
             except ImagenError as stopped:
                 if not self._begun:
                     raise
@@ -277,7 +279,7 @@ class _Session:
 
     def _drain(self, number: int) -> None:
         if not self._begun:
-            self._cancel(number)
+            self._stop(f"{_name(number)}: cancelling; nothing has been sent")
             return
         self._batch.drain()
         flying = self._batch.progress.in_flight
@@ -286,13 +288,16 @@ class _Session:
         )
 
     def _cancel(self, number: int) -> None:
-        self._display.note(f"{_name(number)}: cancelling; once more leaves at once")
+        self._stop(f"{_name(number)}: cancelling; once more leaves at once")
+
+    def _stop(self, note: str) -> None:
+        self._display.note(note)
         if self._task is not None:
             self._task.cancel()
 
     def _leave(self, number: int) -> None:
         self._display.abandon()
-        os._exit(after_signal(number))
+        os._exit(after_signal(self._interruption.number or number))
 
 
 def _name(number: int) -> str:
