@@ -331,6 +331,17 @@ async def test_failing_from_outside_stops_as_an_error_of_the_function_does() -> 
             await anext(results)
 
 
+async def test_who_waits_for_a_result_while_somebody_else_closes_the_stream_is_told_of_the_end() -> None:
+    work = Work()
+    async with Stream(work, range(9), window=3) as stream:
+        await settle()
+        waiting = asyncio.ensure_future(anext(stream))
+        await asyncio.sleep(0)
+        await stream.aclose()
+        with pytest.raises(StopAsyncIteration):
+            await waiting
+
+
 async def test_a_source_that_swallows_its_cancellation_is_asked_for_nothing_more() -> None:
     asked = 0
 
