@@ -200,18 +200,25 @@ async def test_work_aside_gives_its_result_or_its_error() -> None:
 
 
 @pytest.mark.parametrize("closed", [False, True])
-async def test_work_aside_keeps_nobody_who_is_cancelled_and_bothers_nobody_afterwards(closed: bool) -> None:  # noqa: FBT001 - a parameter
-    let, left = threading.Event(), []
+async def test_work_aside_keeps_nobody_who_is_cancelled_and_bothers_nobody_afterwards(*, closed: bool) -> None:
+    let, done = threading.Event(), threading.Event()
 
-    async def impatient() -> None:
-        waiting = asyncio.ensure_future(aside(lambda: left.append(let.wait(30))))
+    def work() -> None:
+        let.wait(30)
+        done.set()
+
+    async def impatient() -> threading.Thread:
+        waiting = asyncio.ensure_future(aside(work))
         await asyncio.sleep(0)
-        left.extend(thread for thread in threading.enumerate() if thread.name == "imagen-input")
+        [thread] = [thread for thread in threading.enumerate() if thread.name == "imagen-input"]
         waiting.cancel()
         await asyncio.wait([waiting])
         assert waiting.cancelled()
+        return thread
 
-    await (asyncio.to_thread(asyncio.run, impatient()) if closed else impatient())
+    thread = await (asyncio.to_thread(asyncio.run, impatient()) if closed else impatient())
+    assert not done.is_set()
     let.set()
-    await asyncio.to_thread(left[0].join)
-    assert left[1:] == [True]
+    await asyncio.to_thread(thread.join)
+    await asyncio.sleep(0)
+    assert done.is_set()

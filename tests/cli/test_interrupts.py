@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import gzip
 import json
-import os
 import signal
 import time
 from contextlib import suppress
@@ -124,7 +123,7 @@ def test_a_signal_while_a_large_file_is_checked_ends_the_run_before_anything_is_
 def opened(pid: int, name: str) -> bool:
     folder = Path(f"/proc/{pid}/fd")
     with suppress(OSError):
-        return any(os.readlink(each).endswith(name) for each in folder.iterdir())
+        return any(each.readlink().name == name for each in folder.iterdir())
     return False
 
 
