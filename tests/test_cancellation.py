@@ -163,7 +163,9 @@ async def test_a_pause_that_nobody_waits_out_any_more_leaves_no_task(imagen_sand
     gateway = await imagen_sandbox_factory(faults={"429": 1.0}, retry_after=600.0)
     async with client_of(gateway, clock) as client:
         first, second = (asyncio.ensure_future(client.generate(prompt)) for prompt in ("a fox", "an owl"))
-        await until(lambda: clock.sleeping and not client.slots.in_flight)
+        await until(lambda: clock.sleeping == 2)
+        await clock.advance(0)
+        assert (clock.sleeping, client.slots.pool.paused()) == (1, 600)
         first.cancel()
         await asyncio.wait([first])
         await settle()

@@ -332,12 +332,21 @@ async def test_failing_from_outside_stops_as_an_error_of_the_function_does() -> 
 
 
 async def test_who_waits_for_a_result_while_somebody_else_closes_the_stream_is_told_of_the_end() -> None:
-    work = Work()
-    async with Stream(work, range(9), window=3) as stream:
+    slow = asyncio.Event()
+
+    async def reluctant(_: int) -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await slow.wait()
+
+    async with Stream(reluctant, range(9), window=3) as results:
+        waiting = asyncio.ensure_future(anext(results))
         await settle()
-        waiting = asyncio.ensure_future(anext(stream))
-        await asyncio.sleep(0)
-        await stream.aclose()
+        closing = asyncio.ensure_future(results.aclose())
+        await settle()
+        slow.set()
+        await closing
         with pytest.raises(StopAsyncIteration):
             await waiting
 
