@@ -72,6 +72,8 @@ def test_a_full_disk_behind_the_standard_output_is_told_and_no_traceback(
     assert done.returncode == 74
     assert done.stderr.decode().startswith("imagen-async: the standard output cannot be written: ")
     assert b"Traceback" not in done.stderr
+
+
 def test_an_interruption_while_it_is_still_being_imported_is_no_traceback() -> None:
     done = python(BLOCKED.format(name="rich").replace("raise ModuleNotFoundError", "raise KeyboardInterrupt  # "))
     assert (done.returncode, done.stderr) == (130, "")
