@@ -1,7 +1,8 @@
 """HTTP, by aiohttp: one POST or GET out, one answer in, every failure as a typed error of ours.
 
 The only module that touches aiohttp and the only one that spells out the key. It tells whether a byte of the request
-left (aiohttp's trace hooks), because money depends on it. It knows no JSON, no image and no retry.
+left (aiohttp's trace hooks), because money depends on it. Time-outs are the gateway's: what we do with an answer
+between two reads, and a disk that stalls meanwhile, counts in none. It knows no JSON, no image and no retry.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import aiohttp
 import attrs
@@ -28,7 +29,7 @@ from imagen_async.exceptions import (
 from imagen_async.secret import Mask, Secret
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Awaitable, Callable, Iterator, Sequence
     from types import SimpleNamespace, TracebackType
 
     from yarl import URL
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
     from imagen_async.address import Proxy
 
 __all__ = ["Answering", "Timeouts", "Transport"]
+
+_T = TypeVar("_T")
 
 _CREDENTIALS = re.compile(r"//[^/\s]*@")
 _NOT_IN_HEADERS = re.compile(r"[\r\n\0]")
@@ -56,7 +59,7 @@ class Timeouts:
     Attributes:
         connect: To connect, TLS included.
         read: Between two reads; a generation may be silent for minutes.
-        total: For one whole attempt.
+        total: For one whole attempt, as far as it is the gateway that is waited for.
     """
 
     connect: float | None = 10.0
@@ -75,6 +78,31 @@ class _Request:
 
     sent: bool = False
     traced: bool = True
+
+
+class _Allowance:
+    """Seconds that the gateway may still take, all waits for it together."""
+
+    __slots__ = ("_left",)
+
+    def __init__(self, seconds: float | None) -> None:
+        self._left = seconds
+
+    async def wait_for(self, gateway: Awaitable[_T]) -> _T:
+        """Wait, and let it count.
+
+        Raises:
+            TimeoutError: The time is over.
+        """
+        if self._left is None:
+            return await gateway
+        now = asyncio.get_running_loop().time
+        began = now()
+        try:
+            async with asyncio.timeout_at(began + self._left):
+                return await gateway
+        finally:
+            self._left -= now() - began
 
 
 class _MaskedHeaders(Mapping[str, str]):
@@ -103,12 +131,16 @@ class Answering:
         mask: Takes the key out of what the body says.
     """
 
-    def __init__(self, response: aiohttp.ClientResponse, translated: _Translated, mask: Mask) -> None:
+    def __init__(
+        self, response: aiohttp.ClientResponse, translated: _Translated, allowance: _Allowance, mask: Mask
+    ) -> None:
         self.status = response.status
         self.headers: Mapping[str, str] = _MaskedHeaders(response.headers, mask)
         self.mask = mask
         self._response = response
         self._translated = translated
+        self._allowance = allowance
+        self._taken = 0
         # A body that came whole with its headers has given its connection back already.
         connection = response.connection
         self._wire: Any = connection.transport if connection is not None else None
@@ -134,9 +166,16 @@ class Answering:
         content = self._response.content
         with self._translated:
             # Unlike readany, readchunk never joins what has piled up: no copy. It may give an empty chunk, too.
-            while not (chunk := (await content.readchunk())[0]) and not content.at_eof():
+            while not (chunk := await self._chunk(content)) and not content.at_eof():
                 pass
+        self._taken += len(chunk)
         return chunk
+
+    async def _chunk(self, content: aiohttp.StreamReader) -> bytes:
+        reading = content.readchunk()
+        # What is here already is not waited for, and a timer costs as much as the chunk.
+        here = content.total_bytes > self._taken
+        return (await reading if here else await self._allowance.wait_for(reading))[0]
 
     async def head(self, limit: int) -> bytes:
         """Read the first `limit` bytes of the body, or all if it is shorter; a failing body is as good as ended."""
@@ -192,9 +231,8 @@ class Transport:
         # The caller's "user-agent" takes the place of ours, however it is spelled, instead of standing beside it.
         self._headers = CIMultiDict(_HEADERS)
         self._headers.update({str(name): Secret(text) for name, text in _checked(headers or {}, self._mask).items()})
-        self._client_timeout = aiohttp.ClientTimeout(
-            total=timeouts.total, sock_connect=timeouts.connect, sock_read=timeouts.read
-        )
+        # aiohttp's total would run on while the disk keeps us from reading.
+        self._client_timeout = aiohttp.ClientTimeout(total=None, sock_connect=timeouts.connect, sock_read=timeouts.read)
         self._urls: dict[str, URL] = {}
         self._closed = False
 
@@ -244,9 +282,9 @@ class Transport:
         """Make what turns aiohttp's errors on this request into our own."""
         return _Translated(request, self.timeouts, self._mask)
 
-    def answering(self, response: aiohttp.ClientResponse, translated: _Translated) -> Answering:
+    def answering(self, response: aiohttp.ClientResponse, translated: _Translated, allowance: _Allowance) -> Answering:
         """Make an answer of aiohttp's."""
-        return Answering(response, translated, self._mask)
+        return Answering(response, translated, allowance, self._mask)
 
     def _open(self) -> aiohttp.ClientSession:
         if self._closed or (self._session is not None and self._session.closed):
@@ -293,12 +331,13 @@ class _Exchange:
         self._what = (method, path, body, headers)
         self._request = _Request(sent=not transport.owns_session, traced=transport.owns_session)
         self._translated = transport.translated(self._request)
+        self._allowance = _Allowance(transport.timeouts.total)
         self._response: aiohttp.ClientResponse | None = None
 
     async def __aenter__(self) -> Answering:
         with self._translated:
-            self._response = await self._transport.request(*self._what, self._request)
-        return self._transport.answering(self._response, self._translated)
+            self._response = await self._allowance.wait_for(self._transport.request(*self._what, self._request))
+        return self._transport.answering(self._response, self._translated, self._allowance)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

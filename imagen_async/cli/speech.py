@@ -14,10 +14,14 @@ from typing import TextIO
 
 from imagen_async.exceptions import ImagenError, InvalidInputError, printable
 
-__all__ = ["give", "say", "silence_stdout", "words"]
+__all__ = ["StdoutError", "give", "say", "silence_stdout", "words"]
 
 _LONGEST = 4000
 _KEY = re.compile(r"\bsk-[\w-]{16,}")
+
+
+class StdoutError(Exception):
+    """The standard output cannot be written."""
 
 
 def say(text: str) -> None:
@@ -35,9 +39,15 @@ def give(text: str) -> None:
 
     Raises:
         BrokenPipeError: Nobody reads it any more.
+        StdoutError: It is a file on a full disk, or closed.
     """
-    sys.stdout.write(_fitting(text, sys.stdout))
-    sys.stdout.flush()
+    try:
+        sys.stdout.write(_fitting(text, sys.stdout))
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except (OSError, ValueError) as error:  # a ValueError is a closed stream's
+        raise StdoutError(str(error)) from error
 
 
 def _fitting(text: str, stream: TextIO) -> str:
