@@ -473,7 +473,7 @@ def test_no_process_list_shows_the_key(given: str, tmp_path: Path) -> None:
                 pass
             for place in Path("/proc").glob("[0-9]*"):
                 sightings.look_at_all(of_process(place))
-            process.terminate()
+            process.kill()
             out, _ = process.communicate()
             sightings.look("output", out.decode())
     assert server.asked
