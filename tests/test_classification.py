@@ -77,6 +77,8 @@ BROKEN = [
 class Body:
     """A body that breaks."""
 
+    total_bytes = 0
+
     def __init__(self, error: BaseException) -> None:
         self._error = error
 
