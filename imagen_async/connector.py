@@ -27,7 +27,10 @@ class Connector(aiohttp.TCPConnector):
         self._used: WeakSet[ResponseHandler] = WeakSet()
 
     async def connect(
-        self, req: aiohttp.ClientRequest, traces: list[aiohttp.tracing.Trace], timeout: aiohttp.ClientTimeout
+        self,
+        req: aiohttp.ClientRequest,
+        traces: list[aiohttp.tracing.Trace],
+        timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109 - aiohttp's own signature
     ) -> aiohttp.connector.Connection:
         """Give a connection that is new, or used before and silent since."""
         while True:

@@ -113,8 +113,8 @@ def _undecodable(said: str, request: UnderWay) -> ProtocolError | None:
     """Name the header by which a body is packed in a way that it is not, or that nothing here unpacks."""
     if (found := _ENCODING.search(said)) is None:
         return None
-    missing = f": {found[2]}" if found[2] else ", or is damaged"
-    told = f"the body cannot be unpacked as its header Content-Encoding: {found[1]} says{missing}"
+    why = f": {found['missing']}" if found["missing"] else ", or is damaged or cut off"
+    told = f"the body cannot be unpacked as its header Content-Encoding: {found['name'] or 'deflate'} says{why}"
     return ProtocolError("content-encoding", printable(told, 300), offset=request.taken)
 
 
@@ -164,7 +164,10 @@ _TRANSLATIONS: tuple[
 """What each of aiohttp's errors means; the first that fits counts."""
 
 _CREDENTIALS = re.compile(r"//[^/\s]*@")
-_ENCODING = re.compile(r"Can not decode content-encoding: (?:\w+ \()?(\w+)\)?(?:\. (.+))?")
+_ENCODING = re.compile(
+    r"Can not decode content-encoding: (?:\w+ \()?(?P<name>\w+)\)?(?:\. (?P<missing>.+))?|(?:\A|message=')deflate\b"
+)
+"""How aiohttp tells of a body that it cannot unpack; of a deflated one that is cut off it says one word."""
 _INNER = re.compile(r"<\w+: \d+, message=(['\"])(.*)\1>", re.DOTALL)
 """How aiohttp writes the reason of a broken body: as an error of HTTP, with a status that nobody sent."""
 

@@ -13,6 +13,7 @@ import attrs
 from multidict import CIMultiDict
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import AsyncIterator
 
 __all__ = ["Asked", "Server", "answer", "body_of", "reply", "serving"]
@@ -59,7 +60,7 @@ class Server:
 
 
 @asynccontextmanager
-async def serving(handler: Handler | None) -> AsyncIterator[Server]:
+async def serving(handler: Handler | None, *, tls: ssl.SSLContext | None = None) -> AsyncIterator[Server]:
     """Run a server; without a handler it takes connections and says nothing.
 
     A connection closes when its handler closes it, or at the end.
@@ -86,7 +87,7 @@ async def serving(handler: Handler | None) -> AsyncIterator[Server]:
             server.open -= 1
             writer.transport.abort()
 
-    listening = await asyncio.start_server(connected, "127.0.0.1", 0)
+    listening = await asyncio.start_server(connected, "127.0.0.1", 0, ssl=tls)
     server.port = listening.sockets[0].getsockname()[1]
     try:
         yield server
