@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import threading
 from collections.abc import Awaitable, Callable
-from contextlib import asynccontextmanager
+from concurrent.futures import Future
+from contextlib import asynccontextmanager, contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -14,9 +17,9 @@ from multidict import CIMultiDict
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterator
 
-__all__ = ["Asked", "Server", "answer", "body_of", "reply", "serving"]
+__all__ = ["Asked", "Server", "answer", "body_of", "reply", "serving", "serving_apart"]
 
 
 @attrs.frozen
@@ -97,6 +100,27 @@ async def serving(handler: Handler | None, *, tls: ssl.SSLContext | None = None)
             task.cancel()
         if tasks:
             await asyncio.wait(tasks)
+
+
+@contextmanager
+def serving_apart(handler: Handler) -> Iterator[Server]:
+    """Run a server in a thread of its own, for what runs an event loop itself."""
+    up: Future[tuple[Server, Callable[[], object]]] = Future()
+
+    async def serve() -> None:
+        done = asyncio.Event()
+        async with serving(handler) as server:
+            up.set_result((server, partial(asyncio.get_running_loop().call_soon_threadsafe, done.set)))
+            await done.wait()
+
+    thread = threading.Thread(target=asyncio.run, args=(serve(),), name="server", daemon=True)
+    thread.start()
+    server, end = up.result()
+    try:
+        yield server
+    finally:
+        end()
+        thread.join()
 
 
 async def _read(reader: asyncio.StreamReader) -> Asked | None:

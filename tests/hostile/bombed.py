@@ -14,7 +14,6 @@ from pathlib import Path
 from imagen_async import ImagenClient, ImagenError, LocalStore, RetryPolicy
 from tests.clients import KEY
 
-
 _PEAK = re.compile(r"VmHWM:\s+(\d+) kB")
 
 
