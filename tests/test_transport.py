@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import socket
 import traceback
+import weakref
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -455,6 +457,19 @@ async def test_what_had_come_before_a_body_breaks_is_given_before_the_error(end:
             assert getattr(caught.value, "offset", None) == len(wanted)
             with pytest.raises(type(caught.value)):
                 await answering.read()
+
+
+async def test_a_kept_connection_holds_nothing_of_the_answers_that_it_brought() -> None:
+    async with dripping() as (server, parts), transport_to(server.base_url) as transport:
+        parts.put_nowait(reply(b"", length=2))
+        async with transport.post(PATH, b"{}", {}) as answering:
+            parts.put_nowait(b"{}")
+            assert b"".join(await all_of(answering)) == b"{}"
+        gone = weakref.ref(answering)
+        del answering
+        gc.collect()
+        assert gone() is None
+        assert server.open == 1
 
 
 async def test_in_a_session_of_the_caller_s_a_request_may_always_have_been_sent() -> None:

@@ -105,6 +105,25 @@ async def test_a_kept_connection_that_was_closed_before_we_send_costs_nothing() 
         assert server.connections == 2
 
 
+async def test_a_connection_that_is_reset_while_it_is_idle_is_nobody_s_error() -> None:
+    idle: list[asyncio.StreamWriter] = []
+
+    async def once(asked: Asked, writer: asyncio.StreamWriter) -> None:
+        idle.append(writer)
+        said = good(asked.json["prompt"])
+        writer.write(said[:100])
+        await asyncio.sleep(0.01)
+        # What comes whole with its headers has its connection given back before anybody sees it.
+        writer.write(said[100:])
+
+    async with leaving_nothing(), serving(once) as server, asking(server) as client:
+        assert await pictured(client, OWL) == FIRST
+        reset(idle[0])
+        await until(lambda: server.open == 0)
+        assert await pictured(client, FOX) == SECOND
+        assert server.connections == 2
+
+
 # -- more answers than requests ---------------------------------------------------------------------------------------
 
 
