@@ -103,13 +103,13 @@ async def serving(handler: Handler | None, *, tls: ssl.SSLContext | None = None)
 
 
 @contextmanager
-def serving_apart(handler: Handler) -> Iterator[Server]:
+def serving_apart(handler: Handler, *, tls: ssl.SSLContext | None = None) -> Iterator[Server]:
     """Run a server in a thread of its own, for what runs an event loop itself."""
     up: Future[tuple[Server, Callable[[], object]]] = Future()
 
     async def serve() -> None:
         done = asyncio.Event()
-        async with serving(handler) as server:
+        async with serving(handler, tls=tls) as server:
             up.set_result((server, partial(asyncio.get_running_loop().call_soon_threadsafe, done.set)))
             await done.wait()
 

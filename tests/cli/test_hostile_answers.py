@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import pytest
+import trustme
 
 from imagen_async.failure import FailureClass
 from tests.batch.running import errors, metadata, strays
@@ -77,6 +79,21 @@ def test_a_redirect_is_told_with_where_it_points_and_exit_status_3(attack: Attac
     assert f"it sends us to {there} (its header Location)" in ran.err
     assert "mend the base URL" in ran.err
     assert strays(tmp_path / "out") == []
+
+
+def test_a_certificate_that_nobody_vouches_for_is_told_in_words(
+    invoke: Invoke, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    trustme.CA().issue_cert("127.0.0.1").configure_cert(context)
+    with serving_apart(answer(reply(b"{}")), tls=context) as server:
+        monkeypatch.setenv("IMAGEN_API_KEY", KEY)
+        monkeypatch.setenv("IMAGEN_BASE_URL", server.base_url.replace("http:", "https:"))
+        ran = invoke("models", "--remote")
+        assert server.asked == []
+    assert ran.status == 1
+    assert "Traceback" not in ran.err
+    assert "CERTIFICATE_VERIFY_FAILED" in ran.err
 
 
 NO_LIST = [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import logging
 from typing import TYPE_CHECKING
 
 import pytest
@@ -18,3 +19,10 @@ def _few_objects() -> Iterator[None]:
     gc.freeze()
     yield
     gc.unfreeze()
+
+
+@pytest.fixture(autouse=True)
+def _no_errors_in_the_log(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    """See that nobody, asyncio and aiohttp included, has logged an error."""
+    yield
+    assert [record.getMessage() for record in caplog.get_records("call") if record.levelno >= logging.ERROR] == []

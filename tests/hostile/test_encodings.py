@@ -150,6 +150,7 @@ async def test_a_bomb_in_an_error_is_an_error(encoding: str, status: int, kind: 
         assert type(await failed(client)) is kind
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux lets a process forget its peak of memory")
 async def test_the_memory_for_bombs_of_300_mb_is_bounded(tmp_path: Path) -> None:
     bodies = {encoding: said(bomb("an image", encoding), encoding) for encoding in ("gzip", "br", "zstd")}
