@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     )
     from imagen_async.failure import Attempt, FailureClass
     from imagen_async.outcome import Image, Outcome, Status
+    from imagen_async.overflow import OverflowPolicy
     from imagen_async.pacing.backoff import RetryPolicy
     from imagen_async.pacing.circuit import RetryQuota
     from imagen_async.pacing.pacer import Pacer
@@ -89,6 +90,7 @@ __all__ = [
     "ModelNotFoundError",
     "OutageError",
     "Outcome",
+    "OverflowPolicy",
     "OverloadedError",
     "PaceState",
     "Pacer",
@@ -156,6 +158,7 @@ _HOMES = {
     "Pacer": "pacing.pacer",
     "Facts": "picture",
     "Caps": "receive",
+    "OverflowPolicy": "overflow",
     "ImageRequest": "request",
     "PaceState": "slots",
     "ImageName": "stores",

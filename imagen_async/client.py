@@ -25,6 +25,7 @@ from imagen_async.exceptions import ConfigurationError, InvalidRequestError, Pro
 from imagen_async.exchange import Exchange
 from imagen_async.job import Ask, Job, Unwitnessed, Witness
 from imagen_async.outcome import Outcome, Status
+from imagen_async.overflow import Overflow, OverflowPolicy
 from imagen_async.pacing.backoff import RetryPolicy
 from imagen_async.pool import Pool, shared_pool
 from imagen_async.receive import Caps
@@ -77,6 +78,7 @@ class ImagenClient:
             one take turns.
         callbacks: Called, in the event loop, with each `Event`; must not block.
         caps: What no answer may exceed.
+        overflow: What becomes of images that were paid for and that their store does not take.
         catalog: What is known about models; see `Catalog.extended`.
         send_response_format: Whether to name ``b64_json`` in requests; some models refuse the field.
         max_reading: Most answers whose bodies are read at once, slow ones aside; bounds memory and spares the cache.
@@ -120,6 +122,7 @@ class ImagenClient:
         pacer: Pacer | None = None,
         callbacks: Sequence[Callable[[Event], object]] = (),
         caps: Caps | None = None,
+        overflow: OverflowPolicy | None = None,
         catalog: Catalog = CATALOG,
         send_response_format: bool = True,
         max_reading: int = 8,
@@ -175,6 +178,7 @@ class ImagenClient:
                 self._transport,
                 self._writers,
                 caps=caps or Caps(),
+                overflow=Overflow(overflow, clock=clock, sleep=sleep),
                 max_reading=max_reading,
                 slots=max_concurrency,
                 wall_clock=wall_clock,
@@ -204,8 +208,10 @@ class ImagenClient:
     async def close(self) -> None:
         """Close the session, if it is ours, and end the writer threads."""
         self.slots.close()
-        await self._transport.close()
-        self._writers.close()
+        try:
+            await self._transport.close()
+        finally:
+            self._writers.close()
 
     async def generate(
         self, prompt: str | ImageRequest, /, *, store: Store | None = None, sha256: bool = False, **fields: Any
@@ -256,7 +262,9 @@ class ImagenClient:
         """
         if isinstance(requests, str | ImageRequest):
             raise ConfigurationError("stream takes many requests, in an iterable; for one there is generate")
-        where, withdrawal = _kept_in(store), Withdrawal()
+        where = _kept_in(store)
+        # While a store that failed is asked again, and before whoever is in flight has ended, nothing more is read.
+        withdrawal = Withdrawal(on_cause=lambda error: stream.fail(error))  # noqa: PLW0108 - `stream` comes below
 
         async def one(item: str | ImageRequest) -> Outcome:
             request = _request(item, {})
@@ -270,10 +278,8 @@ class ImagenClient:
                 if (so_far := self._attempts.so_far(job)) is None:
                     raise NoResult from None
                 return so_far
-            if outcome.error is not None and stops_everything(outcome.error):
-                if not outcome.images:
-                    raise outcome.error
-                stream.fail(outcome.error)
+            if outcome.error is not None and stops_everything(outcome.error) and not outcome.images:
+                raise outcome.error
             return outcome
 
         stream: Stream[str | ImageRequest, Outcome] = Stream(one, requests, window=self.window, ordered=ordered)

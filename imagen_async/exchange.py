@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from imagen_async.exceptions import ProtocolError, StoreError, TransportError
 from imagen_async.receive import Caps, Receiver
 from imagen_async.turns import Turn, Turns
+from imagen_async.unbroken import unbroken
 from imagen_async.wire.body import GENERATIONS
 from imagen_async.wire.errors import gateway_error, request_id
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from imagen_async.job import Job
+    from imagen_async.overflow import Overflow
     from imagen_async.transport import Answering, Transport
     from imagen_async.writers import Writers
 
@@ -37,6 +39,7 @@ class Exchange:
         transport: Sends.
         writers: Threads for the heavy work.
         caps: What no answer may exceed.
+        overflow: Room in memory for what a store does not take.
         max_reading: Most bodies that are read at once, slow ones aside.
         slots: How many may be under way.
         wall_clock: Gives seconds since the epoch.
@@ -48,6 +51,7 @@ class Exchange:
         writers: Writers,
         *,
         caps: Caps,
+        overflow: Overflow,
         max_reading: int,
         slots: int,
         wall_clock: Callable[[], float],
@@ -55,11 +59,16 @@ class Exchange:
         self._transport = transport
         self._writers = writers
         self._caps = caps
+        self._overflow = overflow
         self._turns = Turns(max_reading, of=slots)
         self._wall_clock = wall_clock
 
-    async def run(self, job: Job) -> None:
+    async def run(self, job: Job, *, on_trouble: Callable[[StoreError], object]) -> None:
         """Ask for the images that a job misses, and note on it what came.
+
+        Args:
+            job: The job.
+            on_trouble: Called as soon as the store fails, while its images are still being tried to be kept.
 
         Raises:
             TransportError: The request could not be sent, or its answer was lost.
@@ -74,9 +83,11 @@ class Exchange:
                 raise gateway_error(answering.status, answering.headers, await _head(answering), now=self._wall_clock())
             # What waits here has its headers only: a body that nobody reads costs a socket buffer, not an image.
             async with self._turns.turn(answering.read_at_once) as turn:
-                await self._receive(job, answering, turn)
+                await self._receive(job, answering, turn, on_trouble)
 
-    async def _receive(self, job: Job, answering: Answering, turn: Turn) -> None:
+    async def _receive(
+        self, job: Job, answering: Answering, turn: Turn, on_trouble: Callable[[StoreError], object]
+    ) -> None:
         receiver = Receiver(
             job.store,
             self._writers,
@@ -85,13 +96,15 @@ class Exchange:
             wish=job.request.output_format,
             caps=self._caps,
             sha256=job.sha256,
+            overflow=self._overflow,
+            on_trouble=on_trouble,
         )
         job.request_id = request_id(answering.headers)
         try:
             fault = await self._take(job, receiver, answering, turn)
         except (StoreError, asyncio.CancelledError):
             # What has arrived whole is paid for; so is what was just being kept of a body that broke.
-            job.keep(await receiver.salvage())
+            await unbroken(_salvage(job, receiver, patient=False))
             raise
         finally:
             await receiver.discard()
@@ -105,7 +118,7 @@ class Exchange:
         try:
             return await self._read(job, receiver, answering, turn)
         except (TransportError, ProtocolError) as error:
-            job.keep(await receiver.salvage())
+            await _salvage(job, receiver)
             return _explained(error, answering.packed)
 
     async def _read(
@@ -121,6 +134,10 @@ class Exchange:
         job.reasons = tuple(dict.fromkeys((*job.reasons, *received.answer.reasons)))
         job.keep(received.images)
         return received.fault
+
+
+async def _salvage(job: Job, receiver: Receiver, *, patient: bool = True) -> None:
+    job.keep(await receiver.salvage(patient=patient))
 
 
 async def _head(answering: Answering) -> bytes:

@@ -1,6 +1,7 @@
 """One image on its way from base64 to a store: decoded, verified, gathered, written, and committed or forgotten.
 
-What is wrong with the image is kept on it and ends only it; a bomb is raised. It knows nothing of the body around it.
+What is wrong with the image is kept on it and ends only it; a bomb is raised. What a failing store means for it is
+`keeping`'s. It knows nothing of the body around it.
 """
 
 from __future__ import annotations
@@ -10,15 +11,17 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from imagen_async.exceptions import ProtocolError
+from imagen_async.exceptions import ProtocolError, StoreError
+from imagen_async.keeping import Keeping
 from imagen_async.outcome import Image
 from imagen_async.picture import Facts, Inspector
-from imagen_async.stores import ImageName, Kept, Sink, Store, write_all
 from imagen_async.wire.payload import PayloadDecoder
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from imagen_async.overflow import Overflow
+    from imagen_async.stores import ImageName, Store
     from imagen_async.wire.answer import Item
     from imagen_async.wire.decoder import Payload
 
@@ -46,19 +49,24 @@ class Incoming:
         name: What it is called.
         item: Which image of the answer, for error messages.
         caps: What it may not exceed.
+        overflow: Room in memory for what the store does not take.
         sha256: Whether to make a digest of it.
 
     Attributes:
         gathered: Verified bytes that are not written yet.
         waiting: How many.
         fault: What is wrong with this image alone; nothing more of it is taken then.
+        image: What was kept, once it is committed.
     """
 
-    def __init__(self, store: Store, name: ImageName, item: int, caps: Caps, *, sha256: bool) -> None:
+    def __init__(
+        self, store: Store, name: ImageName, item: int, caps: Caps, *, overflow: Overflow, sha256: bool
+    ) -> None:
         self.gathered: list[bytes] = []
         self.waiting = 0
         self.fault: ProtocolError | None = None
-        self._store = store
+        self.image: Image | None = None
+        self._keeping = Keeping(store, name, overflow)
         self._name = name
         self._item = item
         self._caps = caps
@@ -66,11 +74,7 @@ class Incoming:
         self._inspector = Inspector(max_pixels=caps.max_pixels)
         self._digest = hashlib.sha256() if sha256 else None
         self._size = 0
-        self._sink: Sink | None = None
         self._facts: Facts | None = None
-        self._image: Image | None = None
-        self._intact = True
-        """Whether the store has done all that it was asked."""
 
     @property
     def index(self) -> int:
@@ -80,12 +84,17 @@ class Incoming:
     @property
     def whole(self) -> bool:
         """Whether it is all here, verified, and can be committed or is."""
-        return self._facts is not None and self._intact
+        return self._facts is not None and not self._keeping.lost
 
     @property
     def open(self) -> bool:
-        """Whether the store keeps something of it that is not committed."""
-        return self._sink is not None and self._image is None
+        """Whether something of it is kept and not committed."""
+        return self._keeping.open
+
+    @property
+    def trouble(self) -> StoreError | None:
+        """What the store said when it last failed, or None."""
+        return self._keeping.trouble
 
     def take(self, span: Payload) -> None:
         """Decode and verify a span, and gather its bytes.
@@ -120,34 +129,33 @@ class Incoming:
         return parts
 
     def write(self, parts: list[bytes]) -> None:
-        """Write some bytes."""
-        self._intact = False
+        """Write some bytes.
+
+        Raises:
+            StoreError: The store fails, and there is no room in memory: the image is lost.
+        """
         if self._digest is not None:
             for part in parts:
                 self._digest.update(part)
-        if self._sink is None:
-            self._sink = self._store.open(self._name)
-        write_all(self._sink, parts)
-        self._intact = True
+        self._keeping.write(parts)
 
-    def commit(self, item: Item, wish: str) -> Image:
-        """Make the image visible, once."""
-        if self._image is None:
-            self._intact = False
-            self._image = self._committed(item, wish)
-            self._intact = True
-        return self._image
+    def commit(self, item: Item, wish: str) -> None:
+        """Make the image visible, once.
+
+        Raises:
+            StoreError: The store fails; if the image is still `whole`, this may be tried again.
+        """
+        if self.image is None:
+            self.image = self._committed(item, wish)
 
     def discard(self) -> None:
-        """Forget the image."""
-        if self._sink is not None:
-            self._sink.discard()
+        """Forget the image, unless it is committed."""
+        self._keeping.discard()
 
     def _committed(self, item: Item, wish: str) -> Image:
         assert self._facts is not None, "finish comes before commit"  # noqa: S101 - an order that only we can break
         facts = self._facts
-        assert self._sink is not None, "an image that is whole has bytes"  # noqa: S101 - the inspector says so
-        kept: Kept = self._sink.commit(facts)
+        kept = self._keeping.commit(facts)
         mismatch = (f"the gateway sent {facts.format} where {wish} was asked",) if facts.format != wish else ()
         return Image(
             index=self._name.index,

@@ -5,8 +5,8 @@ thread that decoded would hold the interpreter's lock meanwhile, so the loop wou
 hand-over besides. What may stall goes to a writer thread: files, and digests, which hold no lock.
 
 Nothing is committed before the whole body has had its verdict, or has broken: a body that broke still gives the images
-that had arrived whole, for they were paid for. A fault in one image is that image's own. It knows neither the network
-nor why an answer was asked for.
+that had arrived whole, for they were paid for. For the same reason a store that fails is asked again for a while. A
+fault in one image is that image's own. It knows neither the network nor why an answer was asked for.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from imagen_async.exceptions import ProtocolError
+from imagen_async.exceptions import ProtocolError, StoreError
 from imagen_async.incoming import Caps, Incoming
 from imagen_async.outcome import Image
 from imagen_async.stores import ImageName, Store
@@ -23,8 +23,9 @@ from imagen_async.wire.answer import Answer, Item
 from imagen_async.wire.decoder import Decoder, Event, Payload, PayloadStart
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
+    from imagen_async.overflow import Overflow, Patience
     from imagen_async.writers import Writers
 
 __all__ = ["Caps", "Received", "Receiver"]
@@ -56,6 +57,8 @@ class Receiver:
         wish: The format that was asked for.
         caps: What no answer may exceed.
         sha256: Whether to make a digest of each image; it costs more than all other checks together.
+        overflow: Room in memory for what the store does not take, and patience with it.
+        on_trouble: Called when the store fails, at once: what is done about it must not wait for this answer's end.
     """
 
     def __init__(
@@ -68,6 +71,8 @@ class Receiver:
         wish: str,
         caps: Caps,
         sha256: bool,
+        overflow: Overflow,
+        on_trouble: Callable[[StoreError], object],
     ) -> None:
         self._store = store
         self._writers = writers
@@ -76,6 +81,8 @@ class Receiver:
         self._wish = wish
         self._caps = caps
         self._sha256 = sha256
+        self._overflow = overflow
+        self._on_trouble = on_trouble
         # An entry may hold its image at both keys, and some hold an empty text; the verdict counts what `data` names.
         # White space between base64 lines and the ends of quanta are what the last summands are for.
         self._decoder = Decoder(
@@ -124,16 +131,20 @@ class Receiver:
         """
         answer = self._decoder.close()
         fault = self._fault(answer)
-        return Received(answer, await self._keep(answer), fault)
+        return Received(answer, await self._keep(answer, patience=self._overflow.patience()), fault)
 
-    async def salvage(self) -> tuple[Image, ...]:
+    async def salvage(self, *, patient: bool = True) -> tuple[Image, ...]:
         """Commit the images that had arrived whole before the body broke, or before `feed` or `close` raised.
+
+        Args:
+            patient: Whether a store that fails is asked again for a while; if not, what it does not take at once is
+                left out.
 
         Returns:
             Those that are committed, in the order of their index; none if it cannot be known which were paid for.
 
         Raises:
-            StoreError: An image cannot be kept.
+            StoreError: An image cannot be kept, for all patience.
         """
         try:
             answer = self._decoder.begun()
@@ -141,7 +152,14 @@ class Receiver:
             return ()
         # What has begun counts, and what had no turn any more because something else failed.
         come = max(len(self._places), sum(item.hole is not None for item in answer.items))
-        return await self._keep(answer) if come <= len(self._indices) else ()
+        if come > len(self._indices):
+            return ()
+        try:
+            return await self._keep(answer, patience=self._overflow.patience() if patient else None)
+        except StoreError:
+            if patient:
+                raise
+            return self._kept()
 
     async def discard(self) -> None:
         """Forget every image that was not committed."""
@@ -168,7 +186,7 @@ class Receiver:
             told = f"more images than the {len(self._indices)} that were asked for"
             raise ProtocolError("images", told, offset=span.offset)
         name = ImageName(self._job_id, self._indices[place])
-        incoming = Incoming(self._store, name, place, self._caps, sha256=self._sha256)
+        incoming = Incoming(self._store, name, place, self._caps, overflow=self._overflow, sha256=self._sha256)
         self._incoming[span.hole] = incoming
         return incoming
 
@@ -182,6 +200,8 @@ class Receiver:
     async def _hand_over(self, incoming: Incoming) -> None:
         if incoming.gathered:
             await self._writers.run(incoming.write, incoming.handed())
+            if incoming.trouble is not None:
+                self._on_trouble(incoming.trouble)
 
     def _fault(self, answer: Answer) -> ProtocolError | None:
         """Find the first item whose image cannot be taken, and say on its error which one that is."""
@@ -192,19 +212,41 @@ class Receiver:
                 return fault
         return None
 
-    async def _keep(self, answer: Answer) -> tuple[Image, ...]:
+    async def _keep(self, answer: Answer, *, patience: Patience | None) -> tuple[Image, ...]:
+        """Commit what is whole; with patience, what the store does not take at once is tried again."""
         named = ((item, self._incoming.get(item.hole)) for item in answer.items if item.hole is not None)
         whole = [(item, incoming) for item, incoming in named if incoming is not None and incoming.whole]
-        if not whole:
-            return ()
-        whole.sort(key=lambda each: each[1].index)
-        return await self._writers.run(self._commit, whole)
+        while whole:
+            try:
+                await self._writers.run(self._commit, whole)
+                break
+            except StoreError as error:
+                self._on_trouble(error)
+                lost = any(not incoming.whole for _, incoming in whole)
+                if lost or patience is None or not await patience.wait():
+                    raise
+        return self._kept()
 
-    def _commit(self, whole: list[tuple[Item, Incoming]]) -> tuple[Image, ...]:
-        for _, incoming in whole:
-            if incoming.gathered:
-                incoming.write(incoming.handed())
-        return tuple(incoming.commit(item, self._wish) for item, incoming in whole)
+    def _commit(self, whole: list[tuple[Item, Incoming]]) -> None:
+        """Commit each that can be; in a thread.
+
+        Raises:
+            StoreError: What the first of the others failed of.
+        """
+        failed: StoreError | None = None
+        for item, incoming in whole:
+            try:
+                if incoming.gathered:
+                    incoming.write(incoming.handed())
+                incoming.commit(item, self._wish)
+            except StoreError as error:
+                failed = failed or error
+        if failed is not None:
+            raise failed
+
+    def _kept(self) -> tuple[Image, ...]:
+        kept = [incoming.image for incoming in self._incoming.values() if incoming.image is not None]
+        return tuple(sorted(kept, key=lambda image: image.index))
 
 
 def _discard_all(incoming: Iterable[Incoming]) -> None:

@@ -111,8 +111,8 @@ class Sending:
         try:
             job.requests += 1
             await job.witness.sending(job.requests, len(job.missing))
-            if self._slots.pool.paused() > 0:
-                # A pause began while that was written down: nobody may leave, not even with a slot.
+            if self._slots.pool.paused() > 0 or _forbids(job.withdrawal.cause):
+                # That began while the intent was written down: nobody may leave, not even with a slot.
                 await self._take_back(job)
                 return False
             self.tell(Started, job, attempt=job.requests, images=len(job.missing))
@@ -131,7 +131,7 @@ class Sending:
             at=self._wall_clock(),
             elapsed_s=0.0,
             failure=FailureClass.NEVER_SENT,
-            error="the gateway's pause began before it could leave",
+            error="a pause or a stop began before it could leave",
         )
         await job.witness.failed(unsent)
         job.requests -= 1
@@ -175,7 +175,7 @@ class Sending:
     async def _exchange_for(self, job: Job) -> None:
         before = len(job.images)
         try:
-            await self._exchange.run(job)
+            await self._exchange.run(job, on_trouble=lambda error: self._stop_if_fatal(job, error))
         finally:
             kept = tuple(job.images[before:])
             job.brought = len(kept)
@@ -214,10 +214,17 @@ class Sending:
 
     def _stop_if_fatal(self, job: Job, error: ImagenError) -> None:
         # Before the slot is free: nobody who waits may use it.
-        if stops_everything(error) and not job.withdrawal.withdrawn:
-            job.withdrawal.withdraw()
-            if self._listeners:
-                self._listeners.tell(Stopped(at=self._wall_clock(), error=error))
+        if not stops_everything(error):
+            return
+        first = not job.withdrawal.withdrawn
+        job.withdrawal.withdraw(error)
+        if first and self._listeners:
+            self._listeners.tell(Stopped(at=self._wall_clock(), error=error))
+
+
+def _forbids(cause: BaseException | None) -> bool:
+    """Whether not even those may leave whose intent is written down; a cap has room for all of them."""
+    return cause is not None and not isinstance(cause, LimitReachedError)
 
 
 def _verdict(error: ImagenError, failure: FailureClass) -> Verdict:

@@ -148,6 +148,8 @@ class Slots:
         except asyncio.CancelledError:
             if permit.done() and not permit.cancelled() and permit.exception() is None:
                 Slot(self, permit.result()).end(Verdict.NOTHING)
+            else:
+                pool.serve()  # nobody may be left whom it would have to wake
             raise
 
     # -- for the pool ---------------------------------------------------------------------------------------------

@@ -12,6 +12,8 @@ from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable
 from typing import TYPE_CHECKING, Generic, Self, TypeVar
 
+from imagen_async.unbroken import ended
+
 if TYPE_CHECKING:
     from types import TracebackType
 
@@ -122,22 +124,18 @@ class Stream(AsyncIterator[_Out], Generic[_In, _Out]):
     async def aclose(self) -> None:
         """Cancel everything that is under way and wait until it has ended, however often we are cancelled meanwhile."""
         self._closed = True
-        cancelled: asyncio.CancelledError | None = None
         tasks: list[asyncio.Task[object]] = [*self._tasks]
         if self._reader is not None:
             tasks.append(self._reader)
         for task in tasks:
             task.cancel()
-        while pending := [task for task in tasks if not task.done()]:
-            try:
-                await asyncio.wait(pending)
-            except asyncio.CancelledError as error:
-                cancelled = error
+        cancelled = await ended(*tasks)
         for task in (*tasks, *self._finished, *self._running):
             if not task.cancelled():
                 task.exception()  # seen: nobody is left to be told
         self._finished.clear()
         self._running.clear()
+        self._wake.set()  # somebody else may be waiting for a result
         if cancelled is not None:
             raise cancelled
 

@@ -36,7 +36,7 @@ class Timeouts:
     Attributes:
         connect: To connect, TLS included.
         read: Between two reads; a generation may be silent for minutes.
-        total: For one whole attempt.
+        total: For one whole attempt, as far as it is the gateway that is waited for.
     """
 
     connect: float | None = 10.0

@@ -1,13 +1,15 @@
 """HTTP, by aiohttp: one POST or GET out, one answer in, every failure as a typed error of ours.
 
 The only module that sends and reads, and the only one that spells out the key. It tells whether a byte of the request
-left (aiohttp's trace hooks), because money depends on it. It knows no JSON, no image and no retry.
+left (aiohttp's trace hooks), because money depends on it. Time-outs are the gateway's: what we do with an answer
+between two reads, and a disk that stalls meanwhile, counts in none. It knows no JSON, no image and no retry.
 """
 
 from __future__ import annotations
 
+import asyncio
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import aiohttp
 from multidict import CIMultiDict
@@ -20,11 +22,12 @@ from imagen_async.secret import Secret
 from imagen_async.translation import Timeouts, Translated, UnderWay
 
 if TYPE_CHECKING:
-    import asyncio
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Awaitable, Mapping, Sequence
     from types import SimpleNamespace, TracebackType
 
 __all__ = ["Answering", "Timeouts", "Transport", "gateway_url"]
+
+_T = TypeVar("_T")
 
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 _NOT_IN_HEADERS = re.compile(r"[\r\n\0]")
@@ -70,15 +73,43 @@ def gateway_url(text: str, *, allow_http: bool = False) -> URL:
     return url.with_query(None).with_fragment(None)
 
 
+class _Allowance:
+    """Seconds that the gateway may still take, all waits for it together."""
+
+    __slots__ = ("_left",)
+
+    def __init__(self, seconds: float | None) -> None:
+        self._left = seconds
+
+    async def wait_for(self, gateway: Awaitable[_T]) -> _T:
+        """Wait, and let it count.
+
+        Raises:
+            TimeoutError: The time is over.
+        """
+        if self._left is None:
+            return await gateway
+        now = asyncio.get_running_loop().time
+        began = now()
+        try:
+            async with asyncio.timeout_at(began + self._left):
+                return await gateway
+        finally:
+            self._left -= now() - began
+
+
 class Answering:
     """An answer whose status and headers are in, and whose body is still to be read."""
 
-    def __init__(self, response: aiohttp.ClientResponse, request: UnderWay, translated: Translated) -> None:
+    def __init__(
+        self, response: aiohttp.ClientResponse, request: UnderWay, translated: Translated, allowance: _Allowance
+    ) -> None:
         self.status = response.status
         self.headers: Mapping[str, str] = response.headers
         self._content = response.content
         self._request = request
         self._translated = translated
+        self._allowance = allowance
         self._taken = 0
         self._broken: BaseException | None = None
         # A body that came whole with its headers has given its connection back already.
@@ -127,7 +158,9 @@ class Answering:
         """
         with self._translated:
             try:
-                chunk = await self._chunk()
+                # Unlike readany, readchunk never joins what has piled up: no copy. It may give an empty chunk, too.
+                while not (chunk := await self._chunk()) and not self._content.at_eof():
+                    pass
             except Exception as error:
                 chunk = self._left(error)
                 if not chunk:
@@ -139,10 +172,10 @@ class Answering:
     async def _chunk(self) -> bytes:
         if self._broken is not None:
             raise self._broken
-        # Unlike readany, readchunk never joins what has piled up: no copy. It may give an empty chunk, too.
-        while not (chunk := (await self._content.readchunk())[0]) and not self._content.at_eof():
-            pass
-        return chunk
+        reading = self._content.readchunk()
+        # What is here already is not waited for, and a timer costs as much as the chunk.
+        here = self._content.total_bytes > self._taken
+        return (await reading if here else await self._allowance.wait_for(reading))[0]
 
     def _left(self, error: Exception) -> bytes:
         """Take what had come before the body broke: it is paid for, and aiohttp gives it to nobody any more."""
@@ -205,9 +238,8 @@ class Transport:
         # The caller's "user-agent" takes the place of ours, however it is spelled, instead of standing beside it.
         self._headers = CIMultiDict(_HEADERS)
         self._headers.update(_checked(headers or {}))
-        self._client_timeout = aiohttp.ClientTimeout(
-            total=timeouts.total, sock_connect=timeouts.connect, sock_read=timeouts.read
-        )
+        # aiohttp's total would run on while the disk keeps us from reading.
+        self._client_timeout = aiohttp.ClientTimeout(total=None, sock_connect=timeouts.connect, sock_read=timeouts.read)
         self._urls: dict[str, URL] = {}
         self._closed = False
 
@@ -310,14 +342,15 @@ class _Exchange:
         self._what = (method, path, body, headers)
         self._request = UnderWay(sent=not transport.owns_session, traced=transport.owns_session)
         self._translated = Translated(self._request, transport.timeouts)
+        self._allowance = _Allowance(transport.timeouts.total)
         self._response: aiohttp.ClientResponse | None = None
         self._answering: Answering | None = None
 
     async def __aenter__(self) -> Answering:
         with self._translated:
-            self._response = await self._transport.request(*self._what, self._request)
+            self._response = await self._allowance.wait_for(self._transport.request(*self._what, self._request))
         self._request.taken = 0
-        self._answering = Answering(self._response, self._request, self._translated)
+        self._answering = Answering(self._response, self._request, self._translated, self._allowance)
         return self._answering
 
     async def __aexit__(

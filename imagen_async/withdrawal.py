@@ -10,6 +10,7 @@ import asyncio
 from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import TracebackType
 
 __all__ = ["Waiting", "Withdrawal", "Withdrawn"]
@@ -22,23 +23,33 @@ class Withdrawn(Exception):  # noqa: N818 - it is no error: somebody asked for i
 class Withdrawal:
     """The jobs that can be withdrawn together.
 
+    Args:
+        on_cause: Called with the first error that they are withdrawn for, at once.
+
     Attributes:
         withdrawn: Whether they have been; who comes to wait afterwards is withdrawn at once.
+        cause: What they were withdrawn for first, if it is an error.
         waiting: Those that wait now.
     """
 
-    __slots__ = ("waiting", "withdrawn")
+    __slots__ = ("_on_cause", "cause", "waiting", "withdrawn")
 
-    def __init__(self) -> None:
+    def __init__(self, on_cause: Callable[[BaseException], object] | None = None) -> None:
+        self._on_cause = on_cause
         self.withdrawn = False
+        self.cause: BaseException | None = None
         self.waiting: set[Waiting] = set()
 
-    def withdraw(self) -> None:
+    def withdraw(self, cause: BaseException | None = None) -> None:
         """Let every job go that waits, and from now on each that comes to wait."""
         self.withdrawn = True
+        first = self.cause is None
+        self.cause = self.cause or cause
         waiting, self.waiting = self.waiting, set()
         for each in waiting:
             each.let_go()
+        if first and cause is not None and self._on_cause is not None:
+            self._on_cause(cause)
 
     def covering(self) -> Waiting:
         """Follow a job that the current task runs, with ``with``."""

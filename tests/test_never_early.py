@@ -35,6 +35,7 @@ from imagen_async.wire.retry_after import LONGEST
 from imagen_async.writers import Writers
 from tests.clock import FakeClock, settle
 from tests.profiles import times
+from tests.receiving import overflow_of
 from tests.spying import SpyStore
 from tests.test_attempts import Said
 
@@ -227,6 +228,7 @@ class Clients:
             cast("Transport", self.gateway),
             self.writers,
             caps=Caps(),
+            overflow=overflow_of(clock=clock),
             max_reading=8,
             slots=slots.size,
             wall_clock=clock.wall_clock,

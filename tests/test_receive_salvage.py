@@ -10,10 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imagen_async.exceptions import ProtocolError, StoreError
+from imagen_async.overflow import OverflowPolicy
 from imagen_async.receive import Caps
 from tests.pictures import SAMPLES, chunk, encoded, ihdr, png
 from tests.profiles import times
-from tests.receiving import receiving
+from tests.receiving import overflow_of, receiving
 from tests.servers import body_of
 from tests.spying import SpyStore
 from tests.strategies import Said, chunkings, cut, damaged, said, spelled_bodies
@@ -229,20 +230,20 @@ async def test_a_store_that_fails_while_salvaging_says_so_and_leaves_nothing_ope
 
 
 @pytest.mark.parametrize("step", ["open", "write", "commit"])
-async def test_after_a_store_failed_salvage_keeps_what_it_had_taken_and_does_not_ask_twice(step: str) -> None:
+async def test_after_a_store_failed_salvage_keeps_what_it_has_taken(step: str) -> None:
     store = SpyStore(fails=step, from_index=1)
     async with receiving(store) as receiver:
         await receiver.feed(body_of(png(), png()))
         with pytest.raises(StoreError):
             await receiver.close()
-        images = await receiver.salvage()
+        images = await receiver.salvage(patient=False)
     assert [image.index for image in images] == [0]
     assert store.committed == [png()]
 
 
 async def test_an_image_too_many_counts_though_the_store_failed_before_it_was_looked_at() -> None:
-    store = SpyStore(fails="write", from_index=1)
-    async with receiving(store, n=2) as receiver:
+    store, overflow = SpyStore(fails="write", from_index=1), overflow_of(OverflowPolicy(max_bytes=0))
+    async with receiving(store, n=2, overflow=overflow) as receiver:
         with pytest.raises(StoreError):
             await receiver.feed(body_of(png(), png(), png()), together=1)
         assert await receiver.salvage() == ()

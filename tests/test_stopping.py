@@ -13,7 +13,7 @@ import pytest
 from imagen_async import ImageRequest
 from imagen_async.batch import Batch
 from imagen_async.client import ImagenClient
-from imagen_async.events import Event, Retry
+from imagen_async.events import Event, Retry, Stopped
 from imagen_async.exceptions import (
     AuthenticationError,
     ImagenError,
@@ -55,12 +55,14 @@ class Scene:
         server: Counts.
         clock: Stands still.
         backing_off: The prompts that wait for another attempt.
+        stopped: Whether the client has said that it stops.
     """
 
     bad_status: int = 200
     server: Server = attrs.field(factory=Server)
     clock: FakeClock = attrs.field(factory=lambda: FakeClock(moves=False))
     backing_off: set[str] = attrs.field(factory=set)
+    stopped: bool = False
     refuse: asyncio.Event = attrs.field(factory=asyncio.Event)
     bad: asyncio.Event = attrs.field(factory=asyncio.Event)
     good: asyncio.Event = attrs.field(factory=asyncio.Event)
@@ -89,6 +91,7 @@ class Scene:
                 yield client
 
     def _hear(self, event: Event) -> None:
+        self.stopped |= isinstance(event, Stopped)
         if isinstance(event, Retry):
             self.backing_off.add(event.request.prompt)
 
@@ -98,7 +101,10 @@ class Scene:
         self.refuse.set()
         await until(lambda: "refused" in self.backing_off)
         self.bad.set()
-        await until(lambda: client.slots.in_flight == SENT - 4)
+        await until(lambda: self.stopped)
+        while client.slots.in_flight != SENT - 4:  # a store that fails is asked again for a while
+            await self.clock.advance(100.0)
+            await asyncio.sleep(0.0005)
         await self.clock.advance(10_000.0)
         self.good.set()
         await until(lambda: not client.slots.in_flight)

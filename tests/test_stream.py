@@ -331,6 +331,26 @@ async def test_failing_from_outside_stops_as_an_error_of_the_function_does() -> 
             await anext(results)
 
 
+async def test_who_waits_for_a_result_while_somebody_else_closes_the_stream_is_told_of_the_end() -> None:
+    slow = asyncio.Event()
+
+    async def reluctant(_: int) -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await slow.wait()
+
+    async with Stream(reluctant, range(9), window=3) as results:
+        waiting = asyncio.ensure_future(anext(results))
+        await settle()
+        closing = asyncio.ensure_future(results.aclose())
+        await settle()
+        slow.set()
+        await closing
+        with pytest.raises(StopAsyncIteration):
+            await waiting
+
+
 async def test_a_source_that_swallows_its_cancellation_is_asked_for_nothing_more() -> None:
     asked = 0
 

@@ -24,7 +24,7 @@ from imagen_async.exceptions import (
     TransportError,
 )
 from imagen_async.transport import Answering, Timeouts, Transport, gateway_url
-from tests.clock import until
+from tests.clock import settle, until
 from tests.servers import Asked, Server, answer, reply, serving
 
 if TYPE_CHECKING:
@@ -572,16 +572,32 @@ async def test_an_attempt_as_a_whole_has_a_time_out_of_its_own(loop_clock: LoopC
     async with dripping() as (server, parts), transport_to(server.base_url, timeouts=timeouts) as transport:
         parts.put_nowait(reply(b"0", length=100))
         async with transport.post(PATH, b"{}", {}) as answering:
+            assert await answering.read() == b"0"
             for number in (b"1", b"2", b"3"):
-                await answering.read()
+                waiting = asyncio.ensure_future(answering.read())
+                await settle()
                 await loop_clock.jump(250.0)
                 parts.put_nowait(number)
-            assert await answering.read() == b"3"
+                assert await waiting == number
             waiting = asyncio.ensure_future(answering.read())
+            await settle()
             await loop_clock.jump(152.0)
             with pytest.raises(TimeoutExceededError) as caught:
                 await waiting
     assert (caught.value.phase, caught.value.seconds, caught.value.sent) == ("total", 900.0, True)
+
+
+async def test_the_time_that_we_take_between_two_reads_is_not_the_gateway_s(loop_clock: LoopClock) -> None:
+    timeouts = Timeouts(read=300.0, total=900.0)
+    async with dripping() as (server, parts), transport_to(server.base_url, timeouts=timeouts) as transport:
+        parts.put_nowait(reply(b"0", length=9))
+        async with transport.post(PATH, b"{}", {}) as answering:
+            for number in range(1, 9):
+                await answering.read()
+                await loop_clock.jump(250.0)
+                parts.put_nowait(b"%d" % number)
+            assert await answering.read() == b"8"
+            assert await answering.read() == b""
 
 
 async def test_none_is_no_time_out(loop_clock: LoopClock) -> None:

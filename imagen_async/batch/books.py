@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from imagen_async.batch.plan import Part
+    from imagen_async.batch.space import Space
     from imagen_async.batch.tally import Progress
     from imagen_async.batch.witness import Witness
     from imagen_async.journal import Entry, Journal
@@ -70,10 +71,10 @@ class Books:
         """The jobs that have sent something and have not ended, by key."""
         self._folder = folder
         self._metadata = MetadataFile(journal, folder, fsync=fsync)
-        self._keeping_up: asyncio.Task[None] | None = None
+        self._watching: list[asyncio.Task[None]] = []
 
-    async def begin(self, failed: Callable[[BaseException], None]) -> None:
-        """Bring the files up to date and keep them so; `failed` is told if that is no longer possible.
+    async def begin(self, failed: Callable[[BaseException], None], space: Space) -> None:
+        """Bring the files up to date, keep them so, and watch the disk; `failed` is told if there is no going on.
 
         Raises:
             StoreError: A file cannot be written.
@@ -82,8 +83,12 @@ class Books:
         await self._metadata.flush()
         await self.errors.rewrite()
         self.budget = await self._open_budget()
-        self._keeping_up = asyncio.create_task(self._metadata.keep_up(), name="imagen-metadata")
-        self._keeping_up.add_done_callback(lambda task: _tell(task, failed))
+        self._watching = [
+            asyncio.create_task(self._metadata.keep_up(), name="imagen-metadata"),
+            asyncio.create_task(space.watch(self._under_way), name="imagen-space"),
+        ]
+        for task in self._watching:
+            task.add_done_callback(lambda task: _tell(task, failed))
 
     async def settle(self) -> None:
         """Enter what was in flight when the run ended, and bring the files up to date.
@@ -92,9 +97,10 @@ class Books:
             StoreError: A file cannot be written.
             JournalError: The journal broke.
         """
-        if self._keeping_up is not None:
-            self._keeping_up.cancel()
-            await asyncio.wait([self._keeping_up])
+        for task in self._watching:
+            task.cancel()
+        if self._watching:
+            await asyncio.wait(self._watching)
         for witness in list(self.unfinished.values()):
             await witness.interrupted("the run was cancelled while the request was in flight")
         await self._metadata.flush()
@@ -142,6 +148,9 @@ class Books:
             (image.index, image_record(part, image, file_name=self._file_name(image), outcome=outcome))
             for image in images
         ]
+
+    def _under_way(self) -> int:
+        return sum(witness.expected for witness in self.unfinished.values())
 
     def _file_name(self, image: Image) -> str:
         assert image.path is not None, "a LocalStore gives paths"  # noqa: S101 - its contract

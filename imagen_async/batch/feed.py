@@ -1,6 +1,7 @@
-"""Rows for an event loop: a source that blocks is read by a thread of its own, a little ahead of the loop.
+"""Input for an event loop: a source that blocks is read by a thread of its own.
 
-The thread is a daemon: one that waits for a pipe nobody writes to must not keep the program from ending.
+The threads are daemons: one that waits for a pipe nobody writes to, or for a disk, must not keep the program from
+ending.
 """
 
 from __future__ import annotations
@@ -8,18 +9,38 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import deque
+from concurrent.futures import Future
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Iterator
 
-__all__ = ["Feed"]
+__all__ = ["Feed", "aside"]
 
 _T = TypeVar("_T")
 
 
+async def aside(work: Callable[[], _T]) -> _T:
+    """Do `work` in a thread of its own; whoever is cancelled leaves it behind.
+
+    Raises:
+        BaseException: Whatever `work` raised.
+    """
+    done: Future[_T] = Future()
+    done.set_running_or_notify_cancel()  # from here on it cannot be taken back
+    threading.Thread(target=_do, args=(work, done), name="imagen-input", daemon=True).start()
+    return await asyncio.wrap_future(done)
+
+
+def _do(work: Callable[[], _T], done: Future[_T]) -> None:
+    try:
+        done.set_result(work())
+    except BaseException as error:  # noqa: BLE001 - it is raised where the work is waited for
+        done.set_exception(error)
+
+
 class Feed(Generic[_T]):
-    """What `open_rows` yields, in groups, as soon as there is something.
+    """What `open_rows` yields, in groups, as soon as there is something; read a little ahead of the loop.
 
     Args:
         open_rows: Called in the thread; may block, may raise.

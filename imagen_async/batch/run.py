@@ -7,6 +7,8 @@ state means and when it is durable is the journal's.
 from __future__ import annotations
 
 import asyncio
+import functools
+import threading
 import time
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
 from pathlib import Path
@@ -15,16 +17,19 @@ from typing import TYPE_CHECKING, Self
 import attrs
 
 from imagen_async.batch.books import Books, Spending
+from imagen_async.batch.feed import aside
 from imagen_async.batch.intake import Intake, Item, Task
 from imagen_async.batch.invalid import InvalidFile
 from imagen_async.batch.sources import Report, Source
+from imagen_async.batch.space import MIN_FREE, Space
 from imagen_async.batch.tally import Progress, Summary
 from imagen_async.batch.witness import Earlier, Witness
-from imagen_async.exceptions import ConfigurationError, ImagenError, InvalidRequestError
+from imagen_async.exceptions import ConfigurationError, ImagenError, InvalidRequestError, printable
 from imagen_async.journal import INTERRUPTED, Journal
 from imagen_async.outcome import Image, Outcome, Status
 from imagen_async.stores import ImageName, LocalStore
 from imagen_async.stream import NoResult, Stream
+from imagen_async.unbroken import unbroken
 from imagen_async.withdrawal import Withdrawal, Withdrawn
 
 if TYPE_CHECKING:
@@ -57,6 +62,8 @@ class Batch(AsyncIterator[Outcome]):
         fsync: Whether what is reported done survives a loss of power, not only of the process.
         max_images: Most images that this folder may ever buy, or None.
         budget: Most US dollars likewise, by list price.
+        min_free: Bytes of the disk that are to stay free, besides room for the images under way; before there are
+            fewer, the batch stops. 0 for no such watch.
         skip_invalid: Whether rows that are not valid are listed in ``invalid.jsonl`` and skipped.
         clock: Gives monotonic seconds.
 
@@ -90,6 +97,7 @@ class Batch(AsyncIterator[Outcome]):
         fsync: bool = True,
         max_images: int | None = None,
         budget: float | None = None,
+        min_free: int = MIN_FREE,
         skip_invalid: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -104,11 +112,12 @@ class Batch(AsyncIterator[Outcome]):
         self._clock = clock
         temporary = self._folder / _INNER / "tmp"
         self._store = LocalStore(self._folder / "images", fsync=fsync, temporary=temporary)
-        self._withdrawal = Withdrawal()
+        self._withdrawal = Withdrawal(on_cause=self._stop)
         self._stream: Stream[Task, Outcome] | None = None
         self._began = self._ended = 0.0
         self.progress = Progress()
         self.report: Report | None = None
+        self._space = Space(self._folder, self.progress, min_free=min_free)
 
     def __repr__(self) -> str:
         return f"<Batch into {str(self._folder)!r}: {self.progress.done} done>"
@@ -163,6 +172,8 @@ class Batch(AsyncIterator[Outcome]):
     async def aclose(self) -> None:
         """Cancel what is in flight, record it as interrupted, bring the files up to date and free the folder.
 
+        A cancellation arrives only when that is done.
+
         Raises:
             StoreError: A file cannot be written.
             JournalError: The journal broke.
@@ -170,14 +181,7 @@ class Batch(AsyncIterator[Outcome]):
         stream, self._stream = self._stream, None
         if stream is None:
             return
-        try:
-            try:
-                await stream.aclose()
-            finally:  # also where the wait was cancelled
-                await self._books.settle()
-        finally:
-            self._ended = self._clock()
-            await self._books.journal.close()
+        await unbroken(self._end(stream))
 
     @property
     def elapsed_s(self) -> float:
@@ -189,16 +193,28 @@ class Batch(AsyncIterator[Outcome]):
         """What came of this run so far."""
         return Summary.of(self.progress, elapsed_s=self.elapsed_s)
 
+    async def _end(self, stream: Stream[Task, Outcome]) -> None:
+        try:
+            await stream.aclose()
+            await self._books.settle()
+        finally:
+            self._ended = self._clock()
+            await self._books.journal.close()
+
     async def _check_input(self) -> None:
         if isinstance(self._requests, Source) and self._requests.rewindable:
-            self.report = await asyncio.to_thread(self._requests.check)
+            left = threading.Event()
+            try:
+                self.report = await aside(functools.partial(self._requests.check, stopped=left.is_set))
+            finally:
+                left.set()
             if self._invalid is None:
                 self.report.raise_for_bad_rows()
             self.progress.total = self.report.requests
 
     async def _begin(self, journal: Journal) -> None:
         self._books = Books(journal, self._folder, spending=self._spending, progress=self.progress, fsync=self._fsync)
-        await asyncio.to_thread(self._store.sweep)
+        await unbroken(asyncio.to_thread(self._store.sweep))
         if self._invalid is not None:
             self._invalid.clear()
         intake = Intake(
@@ -215,8 +231,14 @@ class Batch(AsyncIterator[Outcome]):
             ordered=self._ordered,
             on_drain=self._withdrawal.withdraw,
         )
-        await self._books.begin(stream.fail)
+        await self._books.begin(self._withdrawal.withdraw, self._space)
         self._stream = await stream.__aenter__()
+
+    def _stop(self, cause: BaseException) -> None:
+        """Note why nothing more is sent; what is in flight goes on, and may do so for a while."""
+        self.progress.stopping = printable(str(cause))
+        if self._stream is not None:
+            self._stream.fail(cause)
 
     async def _run(self, task: Task) -> Outcome:
         outcome = await self._already(task)
@@ -248,7 +270,7 @@ class Batch(AsyncIterator[Outcome]):
         recorded = await self._books.earlier(task.entry)
         known = {image.index for image in recorded}
         wanted = [index for index in task.part.indices if index not in known]
-        return Earlier(recorded, await asyncio.to_thread(self._find, task, wanted))
+        return Earlier(recorded, await unbroken(asyncio.to_thread(self._find, task, wanted)))
 
     def _find(self, task: Task, wanted: list[int]) -> tuple[Image, ...]:
         """Find files that an earlier run committed and did not live to record; in a thread."""
@@ -266,6 +288,7 @@ class Batch(AsyncIterator[Outcome]):
 
     async def _ask(self, task: Task, earlier: Earlier) -> Outcome:
         """Ask for what is missing, and put it together with what is there."""
+        await self._space.before_the_first(self._at_first())
         request, there = task.part.request, {image.index for image in earlier.images}
         if earlier.found:
             await self._books.adopt(task.part, task.entry, earlier.found, missing=request.n - len(there))
@@ -286,6 +309,11 @@ class Batch(AsyncIterator[Outcome]):
             outcome = _together(earlier, await self._perform(job, witness))
         await witness.ended(outcome)
         return outcome
+
+    def _at_first(self) -> int:
+        """Return how many images may be under way before it is known how large they are."""
+        slots = self._client.slots.size
+        return slots if self.report is None else min(slots, self.report.images)
 
     async def _perform(self, job: Job, witness: Witness) -> Outcome:
         try:

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import contextlib
 import gzip
+import itertools
 import os
 import stat
 import sys
 import zlib
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 from typing import IO, Any, BinaryIO, cast
 
@@ -106,11 +107,12 @@ class Source:
         self._spent = not self.rewindable
         return self._read()
 
-    def check(self, *, limit: int = 20) -> Report:
+    def check(self, *, limit: int = 20, stopped: Callable[[], bool] = lambda: False) -> Report:
         """Read everything and count, in constant memory; of a pipe this is the only pass.
 
         Args:
             limit: How many bad rows to keep with their problems.
+            stopped: Asked before each row; once it says so no more is read, and the report is of what was.
 
         Raises:
             ConfigurationError: Like `rows`.
@@ -121,7 +123,7 @@ class Source:
         problems: list[tuple[int, tuple[str, ...]]] = []
         notes: Counter[str] = Counter()
         models: Counter[str] = Counter()
-        for row in self.rows():
+        for row in itertools.takewhile(lambda _: not stopped(), self.rows()):
             if isinstance(row, BadRow):
                 bad += 1
                 problems += [(row.line, row.problems)] if len(problems) < limit else []

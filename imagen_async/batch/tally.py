@@ -36,6 +36,7 @@ class Progress:
         in_flight: Requests under way.
         cost_usd: What the images cost, by list price.
         invalid: Rows that were skipped because they are not valid.
+        stopping: Why nothing more is sent although there is more to do; None as long as it goes on.
     """
 
     total: int | None = None
@@ -54,6 +55,7 @@ class Progress:
     in_flight: int = 0
     cost_usd: float = 0.0
     invalid: int = 0
+    stopping: str | None = None
 
     @property
     def done(self) -> int:
@@ -95,7 +97,7 @@ class Summary:
     def of(cls, progress: Progress, *, elapsed_s: float) -> Summary:
         """Sum up a run."""
         counters = attrs.asdict(progress)
-        for name in ("total", "retries", "in_flight"):
+        for name in ("total", "retries", "in_flight", "stopping"):
             del counters[name]
         counters["cost_usd"] = round(progress.cost_usd, 6)
         counters["doubtful_usd"] = round(progress.doubtful_usd, 6)

@@ -72,6 +72,11 @@ class Witness:
         self._begun = False
         self._kept: tuple[Image, ...] = ()
 
+    @property
+    def expected(self) -> int:
+        """How many images the request under way may bring."""
+        return self._reserved
+
     async def sending(self, attempt: int, images: int) -> None:
         """Reserve the cost and make the intent durable.
 
@@ -153,15 +158,15 @@ class Witness:
         Raises:
             JournalError: The journal broke.
         """
-        fresh = self._kept or tuple(images)
-        sent = self._sent
-        self._finish()
-        if self._reserved and not sent:
+        fresh = self._kept = self._kept or tuple(images)
+        if self._reserved and not self._sent:
             self._release()
             await self._books.journal.never_sent(self._entry)
         elif (lost := self._reserved - (len(fresh) - self._bought)) > 0 and self._reserved:
             # Sent, and not refused by the gateway: whatever did not come was lost on our side.
             await self._doubt(_lost(self._attempts, lost, reason))
+        # Until here it can be done once more, should the wait be cancelled; from here on there is one thing to do.
+        self._finish()
         if self._begun or fresh:
             self._count(fresh)
             await self._books.journal.done(

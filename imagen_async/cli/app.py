@@ -5,6 +5,7 @@ A command's module is imported when the command is used; help and completion nee
 
 from __future__ import annotations
 
+import errno
 import signal
 import traceback
 from typing import TYPE_CHECKING
@@ -14,7 +15,7 @@ from cyclopts import App, CycloptsError, Parameter
 from imagen_async._version import __version__
 from imagen_async.cli import examples
 from imagen_async.cli.exits import Exit, after_error, after_signal
-from imagen_async.cli.speech import say, silence_stdout, words
+from imagen_async.cli.speech import StdoutError, say, silence_stdout, words
 from imagen_async.exceptions import ImagenError, printable
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ app = _built()
 """The command line, as cyclopts sees it."""
 
 
-def launch(arguments: Sequence[str]) -> int:
+def launch(arguments: Sequence[str]) -> int:  # noqa: PLR0911 - each way to end has its own status
     """Run a command and return its exit status; raises nothing but what ends the interpreter.
 
     Args:
@@ -72,10 +73,19 @@ def launch(arguments: Sequence[str]) -> int:
     except BrokenPipeError:
         silence_stdout()
         return Exit.BROKEN_PIPE
-    except Exception:  # noqa: BLE001 - whatever it is, it is a defect of ours, and is shown whole
+    except Exception as error:  # noqa: BLE001 - whatever else it is, it is a defect of ours, and is shown whole
+        if _is_of_stdout(error):
+            silence_stdout()
+            say(f"imagen-async: the standard output cannot be written: {printable(str(error))}; what was done is kept")
+            return Exit.NO_OUTPUT
         _show_defect()
         return Exit.DEFECT
     return status if isinstance(status, int) else Exit.SUCCEEDED
+
+
+def _is_of_stdout(error: Exception) -> bool:
+    # Help is written by cyclopts; files of ours that cannot be written are typed errors.
+    return isinstance(error, StdoutError) or (isinstance(error, OSError) and error.errno == errno.ENOSPC)
 
 
 def _help_of(arguments: Sequence[str]) -> str:

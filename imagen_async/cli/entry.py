@@ -20,6 +20,8 @@ def main() -> None:
         import rich  # noqa: F401 - cyclopts imports it later, where its lack would be a traceback
 
         from imagen_async.cli.app import launch
+    except KeyboardInterrupt:
+        sys.exit(130)  # so early that nobody listens yet, and nothing is begun
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in _EXTRA:
             raise

@@ -6,6 +6,7 @@
 2     usage or bad input; nothing was sent
 3     stopped early (key, model, gateway, budget, disk); the same command resumes it
 70    a defect of this program (``EX_SOFTWARE``); its traceback is on stderr
+74    the standard output cannot be written (``EX_IOERR``); what was done is kept
 130   interrupted by SIGINT, 143 by SIGTERM; the same command resumes it
 141   whoever read the standard output went away (SIGPIPE)
 ====  =====================================================================
@@ -31,6 +32,7 @@ class Exit(enum.IntEnum):
     USAGE = 2
     STOPPED = 3
     DEFECT = 70
+    NO_OUTPUT = 74
     BROKEN_PIPE = 141
 
 

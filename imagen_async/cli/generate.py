@@ -4,6 +4,7 @@ The command line's parser reads the annotations at run time.
 """
 
 import asyncio
+import os
 import sys
 from contextlib import nullcontext
 from pathlib import Path
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
 __all__ = ["generate"]
 
 _STDOUT = "-"
+_SHOW_CURSOR = "\x1b[?25h"
+"""The spinner hides it, and has no time to bring it back."""
 
 
 def generate(
@@ -87,33 +90,45 @@ def _refuse_stdout(request: ImageRequest) -> None:
 async def _generate(
     request: ImageRequest, place: Place | None, catalog: "Catalog", gateway: GatewayOptions, sandbox: SandboxRun
 ) -> int:
+    from imagen_async.cli.connect import connected
+
+    outcome: Outcome | None = None
+    interruption = _interruption()
+    with listening(interruption.arrived):
+        try:
+            async with connected(gateway, sandbox, catalog=catalog) as client:
+                with _spinner():
+                    outcome = await client.generate(request)
+                if place is not None:
+                    # Here, where a signal waits until they are written: they are paid for.
+                    _deliver(outcome, place)
+        except asyncio.CancelledError:
+            if interruption.number is None:
+                raise
+            if outcome is None:
+                say("imagen-async: interrupted; if the request had been sent, it may have been billed")
+                return after_signal(interruption.number)
+    if place is None:
+        # A signal is to end this one: perhaps nobody reads the pipe.
+        _deliver(outcome, None)
+    return Exit.SUCCEEDED if outcome.ok else Exit.INCOMPLETE
+
+
+def _interruption() -> Interruption:
+    """Cancel the current task at the first signal and the second, and leave at the third."""
     task = asyncio.current_task()
 
     def cancel(_: int) -> None:
         if task is not None:
             task.cancel()
 
-    interruption = Interruption(drain=cancel, cancel=cancel, leave=cancel)
-    with listening(interruption.arrived):
-        try:
-            outcome = await _asked(request, catalog, gateway, sandbox)
-        except asyncio.CancelledError:
-            if interruption.number is None:
-                raise
-            say("imagen-async: interrupted; if the request had been sent, it may have been billed")
-            return after_signal(interruption.number)
-    _tell(outcome)
-    for image in outcome.images:
-        _deliver(image, place, request)
-    return Exit.SUCCEEDED if outcome.ok else Exit.INCOMPLETE
+    def leave(number: int) -> None:
+        if sys.stderr.isatty():
+            say(_SHOW_CURSOR)
+        os._exit(after_signal(interruption.number or number))
 
-
-async def _asked(request: ImageRequest, catalog: "Catalog", gateway: GatewayOptions, sandbox: SandboxRun) -> "Outcome":
-    from imagen_async.cli.connect import connected
-
-    async with connected(gateway, sandbox, catalog=catalog) as client:
-        with _spinner():
-            return await client.generate(request)
+    interruption = Interruption(drain=cancel, cancel=cancel, leave=leave)
+    return interruption
 
 
 def _spinner() -> "AbstractContextManager[object]":
@@ -137,7 +152,13 @@ def _filtered(outcome: "Outcome") -> str:
     return "the safety filter took the rest" + (f": {printable(reasons)}" if reasons else "")
 
 
-def _deliver(image: "Image", place: Place | None, request: ImageRequest) -> None:
+def _deliver(outcome: "Outcome", place: Place | None) -> None:
+    _tell(outcome)
+    for image in outcome.images:
+        _give(image, place, outcome.request)
+
+
+def _give(image: "Image", place: Place | None, request: ImageRequest) -> None:
     data = image.data or b""
     for note in image.notes:
         say(f"note: {printable(note)}")

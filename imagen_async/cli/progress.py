@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from rich.console import Console, RenderableType
+    from rich.text import Text
 
     from imagen_async.batch import Progress
     from imagen_async.slots import PaceState
@@ -110,6 +111,10 @@ class _Figures:
         skipped = [f"{counters.skipped:,} skipped"] if counters.skipped else []
         return [*skipped, *parts, f"ETA {self._left(now)}"]
 
+    def stopping(self) -> list[str]:
+        why = self.counters.stopping
+        return [] if why is None else [f"stopping, as soon as what is in flight has ended: {why}"]
+
     def _limits(self, pace: PaceState) -> list[str]:
         parts = [f"{self.counters.in_flight:,} of {pace.limit:,} in flight"]
         if pace.rate < math.inf:
@@ -135,7 +140,7 @@ class _Figures:
 def plain_line(figures: _Figures) -> str:
     """Return where a run stands, in one line."""
     losses = [f"{number:,} {name}" for name, number in figures.losses()]
-    return ", ".join([figures.jobs(), *losses, *figures.pace()])
+    return ", ".join([figures.jobs(), *losses, *figures.pace(), *figures.stopping()])
 
 
 class Silence:
@@ -264,6 +269,10 @@ class LiveDisplay:
         # Not through rich: its thread may hold the lock.
         say("\x1b[?25h")
 
+    def _said(self) -> list[tuple[str, str]]:
+        said = sorted(self._notes.items(), reverse=True)
+        return [*(("note", why) for why in self._figures.stopping()), *said]
+
     def drawn(self) -> RenderableType:
         """Return what is to be seen now."""
         from rich.console import Group
@@ -283,17 +292,15 @@ class LiveDisplay:
             Text(f"{number:,} {name}", style="red" if number else "dim") for name, number in figures.losses()
         )
         pace = Text("  ".join(figures.pace()))
-        notes = [
-            Text(
-                printable(text, _LONGEST_NOTE),
-                style="yellow" if kind == "note" else "dim",
-                overflow="ellipsis",
-                no_wrap=True,
-            )
-            for kind, text in sorted(self._notes.items(), reverse=True)
-        ]
+        notes = [_note(text, "yellow" if kind == "note" else "dim") for kind, text in self._said()]
         # The terminal itself writes ^C behind the last line; if that wraps, rich erases one line too few.
         return Constrain(Group(first, losses, pace, *notes), self._console.width - _ECHO)
+
+
+def _note(text: str, style: str) -> Text:
+    from rich.text import Text
+
+    return Text(printable(text, _LONGEST_NOTE), style=style, overflow="ellipsis", no_wrap=True)
 
 
 def _percent(figures: _Figures) -> RenderableType:

@@ -60,6 +60,10 @@ class Pace:
         top_up: How often to ask again for images that the safety filter took.
         max_images: Most images that this folder may ever buy.
         budget: Most US dollars that this folder may ever cost, by list price.
+        min_free: MiB of the disk that stay free, besides room for the images under way, by default 16; before there are
+            fewer, the run stops. 0 for no such watch.
+        disk_patience: Seconds that images which the disk does not take are kept in memory while it is asked again, by
+            default 30; nothing more is sent meanwhile.
     """
 
     concurrency: Whole = 32
@@ -69,6 +73,8 @@ class Pace:
     top_up: Whole = 0
     max_images: Whole | None = None
     budget: Annotated[float | None, Parameter(metavar="USD")] = None
+    min_free: Annotated[Whole, Parameter(metavar="MIB")] = 16
+    disk_patience: Annotated[float, Parameter(metavar="S")] = 30.0
 
     def refuse_nonsense(self) -> None:
         """Do nothing if the values are limits.
@@ -77,6 +83,7 @@ class Pace:
             ConfigurationError: One is negative or no number; nothing would ever exceed it.
         """
         limits = {"--max-images": self.max_images, "--budget": self.budget, "--top-up": self.top_up}
+        limits |= {"--min-free": self.min_free, "--disk-patience": self.disk_patience}
         rates = {"--rpm": self.rpm, "--images-per-minute": self.images_per_minute}
         for option, limit in {**limits, **rates}.items():
             if limit is not None and not (math.isfinite(limit) and limit >= 0):
@@ -86,6 +93,7 @@ class Pace:
 
     def client_options(self) -> dict[str, Any]:
         """Return what an `ImagenClient` is to be told of it."""
+        from imagen_async.overflow import OverflowPolicy
         from imagen_async.pacing.backoff import RetryPolicy
 
         return {
@@ -93,6 +101,7 @@ class Pace:
             "rpm": self.rpm,
             "images_per_minute": self.images_per_minute,
             "retry": RetryPolicy(on_ambiguous=self.on_ambiguous, top_up=self.top_up),
+            "overflow": OverflowPolicy(patience=self.disk_patience),
         }
 
 
@@ -204,8 +213,9 @@ def _rehearse(source: "Source", catalog: "Catalog", pace: Pace, *, skip_invalid:
 async def _carry_out(source: "Source", catalog: "Catalog", order: _Order) -> int:
     from imagen_async.batch import Batch
     from imagen_async.cli.connect import connected
+    from imagen_async.cli.descriptors import affordable
 
-    pace = order.pace
+    pace = attrs.evolve(order.pace, concurrency=affordable(order.pace.concurrency, sandbox=order.sandbox.sandbox))
     async with connected(order.gateway, order.sandbox, catalog=catalog, **pace.client_options()) as client:
         batch = Batch(
             client,
@@ -216,6 +226,7 @@ async def _carry_out(source: "Source", catalog: "Catalog", order: _Order) -> int
             fsync=not order.no_fsync,
             max_images=pace.max_images,
             budget=pace.budget,
+            min_free=pace.min_free * 2**20,
             skip_invalid=order.skip_invalid,
         )
         reasons = Reasons()
@@ -233,12 +244,13 @@ class _Session:
         self._display: Display = progress_display(
             show.progress, batch.progress, lambda: client.pace, every=show.progress_every, clock=time.monotonic
         )
+        self._interruption = Interruption(drain=self._drain, cancel=self._cancel, leave=self._leave)
         self._task: asyncio.Task[object] | None = None
         self._begun = False
 
     async def run(self) -> Ending:
         self._task = asyncio.current_task()
-        interruption = Interruption(drain=self._drain, cancel=self._cancel, leave=self._leave)
+        interruption = self._interruption
         error: ImagenError | None = None
         with listening(interruption.arrived):
             try:
@@ -246,7 +258,8 @@ class _Session:
             except asyncio.CancelledError:
                 if interruption.number is None or self._task is None:
                     raise
-                self._task.uncancel()
+                while self._task.uncancel():
+                    pass  # each of them was a signal's
             except ImagenError as stopped:
                 if not self._begun:
                     raise
@@ -266,7 +279,7 @@ class _Session:
 
     def _drain(self, number: int) -> None:
         if not self._begun:
-            self._cancel(number)
+            self._stop(f"{_name(number)}: cancelling; nothing has been sent")
             return
         self._batch.drain()
         flying = self._batch.progress.in_flight
@@ -275,13 +288,16 @@ class _Session:
         )
 
     def _cancel(self, number: int) -> None:
-        self._display.note(f"{_name(number)}: cancelling; once more leaves at once")
+        self._stop(f"{_name(number)}: cancelling; once more leaves at once")
+
+    def _stop(self, note: str) -> None:
+        self._display.note(note)
         if self._task is not None:
             self._task.cancel()
 
     def _leave(self, number: int) -> None:
         self._display.abandon()
-        os._exit(after_signal(number))
+        os._exit(after_signal(self._interruption.number or number))
 
 
 def _name(number: int) -> str:

@@ -12,9 +12,13 @@ from contextlib import suppress
 
 from imagen_async.exceptions import ImagenError, InvalidInputError, printable
 
-__all__ = ["give", "say", "silence_stdout", "words"]
+__all__ = ["StdoutError", "give", "say", "silence_stdout", "words"]
 
 _LONGEST = 4000
+
+
+class StdoutError(Exception):
+    """The standard output cannot be written."""
 
 
 def say(text: str) -> None:
@@ -29,9 +33,15 @@ def give(text: str) -> None:
 
     Raises:
         BrokenPipeError: Nobody reads it any more.
+        StdoutError: It is a file on a full disk, or closed.
     """
-    sys.stdout.write(f"{text}\n")
-    sys.stdout.flush()
+    try:
+        sys.stdout.write(f"{text}\n")
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except (OSError, ValueError) as error:  # a ValueError is a closed stream's
+        raise StdoutError(str(error)) from error
 
 
 def silence_stdout() -> None:

@@ -100,7 +100,8 @@ def _figures(sums: Summary, ending: Ending) -> list[str]:
         f"about {usd(sums.cost_usd)}",
         duration(sums.elapsed_s),
     ]
-    lines = [f"{jobs}: {', '.join(states) or 'nothing to do'}", ", ".join(spent)]
+    none = "nothing to do" if whole else "none has ended"
+    lines = [f"{jobs}: {', '.join(states) or none}", ", ".join(spent)]
     if sums.doubts:
         # Also where no job is left in doubt: a first attempt may have been billed before a second brought the images.
         lost = f"{count(sums.doubts, 'request')} may have been billed for nothing"

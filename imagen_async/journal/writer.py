@@ -19,6 +19,7 @@ from typing import Any, TypeAlias, TypeVar
 import attrs
 
 from imagen_async.exceptions import JournalError, printable
+from imagen_async.unbroken import ended
 
 __all__ = ["Step", "Writer"]
 
@@ -71,9 +72,9 @@ class Writer:
         try:
             await asyncio.shield(self._opened)
         except BaseException:
-            # Cancelled while opening, or refused: in both cases the thread must go and release the folder.
-            self._stop()
+            # Cancelled while opening, or refused: in both cases the folder is free when we say so.
             self._opened.add_done_callback(_seen)
+            await self.close()
             raise
 
     async def perform(self, step: Step[T]) -> T:
@@ -91,10 +92,15 @@ class Writer:
         return await future
 
     async def close(self) -> None:
-        """Finish what waits, close the connection and end the thread; a second call waits for the first."""
+        """Finish what waits, close the connection and end the thread; a second call waits for the first.
+
+        A cancellation arrives only when that is done.
+        """
         self._stop()
-        await asyncio.shield(self._ended)
+        cancelled = await ended(self._ended)
         self._thread.join()
+        if cancelled is not None:
+            raise cancelled
 
     def _stop(self) -> None:
         if not self._closing:

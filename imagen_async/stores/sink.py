@@ -1,6 +1,6 @@
 """One image on its way into a folder: a file that grows under a temporary name until it is committed or gone.
 
-The rule: however it ends, no open file and no temporary file stay behind, and a sync that failed is not tried again.
+The rule: once it has ended, no open file and no temporary file stay behind, and a sync that failed is not tried again.
 Which final name the file gets is decided by its store.
 """
 # Paths are plain strings in this room, as the calls of `os` want them; a Path costs more than many of those.
@@ -28,12 +28,13 @@ __all__ = ["LocalSink"]
 _WRITES_MANY = hasattr(os, "writev")
 _MOST_PARTS = 256
 """Spans in one call; systems take 1024 and more."""
+_READING = os.O_RDONLY | sum(getattr(os, flag, 0) for flag in ("O_NOFOLLOW", "O_CLOEXEC", "O_BINARY"))
 
 
 class LocalSink:
     """Writes one image to its temporary file; made by `LocalStore.open`."""
 
-    __slots__ = ("_file", "_fsync", "_name", "_path", "_publish")
+    __slots__ = ("_ended", "_failed", "_file", "_fsync", "_name", "_path", "_publish", "_size")
 
     def __init__(
         self, name: ImageName, path: str, file: int, *, fsync: bool, publish: Callable[[str, ImageName, str], str]
@@ -43,12 +44,15 @@ class LocalSink:
         self._file = file
         self._fsync = fsync
         self._publish = publish
+        self._size = 0
+        self._failed = False
+        self._ended = False
 
     def write(self, data: bytes | memoryview, /) -> None:
         """Append `data`.
 
         Raises:
-            StoreError: The disk is full or fails, and the temporary file is gone; or the sink was ended before.
+            StoreError: The disk is full or fails; or the sink has failed or was ended before.
         """
         self.write_all((data,))
 
@@ -58,38 +62,54 @@ class LocalSink:
         Raises:
             StoreError: As `write`.
         """
-        self._refuse_if_ended()
+        self._refuse_if_over()
         try:
             for first in range(0, len(parts), _MOST_PARTS):
                 _write(self._file, parts[first : first + _MOST_PARTS])
         except OSError as error:
-            self._end()
+            self._failed = True
             raise store_error("write", self._path, error) from error
+        self._size += sum(map(len, parts))
+
+    def taken(self) -> bytes:
+        """Read back the bytes of all calls that went well.
+
+        Raises:
+            StoreError: They cannot be read; or the sink was ended before.
+        """
+        if self._ended:
+            raise self._over()
+        try:
+            return _read(self._path, self._size)
+        except OSError as error:
+            raise store_error("read back", self._path, error) from error
 
     def commit(self, facts: Facts, /) -> Kept:
         """Give the file its final name.
 
         Raises:
-            StoreError: It cannot be synced, closed or named, and is gone; or the sink was ended before.
+            StoreError: It cannot be synced, closed or named; or the sink has failed or was ended before.
         """
-        self._refuse_if_ended()
+        self._refuse_if_over()
         try:
             if self._fsync:
                 os.fsync(self._file)
             file, self._file = self._file, -1  # A close that fails has closed all the same.
             os.close(file)
-            return Kept(path=self._publish(self._path, self._name, EXTENSIONS[facts.format]))
+            kept = Kept(path=self._publish(self._path, self._name, EXTENSIONS[facts.format]))
         except OSError as error:
+            self._failed = True
             raise store_error("keep the image", error.filename2 or error.filename or self._path, error) from error
-        finally:
-            self._end()
+        self._end()
+        return kept
 
     def discard(self) -> None:
         """Close and remove the temporary file; what was committed stays."""
-        if self._file >= 0:
+        if not self._ended:
             self._end()
 
     def _end(self) -> None:
+        self._ended = True
         file, self._file = self._file, -1
         # What cannot be removed now is removed by the next run's sweep.
         with contextlib.suppress(OSError):
@@ -98,9 +118,25 @@ class LocalSink:
         with contextlib.suppress(OSError):
             os.unlink(self._path)
 
-    def _refuse_if_ended(self) -> None:
-        if self._file < 0:
-            raise StoreError(f"image {self._name.index} was committed or discarded before; open another sink")
+    def _refuse_if_over(self) -> None:
+        if self._ended or self._failed:
+            raise self._over()
+
+    def _over(self) -> StoreError:
+        return StoreError(
+            f"image {self._name.index} was committed or discarded, or has failed before; open another sink"
+        )
+
+
+def _read(path: str, size: int) -> bytes:
+    data = bytearray()
+    file = os.open(path, _READING)
+    try:
+        while len(data) < size and (more := os.read(file, size - len(data))):
+            data += more
+    finally:
+        os.close(file)
+    return bytes(data)
 
 
 def _write(file: int, parts: Sequence[bytes | memoryview]) -> None:

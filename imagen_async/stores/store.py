@@ -59,22 +59,25 @@ class Kept:
 class Sink(Protocol):
     """Takes the bytes of one image; made by `Store.open`.
 
-    `commit` or `discard` ends it; `discard` may come at any time, also after `commit` or twice. A sink for which a call
-    costs more than its bytes may have a ``write_all(parts)`` as well, which does what `write` does for several spans.
+    A `commit` that goes well or `discard` ends it; `discard` may come at any time, also after `commit` or twice, and
+    always comes after a call that failed. A sink for which a call costs more than its bytes may have a
+    ``write_all(parts)`` as well, which does what `write` does for several spans. One that can give back the bytes of
+    all calls that went well may have a ``taken()`` that does so, when another has failed: then the image is not lost
+    with it.
     """
 
     def write(self, data: bytes | memoryview, /) -> None:
         """Take the next bytes, in order; `data` is not to be kept, its buffer is used again.
 
         Raises:
-            StoreError: The bytes cannot be kept; nothing of the image is left behind.
+            StoreError: The bytes cannot be kept.
         """
 
     def commit(self, facts: Facts, /) -> Kept:
         """Make the image visible under its final name: it is whole, and `facts` is what it is.
 
         Raises:
-            StoreError: The image cannot be kept; nothing of it is left behind.
+            StoreError: The image cannot be kept; nothing of it is visible.
         """
 
     def discard(self) -> None:

@@ -8,6 +8,7 @@ from imagen_async import ImageRequest
 from imagen_async.batch import Batch, Progress
 from imagen_async.batch.books import Books, Spending
 from imagen_async.batch.metadata import MetadataFile
+from imagen_async.batch.space import Space
 from imagen_async.catalog import CATALOG, Model
 from imagen_async.exceptions import LimitReachedError, StoreError
 from imagen_async.journal import Journal, read_status
@@ -235,8 +236,9 @@ async def test_the_budget_begins_with_what_the_folder_has_spent(tmp_path: Path, 
     await run(imagen_sandbox, [ImageRequest(FOX, n=3), ImageRequest(OWL, n=2, model=FAST)], tmp_path)
     async with await Journal.open(tmp_path / ".imagen", fsync=False) as journal:
         spending = Spending(max_images=6, max_usd=0.2, catalog=CATALOG)
-        books = Books(journal, tmp_path, spending=spending, progress=Progress(), fsync=False)
-        await books.begin(unexpected)
+        progress = Progress()
+        books = Books(journal, tmp_path, spending=spending, progress=progress, fsync=False)
+        await books.begin(unexpected, Space(tmp_path, progress))
         assert (books.budget.images, round(books.budget.usd, 6)) == (5, 0.16)
         assert not books.budget.reserve(Cost(2, 0.04))
         assert books.budget.reserve(Cost(1, 0.04))

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imagen_async.batch.feed import Feed
+from imagen_async.batch.feed import Feed, aside
 from imagen_async.exceptions import ConfigurationError
 
 if TYPE_CHECKING:
@@ -191,3 +191,34 @@ def test_a_reader_outlives_its_loop_without_a_word() -> None:
     [thread] = readers()
     go_on.set()
     thread.join()
+
+
+async def test_work_aside_gives_its_result_or_its_error() -> None:
+    assert await aside(lambda: 7) == 7
+    with pytest.raises(ConfigurationError, match="gone"):
+        await aside(lambda: (_ for _ in ()).throw(ConfigurationError("gone")))
+
+
+@pytest.mark.parametrize("closed", [False, True])
+async def test_work_aside_keeps_nobody_who_is_cancelled_and_bothers_nobody_afterwards(*, closed: bool) -> None:
+    let, done = threading.Event(), threading.Event()
+
+    def work() -> None:
+        let.wait(30)
+        done.set()
+
+    async def impatient() -> threading.Thread:
+        waiting = asyncio.ensure_future(aside(work))
+        await asyncio.sleep(0)
+        [thread] = [thread for thread in threading.enumerate() if thread.name == "imagen-input"]
+        waiting.cancel()
+        await asyncio.wait([waiting])
+        assert waiting.cancelled()
+        return thread
+
+    thread = await (asyncio.to_thread(asyncio.run, impatient()) if closed else impatient())
+    assert not done.is_set()
+    let.set()
+    await asyncio.to_thread(thread.join)
+    await asyncio.sleep(0)
+    assert done.is_set()

@@ -342,3 +342,10 @@ def test_bad_rows_come_in_their_place(tmp_path: Path) -> None:
     path = tmp_path / "p.csv"
     path.write_text("prompt,n\na,1\nb,x\nc,1\n")
     assert [type(row) for row in open_source(path).rows()] == [Row, BadRow, Row]
+
+
+def test_a_check_that_is_stopped_reads_no_further(tmp_path: Path) -> None:
+    path = tmp_path / "p.txt"
+    path.write_text("fox\n" * 1000)
+    looks = iter([False] * 3)
+    assert open_source(path).check(stopped=lambda: next(looks, True)).rows == 3

@@ -21,6 +21,7 @@ from imagen_async.exceptions import (
     ModelNotFoundError,
     StoreError,
 )
+from imagen_async.exchange import Exchange
 from imagen_async.journal import Journal, read_status
 from imagen_async.outcome import Outcome, Status
 from imagen_async.sandbox import SANDBOX_KEY
@@ -40,7 +41,7 @@ from tests.batch.running import (
     run,
     strays,
 )
-from tests.clock import until
+from tests.clock import settle, until
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -244,6 +245,76 @@ async def test_a_job_that_is_cancelled_while_its_end_is_recorded_keeps_that_end(
     assert prompts(tmp_path) == [FOX]
 
 
+async def test_a_job_that_is_cancelled_while_its_interruption_is_recorded_keeps_what_came(
+    imagen_sandbox: SandboxGateway, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recording = asyncio.Event()
+    doubt, publish = Journal.doubt, LocalStore._publish
+
+    async def slow(self: Journal, *arguments: Any) -> None:
+        await doubt(self, *arguments)
+        recording.set()
+        await asyncio.Event().wait()
+
+    def full(self: LocalStore, temporary: str, name: Any, ending: str) -> str:
+        if name.index:
+            raise OSError(28, "No space left on device")
+        return publish(self, temporary, name, ending)
+
+    with monkeypatch.context() as bad:
+        bad.setattr(Journal, "doubt", slow)
+        bad.setattr(LocalStore, "_publish", full)
+        async with client(imagen_sandbox) as asker, Batch(asker, numbered(1, n=2), output=tmp_path, fsync=False):
+            await recording.wait()
+    status = read_status(tmp_path / ".imagen")
+    assert (status.jobs["interrupted"], status.jobs["intent"], status.doubts) == (1, 0, 1)
+    assert len(images(tmp_path)) == 1
+    await run(imagen_sandbox, numbered(1, n=2), tmp_path)
+    assert imagen_sandbox.ledger.billed_images == 3
+    assert len(images(tmp_path)) == 2
+
+
+@pytest.mark.parametrize("work", ["sweep", "find"])
+async def test_a_thread_that_still_works_in_the_folder_is_waited_for(
+    imagen_sandbox: SandboxGateway, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, work: str
+) -> None:
+    arrived, gate = threading.Event(), threading.Event()
+    real = getattr(LocalStore, work)
+    await begun(imagen_sandbox, tmp_path, monkeypatch)
+
+    def slow(self: LocalStore, *arguments: Any) -> Any:
+        arrived.set()
+        assert gate.wait(30)
+        return real(self, *arguments)
+
+    with monkeypatch.context() as slowly:
+        slowly.setattr(LocalStore, work, slow)
+        task = asyncio.ensure_future(run(imagen_sandbox, [FOX], tmp_path))
+        assert await asyncio.to_thread(arrived.wait, 30)
+        for _ in range(3):
+            task.cancel()
+            await settle()
+            assert not task.done()
+        gate.set()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    assert (await run(imagen_sandbox, [FOX], tmp_path)).summary.ok  # the folder is free
+
+
+async def begun(gateway: SandboxGateway, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave a job behind whose request was interrupted."""
+    broken = asyncio.Event()
+
+    async def post(*_: Any) -> None:
+        broken.set()
+        await asyncio.Event().wait()
+
+    with monkeypatch.context() as silent:
+        silent.setattr(Exchange, "run", post)
+        async with client(gateway) as asker, Batch(asker, [FOX], output=folder, fsync=False):
+            await broken.wait()
+
+
 @pytest.mark.parametrize("turns", [0, 3, 30, 100, 200, 400, 700, 1200, 2000, 3500])
 async def test_a_batch_that_is_left_at_any_moment_leaves_nothing_behind(
     imagen_sandbox_factory: SandboxFactory, tmp_path: Path, turns: int
@@ -433,8 +504,9 @@ async def test_a_failing_journal_stops_the_batch_before_more_is_sent(
         broken.setattr(Journal, "intent", intent)
         stopped = await caught(imagen_sandbox, numbered(20), tmp_path, asking={"slots": 2})
     assert isinstance(stopped.error, JournalError)
-    assert stopped.statuses == ["succeeded"] * 5
-    assert imagen_sandbox.requests == 5
+    # The fifth may have been about to leave when the sixth failed; then it stays.
+    assert set(stopped.statuses) == {"succeeded"}
+    assert imagen_sandbox.requests == len(stopped.statuses) in {4, 5}
     assert errors(tmp_path) == []
     assert (await run(imagen_sandbox, numbered(20), tmp_path)).summary.ok
     assert imagen_sandbox.requests == 20

@@ -7,13 +7,13 @@ import re
 import subprocess
 import sys
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-__all__ = ["child", "ran", "ran_raw", "ran_unread", "read_until"]
+__all__ = ["child", "ran", "ran_into", "ran_raw", "ran_unread", "read_until"]
 
 
 def _environment() -> dict[str, str]:
@@ -49,17 +49,15 @@ def ran_unread(*arguments: object, folder: Path) -> subprocess.CompletedProcess[
     """Run a command whose standard output nobody reads any more."""
     reading, writing = os.pipe()
     os.close(reading)
-    try:
-        return subprocess.run(  # noqa: S603 - our own program
-            _command(arguments),
-            cwd=folder,
-            env=_environment(),
-            stdout=writing,
-            stderr=subprocess.PIPE,
-            check=False,
-        )
-    finally:
-        os.close(writing)
+    with os.fdopen(writing, "wb") as unread:
+        return ran_into(unread, *arguments, folder=folder)
+
+
+def ran_into(stdout: IO[bytes], *arguments: object, folder: Path) -> subprocess.CompletedProcess[bytes]:
+    """Run a command whose standard output goes there."""
+    return subprocess.run(  # noqa: S603 - our own program
+        _command(arguments), cwd=folder, env=_environment(), stdout=stdout, stderr=subprocess.PIPE, check=False
+    )
 
 
 @contextmanager

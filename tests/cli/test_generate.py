@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import sys
 import threading
@@ -8,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from imagen_async import ImagenClient
+from imagen_async.cli.generate import _interruption
 from imagen_async.sandbox import read_stamp, running_sandbox
 from tests.cli.child import child, ran_raw
 
@@ -159,3 +162,37 @@ def test_a_signal_ends_it_and_warns_of_the_bill(tmp_path: Path, number: signal.S
             assert process.returncode == status
     assert "it may have been billed" in err
     assert names(tmp_path) == ["key"]
+
+
+def test_an_image_that_has_come_is_written_although_a_signal_comes_then(
+    invoke: Invoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = ImagenClient.close
+
+    async def close(self: ImagenClient) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await real(self)
+
+    with monkeypatch.context() as slow:
+        slow.setattr(ImagenClient, "close", close)
+        ran = invoke("generate", "A red fox", *SANDBOX)
+    assert (ran.status, ran.out, ran.err) == (0, "a-red-fox.png\n", "")
+    assert names(tmp_path) == ["a-red-fox.png"]
+
+
+async def test_the_third_signal_leaves_at_once_with_the_first_one_s_status(monkeypatch: pytest.MonkeyPatch) -> None:
+    left: list[int] = []
+    monkeypatch.setattr(os, "_exit", left.append)
+
+    async def stubborn() -> None:
+        interruption = _interruption()
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGINT):
+            interruption.arrived(number)
+        with pytest.raises(asyncio.CancelledError):
+            await asyncio.Event().wait()
+
+    await asyncio.create_task(stubborn())
+    assert left == [143]

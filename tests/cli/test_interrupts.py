@@ -1,16 +1,16 @@
 from __future__ import annotations
 
+import gzip
 import json
 import signal
-from typing import TYPE_CHECKING
+import time
+from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
 from imagen_async.sandbox import read_ledger
 from tests.cli.child import child, ran, read_until
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 SANDBOX = ("--sandbox", "--sandbox-tiny", "--no-fsync", "--progress-every", "0.05", "--json")
 
@@ -54,20 +54,77 @@ def test_the_first_signal_finishes_what_is_in_flight_and_the_run_can_go_on(
     assert read_ledger(books).billed_images == 200
 
 
-def test_the_second_signal_cancels_and_the_first_ones_number_counts(many: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("first", "second", "exit_status"), [(signal.SIGTERM, signal.SIGINT, 143), (signal.SIGINT, signal.SIGTERM, 130)]
+)
+def test_the_second_signal_cancels_and_the_first_ones_number_counts(
+    many: Path, tmp_path: Path, first: signal.Signals, second: signal.Signals, exit_status: int
+) -> None:
     command = ("run", many, "-o", "out", *SANDBOX, "--concurrency", "2", "--sandbox-latency", "3600")
     with child(*command, folder=tmp_path) as process:
         read_until(process, "2 of 2 in flight")
-        process.send_signal(signal.SIGTERM)
-        read_until(process, r"SIGTERM: finishing what is in flight \(2 now\)")
-        process.send_signal(signal.SIGINT)
+        process.send_signal(first)
+        read_until(process, rf"{first.name}: finishing what is in flight \(2 now\)")
+        process.send_signal(second)
         out, err = process.communicate()
-        assert process.returncode == 143
-    assert "SIGINT: cancelling" in err
+        assert process.returncode == exit_status
+    assert f"{second.name}: cancelling" in err
     assert json.loads(out.splitlines()[-1])["images"] == 0
     status = ran("status", "out", "--json", folder=tmp_path)
     assert status.returncode == 0
-    assert json.loads(status.stdout)["interrupted"] == 2
+    figures = json.loads(status.stdout)
+    assert (figures["interrupted"], figures["doubts"]) == (2, 2)
+
+
+def test_the_third_signal_leaves_at_once_and_the_journal_stands_it(few: Path, tmp_path: Path) -> None:
+    books = tmp_path / "ledger.jsonl"
+    command = ("run", few, "-o", "out", *SANDBOX, "--sandbox-ledger", books, "--concurrency", "2")
+    with child(*command, "--sandbox-latency", "3600", folder=tmp_path) as process:
+        read_until(process, "2 of 2 in flight")
+        process.send_signal(signal.SIGINT)
+        read_until(process, "SIGINT: finishing")
+        # Stopped meanwhile, so that the second one has not done its work when the third one comes.
+        process.send_signal(signal.SIGSTOP)
+        process.send_signal(signal.SIGTERM)
+        process.send_signal(signal.SIGINT)
+        process.send_signal(signal.SIGCONT)
+        out, _ = process.communicate()
+        assert (process.returncode, out) == (130, "")
+    assert json.loads(ran("status", "out", "--json", folder=tmp_path).stdout)["running"] is False
+    again = ran(*command, folder=tmp_path)
+    assert again.returncode == 0
+    assert json.loads(again.stdout.splitlines()[-1])["succeeded"] == 200
+    assert json.loads(ran("status", "out", "--json", folder=tmp_path).stdout)["doubts"] == 2
+    assert read_ledger(books).billed_images == 200
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_while_a_large_file_is_checked_ends_the_run_before_anything_is_begun(
+    tmp_path: Path, number: signal.Signals, status: int
+) -> None:
+    # Some hundred million lines, in many members of few bytes: nobody would wait for the end of the check.
+    member = gzip.compress(b'{"prompt": "A red fox"}\n' * 500_000)
+    with (tmp_path / "large.jsonl.gz").open("wb") as large:
+        for _ in range(200):
+            large.write(member)
+    with child("run", "large.jsonl.gz", "-o", "out", *SANDBOX, folder=tmp_path) as process:
+        reading = 0
+        while reading < 5:
+            reading = reading + 1 if opened(process.pid, "large.jsonl.gz") else 0
+            time.sleep(0.02)  # the process says nothing before the check is done
+        process.send_signal(number)
+        out, err = process.communicate()
+        assert process.returncode == status
+    assert json.loads(out)["jobs"] == 0
+    assert f"{number.name}: cancelling; nothing has been sent" in err
+    assert not (tmp_path / "out").exists()
+
+
+def opened(pid: int, name: str) -> bool:
+    folder = Path(f"/proc/{pid}/fd")
+    with suppress(OSError):
+        return any(each.readlink().name == name for each in folder.iterdir())
+    return False
 
 
 def test_a_second_run_on_a_folder_in_use_is_turned_away(many: Path, few: Path, tmp_path: Path) -> None:

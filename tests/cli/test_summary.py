@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,7 +15,7 @@ from imagen_async.exceptions import ImagenError
 OUT = Path("out")
 
 
-def text(*, ending: Ending | None = None, reasons: Reasons | None = None, output: Path = OUT, **counters: int) -> str:
+def text(*, ending: Ending | None = None, reasons: Reasons | None = None, output: Path = OUT, **counters: Any) -> str:
     progress = Progress(**counters)
     summary = Summary.of(progress, elapsed_s=75)
     return run_text(summary, output=output, ending=ending or Ending(), reasons=reasons or Reasons())

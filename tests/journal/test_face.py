@@ -443,11 +443,14 @@ async def test_a_cancelled_opening_releases_the_folder(
     monkeypatch.setattr("imagen_async.journal.schema.connect", slow_connect)
     task = asyncio.ensure_future(open_journal(tmp_path))
     assert await asyncio.to_thread(arrived.wait, 30)
-    task.cancel()
+    for _ in range(3):
+        task.cancel()
+        await asyncio.sleep(0)
+        assert not task.done()  # before the folder is free
+    gate.set()
     with pytest.raises(asyncio.CancelledError):
         await task
-    gate.set()
-    await asyncio.to_thread(threads[0].join)
+    assert not folder_in_use(tmp_path)
     async with await open_journal(tmp_path) as journal:
         assert journal.abandoned == 0
 
@@ -530,11 +533,14 @@ async def test_a_cancelled_opening_that_then_fails_leaves_no_unseen_error(
     monkeypatch.setattr("imagen_async.journal.schema.connect", failing_connect)
     task = asyncio.ensure_future(open_journal(tmp_path))
     assert await asyncio.to_thread(arrived.wait, 30)
-    task.cancel()
+    for _ in range(3):
+        task.cancel()
+        await asyncio.sleep(0)
+        assert not task.done()  # before the folder is free
+    gate.set()
     with pytest.raises(asyncio.CancelledError):
         await task
-    gate.set()
-    await asyncio.to_thread(threads[0].join)
+    assert not threads[0].is_alive()
     await asyncio.sleep(0)
     del task
     gc.collect()

@@ -32,8 +32,11 @@ def root(tmp_path: Path) -> Path:
 
 def keep(store: LocalStore, name: ImageName = FOX, data: bytes = png(), facts: Facts = FACTS) -> Path:
     sink = store.open(name)
-    sink.write(data)
-    path = sink.commit(facts).path
+    try:
+        sink.write(data)
+        path = sink.commit(facts).path
+    finally:
+        sink.discard()
     assert path is not None
     return Path(path)
 
@@ -239,9 +242,43 @@ def test_a_failing_disk_leaves_nothing_and_is_named(
     monkeypatch.undo()
     assert os.strerror(code) in caught.value.message
     assert str(caught.value.path).startswith(str(root))
-    assert not files(root)
+    assert not {path for path in files(root) if path.suffix != ".partial"}
+    with pytest.raises(StoreError, match="failed before"):
+        _write_and_commit(sink.write, lambda: sink.commit(FACTS))
     sink.discard()
+    assert not files(root)
     assert keep(store).name == "fox-0.png"
+
+
+@given(st.lists(st.binary(max_size=40), max_size=6), st.integers(0, 5))
+def test_what_a_sink_took_before_the_disk_was_full_can_be_read_back(parts: list[bytes], fails_at: int) -> None:
+    with tempfile.TemporaryDirectory() as root, pytest.MonkeyPatch.context() as patch:
+        sink = LocalStore(root).open(FOX)
+        for part in parts[:fails_at]:
+            sink.write(part)
+        failing(patch, "write", errno.ENOSPC)
+        with pytest.raises(StoreError):
+            sink.write(b"refused")
+        assert sink.taken() == b"".join(parts[:fails_at])
+        sink.discard()
+        with pytest.raises(StoreError, match="image 0"):
+            sink.taken()
+
+
+def test_what_a_sink_took_can_be_read_back_when_it_cannot_be_given_its_name(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = LocalStore(root, fsync=True)
+    for call in ("fsync", "close", "link"):
+        sink = store.open(FOX)
+        sink.write(png())
+        with monkeypatch.context() as patch:
+            failing(patch, call, errno.EIO)
+            with pytest.raises(StoreError, match="EIO"):
+                sink.commit(FACTS)
+        assert sink.taken() == png()
+        sink.discard()
+    assert not files(root)
 
 
 def _write_and_commit(write: Callable[[bytes], None], commit: Callable[[], object]) -> None:
