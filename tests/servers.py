@@ -5,17 +5,21 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import threading
 from collections.abc import Awaitable, Callable
-from contextlib import asynccontextmanager
+from concurrent.futures import Future
+from contextlib import asynccontextmanager, contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import attrs
 from multidict import CIMultiDict
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    import ssl
+    from collections.abc import AsyncIterator, Iterator
 
-__all__ = ["Asked", "Server", "answer", "body_of", "reply", "serving"]
+__all__ = ["Asked", "Server", "answer", "body_of", "reply", "serving", "serving_apart"]
 
 
 @attrs.frozen
@@ -59,7 +63,7 @@ class Server:
 
 
 @asynccontextmanager
-async def serving(handler: Handler | None) -> AsyncIterator[Server]:
+async def serving(handler: Handler | None, *, tls: ssl.SSLContext | None = None) -> AsyncIterator[Server]:
     """Run a server; without a handler it takes connections and says nothing.
 
     A connection closes when its handler closes it, or at the end.
@@ -86,7 +90,7 @@ async def serving(handler: Handler | None) -> AsyncIterator[Server]:
             server.open -= 1
             writer.transport.abort()
 
-    listening = await asyncio.start_server(connected, "127.0.0.1", 0)
+    listening = await asyncio.start_server(connected, "127.0.0.1", 0, ssl=tls)
     server.port = listening.sockets[0].getsockname()[1]
     try:
         yield server
@@ -96,6 +100,27 @@ async def serving(handler: Handler | None) -> AsyncIterator[Server]:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks)
+
+
+@contextmanager
+def serving_apart(handler: Handler, *, tls: ssl.SSLContext | None = None) -> Iterator[Server]:
+    """Run a server in a thread of its own, for what runs an event loop itself."""
+    up: Future[tuple[Server, Callable[[], object]]] = Future()
+
+    async def serve() -> None:
+        done = asyncio.Event()
+        async with serving(handler, tls=tls) as server:
+            up.set_result((server, partial(asyncio.get_running_loop().call_soon_threadsafe, done.set)))
+            await done.wait()
+
+    thread = threading.Thread(target=asyncio.run, args=(serve(),), name="server", daemon=True)
+    thread.start()
+    server, end = up.result()
+    try:
+        yield server
+    finally:
+        end()
+        thread.join()
 
 
 async def _read(reader: asyncio.StreamReader) -> Asked | None:
