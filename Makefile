@@ -22,7 +22,7 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 
 .DEFAULT_GOAL := help
 PROMPTS ?=
-.PHONY: help demo test test-all lint format peers acceptance bench bench-pacing docs docs-serve build clean
+.PHONY: help demo test test-all lint format peers acceptance torture bench bench-pacing docs docs-serve build clean
 
 help: ## Show this
 	@sed -n 's/^\([a-z-]*\):.*## /\1  /p' Makefile | awk -F '  ' '{ printf "make %-13s %s\n", $$1, $$2 }'
@@ -76,6 +76,9 @@ acceptance: $(BENCH_VENV)/.ready-peers ## A file of prompts (PROMPTS=file) image
 	@if [ -z "$(PROMPTS)" ]; then echo "which file? make acceptance PROMPTS=file" >&2; exit 2; fi
 	$(BENCH_VENV)/bin/python -m tests.acceptance every-image $(PROMPTS)
 	$(BENCH_VENV)/bin/python -m tests.acceptance kill-nine $(PROMPTS)
+
+torture: $(VENV)/.ready-dev ## Kill and hurt batches at every turn, half an hour (ARGS="crash-points --quick": a minute)
+	$(BIN)/python -m tests.torture $(or $(ARGS),all)
 
 bench: $(BENCH_VENV)/.ready-peers ## Measure ours beside its peers and print the table (ARGS="--memory", "--quick")
 	$(BENCH_VENV)/bin/python -m benchmarks $(ARGS)

@@ -166,11 +166,18 @@ class TransportError(ImagenError):
 
     Attributes:
         sent: Whether any byte of the request may have left; if it may, the request may have been billed.
+        offset: How many bytes of the answer's body had come, or None if it had not begun.
     """
 
-    def __init__(self, message: str, *, sent: bool) -> None:
+    offset: int | None = None
+
+    def __init__(self, message: str, *, sent: bool, offset: int | None = None) -> None:
         super().__init__(message)
         self.sent = sent
+        self.offset = offset
+
+    def __str__(self) -> str:
+        return self.message if self.offset is None else f"{self.message}, at byte {self.offset} of the answer"
 
 
 class ConnectError(TransportError):
@@ -192,10 +199,11 @@ class TimeoutExceededError(TransportError):
         seconds: The limit that ran out.
     """
 
-    def __init__(self, phase: str, seconds: float, *, sent: bool) -> None:
+    def __init__(self, phase: str, seconds: float, *, sent: bool, offset: int | None = None) -> None:
         self.phase = phase
         self.seconds = seconds
-        super().__init__(f"no answer in time: the {phase} time-out of {seconds:g} s ran out", sent=sent)
+        message = f"no answer in time: the {phase} time-out of {seconds:g} s ran out"
+        super().__init__(message, sent=sent, offset=offset)
 
 
 class GatewayError(ImagenError):

@@ -120,7 +120,7 @@ class Exchange:
             return await self._read(job, receiver, answering, turn)
         except (TransportError, ProtocolError) as error:
             await _salvage(job, receiver)
-            return error
+            return _explained(error, answering.packed)
 
     async def _read(
         self, job: Job, receiver: Receiver, answering: Answering, turn: Turn
@@ -147,6 +147,14 @@ async def _head(answering: Answering) -> bytes:
         async with asyncio.timeout(_ERROR_SECONDS):
             return await answering.head(_ERROR_BODY)
     return b""
+
+
+def _explained(error: TransportError | ProtocolError, packed: str | None) -> TransportError | ProtocolError:
+    """Blame the header of a body that is no JSON because nobody has unpacked it."""
+    if packed is None or not isinstance(error, ProtocolError) or error.check != "json":
+        return error
+    told = f"nothing here unpacks what the header Content-Encoding: {packed} names; {error.message}"
+    return ProtocolError("content-encoding", told, offset=error.offset)
 
 
 def _judge(job: Job, fault: TransportError | ProtocolError) -> None:

@@ -177,7 +177,7 @@ class Receiver:
     async def _follow(self, events: Iterable[Event], together: int) -> None:
         for event in events:
             if isinstance(event, Payload):
-                incoming = self._incoming.get(event.hole) or self._begin(event.hole)
+                incoming = self._incoming.get(event.hole) or self._begin(event)
                 incoming.take(event)
                 if incoming.waiting >= together:
                     await self._hand_over(incoming)
@@ -186,15 +186,15 @@ class Receiver:
             else:
                 await self._end(event.hole)
 
-    def _begin(self, hole: int) -> Incoming:
-        place = self._places.setdefault(self._entries[hole], len(self._places))
+    def _begin(self, span: Payload) -> Incoming:
+        place = self._places.setdefault(self._entries[span.hole], len(self._places))
         if place >= len(self._indices):
-            raise ProtocolError("images", f"more images than the {len(self._indices)} that were asked for")
+            told = f"more images than the {len(self._indices)} that were asked for"
+            raise ProtocolError("images", told, offset=span.offset)
         name = ImageName(self._job_id, self._indices[place])
-        self._incoming[hole] = Incoming(
-            self._store, name, place, self._caps, overflow=self._overflow, sha256=self._sha256
-        )
-        return self._incoming[hole]
+        incoming = Incoming(self._store, name, place, self._caps, overflow=self._overflow, sha256=self._sha256)
+        self._incoming[span.hole] = incoming
+        return incoming
 
     async def _end(self, hole: int) -> None:
         if hole in self._incoming:

@@ -1,6 +1,6 @@
 """HTTP, by aiohttp: one POST or GET out, one answer in, every failure as a typed error of ours.
 
-The only module that touches aiohttp and the only one that spells out the key. It tells whether a byte of the request
+The only module that sends and reads, and the only one that spells out the key. It tells whether a byte of the request
 left (aiohttp's trace hooks), because money depends on it. Time-outs are the gateway's: what we do with an answer
 between two reads, and a disk that stalls meanwhile, counts in none. It knows no JSON, no image and no retry.
 """
@@ -13,23 +13,16 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import aiohttp
-import attrs
 from multidict import CIMultiDict
 
 from imagen_async._version import __version__
-from imagen_async.exceptions import (
-    ConfigurationError,
-    ConnectError,
-    DisconnectedError,
-    ImagenError,
-    ProtocolError,
-    TimeoutExceededError,
-    printable,
-)
+from imagen_async.connector import Connector
+from imagen_async.exceptions import ConfigurationError, ImagenError, printable
 from imagen_async.secret import Mask, Secret
+from imagen_async.translation import Timeouts, Translated, UnderWay
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator, Sequence
+    from collections.abc import Awaitable, Iterator, Sequence
     from types import SimpleNamespace, TracebackType
 
     from yarl import URL
@@ -40,7 +33,6 @@ __all__ = ["Answering", "Timeouts", "Transport"]
 
 _T = TypeVar("_T")
 
-_CREDENTIALS = re.compile(r"//[^/\s]*@")
 _NOT_IN_HEADERS = re.compile(r"[\r\n\0]")
 _HEADERS = {
     "Accept": "application/json",
@@ -48,36 +40,10 @@ _HEADERS = {
     "Content-Type": "application/json",
     "User-Agent": f"imagen-async/{__version__}",
 }
+_UNDONE = frozenset({"", "identity", "gzip", "deflate", "br", "zstd"})
+"""Encodings that aiohttp undoes, the last two if it finds a library for them, or says itself that it cannot."""
 _KEEP_ALIVE = 5.0
 """Seconds an idle connection is kept: a POST on one that the gateway has closed fails and must not be resent."""
-
-
-@attrs.frozen(kw_only=True)
-class Timeouts:
-    """Seconds; None for no limit. The wait for a slot counts in none of them.
-
-    Attributes:
-        connect: To connect, TLS included.
-        read: Between two reads; a generation may be silent for minutes.
-        total: For one whole attempt, as far as it is the gateway that is waited for.
-    """
-
-    connect: float | None = 10.0
-    read: float | None = 300.0
-    total: float | None = 900.0
-
-
-@attrs.define
-class _Request:
-    """What is known of one request while it is under way.
-
-    Attributes:
-        sent: Whether any byte of it may have left.
-        traced: Whether we would know; in a session of the caller's we do not.
-    """
-
-    sent: bool = False
-    traced: bool = True
 
 
 class _Allowance:
@@ -132,18 +98,42 @@ class Answering:
     """
 
     def __init__(
-        self, response: aiohttp.ClientResponse, translated: _Translated, allowance: _Allowance, mask: Mask
+        self, response: aiohttp.ClientResponse, request: UnderWay, translated: Translated, allowance: _Allowance
     ) -> None:
         self.status = response.status
-        self.headers: Mapping[str, str] = _MaskedHeaders(response.headers, mask)
-        self.mask = mask
-        self._response = response
+        self.mask = translated.mask
+        self.headers: Mapping[str, str] = _MaskedHeaders(response.headers, self.mask)
+        self._content = response.content
+        self._request = request
         self._translated = translated
         self._allowance = allowance
         self._taken = 0
+        self._broken: BaseException | None = None
         # A body that came whole with its headers has given its connection back already.
         connection = response.connection
         self._wire: Any = connection.transport if connection is not None else None
+        protocol = connection.protocol if connection is not None else None
+        self._closed = protocol.closed if protocol is not None else None
+        if self._closed is not None:
+            self._closed.remove_done_callback(_heard)
+            self._closed.add_done_callback(_heard)
+            self._closed.add_done_callback(self._lost)
+
+    def leave(self) -> None:
+        """Have no more to do with the connection: the next request may have it."""
+        if self._closed is not None:
+            self._closed.remove_done_callback(self._lost)
+
+    def _lost(self, _: object) -> None:
+        """Wake a reader whom aiohttp forgets: after a chunk that is none it tells of no end and no error any more."""
+        if not self._content.is_eof() and self._content.exception() is None:
+            self._content.set_exception(aiohttp.ClientPayloadError("the connection closed on bytes that are no HTTP"))
+
+    @property
+    def packed(self) -> str | None:
+        """The encoding that the body is still in, by its header, because nothing here undoes it; or None."""
+        encoding = self.headers.get("Content-Encoding", "").strip()
+        return None if encoding.lower() in _UNDONE else printable(encoding, 80)
 
     def read_at_once(self, size: int) -> None:
         """Let one read of the socket bring up to `size` bytes; where the event loop has no such setting, nothing.
@@ -163,19 +153,34 @@ class Answering:
         Raises:
             TransportError: The connection broke or a time-out ran out.
         """
-        content = self._response.content
         with self._translated:
-            # Unlike readany, readchunk never joins what has piled up: no copy. It may give an empty chunk, too.
-            while not (chunk := await self._chunk(content)) and not content.at_eof():
-                pass
+            try:
+                # Unlike readany, readchunk never joins what has piled up: no copy. It may give an empty chunk, too.
+                while not (chunk := await self._chunk()) and not self._content.at_eof():
+                    pass
+            except Exception as error:
+                chunk = self._left(error)
+                if not chunk:
+                    raise
         self._taken += len(chunk)
+        self._request.taken = self._taken
         return chunk
 
-    async def _chunk(self, content: aiohttp.StreamReader) -> bytes:
-        reading = content.readchunk()
+    async def _chunk(self) -> bytes:
+        if self._broken is not None:
+            raise self._broken
+        reading = self._content.readchunk()
         # What is here already is not waited for, and a timer costs as much as the chunk.
-        here = content.total_bytes > self._taken
+        here = self._content.total_bytes > self._taken
         return (await reading if here else await self._allowance.wait_for(reading))[0]
+
+    def _left(self, error: Exception) -> bytes:
+        """Take what had come before the body broke: it is paid for, and aiohttp gives it to nobody any more."""
+        if self._broken is not None or self._content.total_bytes == self._taken:
+            return b""
+        self._broken = error
+        self._content.set_exception(None)  # type: ignore[arg-type] # the only way past it; takes an error or none
+        return self._content.read_nowait()
 
     async def head(self, limit: int) -> bytes:
         """Read the first `limit` bytes of the body, or all if it is shorter; a failing body is as good as ended."""
@@ -226,11 +231,11 @@ class Transport:
         self.owns_session = session is None
         self._connector = connector
         self._proxy = proxy
-        self._mask = Mask(key, *(proxy.secrets if proxy else ()))
+        self.mask = Mask(key, *(proxy.secrets if proxy else ()))
         self._trace_configs = trace_configs
         # The caller's "user-agent" takes the place of ours, however it is spelled, instead of standing beside it.
         self._headers = CIMultiDict(_HEADERS)
-        self._headers.update({str(name): Secret(text) for name, text in _checked(headers or {}, self._mask).items()})
+        self._headers.update({str(name): Secret(text) for name, text in _checked(headers or {}, self.mask).items()})
         # aiohttp's total would run on while the disk keeps us from reading.
         self._client_timeout = aiohttp.ClientTimeout(total=None, sock_connect=timeouts.connect, sock_read=timeouts.read)
         self._urls: dict[str, URL] = {}
@@ -260,7 +265,7 @@ class Transport:
             await session.close()
 
     async def request(
-        self, method: str, path: str, body: bytes | None, headers: Mapping[str, str], request: _Request
+        self, method: str, path: str, body: bytes | None, headers: Mapping[str, str], request: UnderWay
     ) -> aiohttp.ClientResponse:
         """Send one request; aiohttp's errors come through as they are."""
         if (url := self._urls.get(path)) is None:
@@ -278,21 +283,13 @@ class Transport:
             trace_request_ctx=request,
         )
 
-    def translated(self, request: _Request) -> _Translated:
-        """Make what turns aiohttp's errors on this request into our own."""
-        return _Translated(request, self.timeouts, self._mask)
-
-    def answering(self, response: aiohttp.ClientResponse, translated: _Translated, allowance: _Allowance) -> Answering:
-        """Make an answer of aiohttp's."""
-        return Answering(response, translated, allowance, self._mask)
-
     def _open(self) -> aiohttp.ClientSession:
         if self._closed or (self._session is not None and self._session.closed):
             raise ConfigurationError("the client or its session is closed: nothing can be sent")
         if self._session is None:
             self._session = aiohttp.ClientSession(
                 # Slots bound what is in flight; a second bound in the connector would count as connect time.
-                connector=self._connector or aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEP_ALIVE),
+                connector=self._connector or Connector(limit=0, keepalive_timeout=_KEEP_ALIVE),
                 connector_owner=self._connector is None,
                 trace_configs=[_tracing(), *self._trace_configs],
                 cookie_jar=aiohttp.DummyCookieJar(),
@@ -314,11 +311,17 @@ def _tracing() -> aiohttp.TraceConfig:
     config = aiohttp.TraceConfig()
 
     async def headers_sent(_: object, context: SimpleNamespace, __: object) -> None:
-        if isinstance(context.trace_request_ctx, _Request):
+        if isinstance(context.trace_request_ctx, UnderWay):
             context.trace_request_ctx.sent = True
 
     config.on_request_headers_sent.append(headers_sent)
     return config
+
+
+def _heard(closed: asyncio.Future[None]) -> None:
+    """Take note of a connection's end, which asyncio reports as an error if nobody does."""
+    if not closed.cancelled():
+        closed.exception()
 
 
 class _Exchange:
@@ -329,121 +332,28 @@ class _Exchange:
     ) -> None:
         self._transport = transport
         self._what = (method, path, body, headers)
-        self._request = _Request(sent=not transport.owns_session, traced=transport.owns_session)
-        self._translated = transport.translated(self._request)
+        self._request = UnderWay(sent=not transport.owns_session, traced=transport.owns_session)
+        self._translated = Translated(self._request, transport.timeouts, transport.mask)
         self._allowance = _Allowance(transport.timeouts.total)
         self._response: aiohttp.ClientResponse | None = None
+        self._answering: Answering | None = None
 
     async def __aenter__(self) -> Answering:
         with self._translated:
             self._response = await self._allowance.wait_for(self._transport.request(*self._what, self._request))
-        return self._transport.answering(self._response, self._translated, self._allowance)
+        self._request.taken = 0
+        self._answering = Answering(self._response, self._request, self._translated, self._allowance)
+        return self._answering
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         response, self._response = self._response, None
-        if response is not None:
+        if response is not None and self._answering is not None:
+            self._answering.leave()
             # Gives the connection back if the body was read to its end, and closes it otherwise.
             response.close() if not response.content.at_eof() else response.release()
         self._translated.clean(error)
-
-
-class _Translated:
-    """Turns what aiohttp raises into our own errors, as ``with``.
-
-    Nothing of aiohttp's error is left, not even as the context: a `ClientResponseError` holds the request's headers.
-    """
-
-    __slots__ = ("_mask", "_request", "_timeouts")
-
-    def __init__(self, request: _Request, timeouts: Timeouts, mask: Mask) -> None:
-        self._request = request
-        self._timeouts = timeouts
-        self._mask = mask
-
-    def __enter__(self) -> None:
-        """Nothing to prepare."""
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.clean(error)
-        if error is not None and (ours := _translation(error, self._request, self._timeouts)) is not None:
-            _mask_words(ours, self._mask)
-            try:
-                raise ours
-            finally:
-                # This frame, and what it was called for, hold aiohttp's error.
-                ours.__context__ = ours.__traceback__ = None
-
-    def clean(self, error: BaseException | None) -> None:
-        """Take the key, and all frames but the outermost, out of an error that leaves the network.
-
-        Some gateways repeat the key that they refuse, so it may be in an error's words, and in the locals of whatever
-        reads an answer.
-        """
-        if isinstance(error, ImagenError):
-            _mask_words(error, self._mask)
-            if error.__suppress_context__:
-                error.__context__ = None
-        if isinstance(error, ImagenError | asyncio.CancelledError) and error.__traceback__ is not None:
-            error.__traceback__.tb_next = None
-
-
-def _mask_words(error: ImagenError, mask: Mask) -> None:
-    error.args = mask.inside(error.args)
-    for name, value in vars(error).items():
-        setattr(error, name, mask.inside(value))
-
-
-def _translation(error: BaseException, request: _Request, timeouts: Timeouts) -> ImagenError | None:
-    """Say what an error of aiohttp's means; None for one that is not aiohttp's."""
-    if isinstance(error, ImagenError):
-        return None
-    return next((ours(error, request, timeouts) for kind, ours in _TRANSLATIONS if isinstance(error, kind)), None)
-
-
-_TRANSLATIONS: tuple[
-    tuple[type[BaseException] | tuple[type[BaseException], ...], Callable[[Any, _Request, Timeouts], ImagenError]], ...
-] = (
-    (
-        aiohttp.ConnectionTimeoutError,
-        lambda _, __, limits: TimeoutExceededError("connect", limits.connect or 0.0, sent=False),
-    ),
-    (
-        aiohttp.SocketTimeoutError,
-        lambda _, request, limits: TimeoutExceededError("read", limits.read or 0.0, sent=request.sent),
-    ),
-    (
-        (
-            aiohttp.ClientConnectorError,
-            aiohttp.ClientHttpProxyError,
-            aiohttp.ServerFingerprintMismatch,
-            aiohttp.ClientConnectorCertificateError,
-        ),
-        lambda error, *_: ConnectError(f"cannot connect to the gateway: {_words(error)}"),
-    ),
-    (aiohttp.InvalidURL, lambda *_: ConfigurationError("the gateway's URL cannot be used")),
-    (ValueError, lambda error, request, _: _unusable(error, sent=request.sent and request.traced)),
-    (
-        aiohttp.ClientPayloadError,
-        lambda error, *_: DisconnectedError(f"the answer was cut off: {_words(error)}", sent=True),
-    ),
-    (
-        aiohttp.ClientResponseError,
-        lambda error, *_: ProtocolError("http", f"the answer is no HTTP: {printable(error.message, 200)}"),
-    ),
-    (
-        TimeoutError,
-        lambda _, request, limits: TimeoutExceededError("total", limits.total or 0.0, sent=request.sent),
-    ),
-    (
-        (aiohttp.ClientError, OSError),
-        lambda error, request, _: DisconnectedError(f"the connection broke: {_words(error)}", sent=request.sent),
-    ),
-)
-"""What each of aiohttp's errors means; the first that fits counts."""
 
 
 def _checked(headers: Mapping[str, str], mask: Mask) -> Mapping[str, str]:
@@ -452,15 +362,3 @@ def _checked(headers: Mapping[str, str], mask: Mask) -> Mapping[str, str]:
     if bad := [printable(repr(name), 80) for name in named]:
         raise ConfigurationError(f"HTTP cannot carry line ends or NUL bytes in a header: {', '.join(bad)}")
     return headers
-
-
-def _unusable(error: ValueError, *, sent: bool) -> ImagenError:
-    """Say what a value that HTTP cannot carry means: it is one of the caller's settings, or one of the answer's."""
-    if sent:
-        return ProtocolError("http", f"the answer is no HTTP: {_words(error)}")
-    return ConfigurationError(f"the request cannot be made: {_words(error)}")
-
-
-def _words(error: Exception) -> str:
-    # A proxy's URL may hold a user name and password.
-    return printable(_CREDENTIALS.sub("//***@", f"{type(error).__name__}: {error}"), 300)

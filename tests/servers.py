@@ -7,16 +7,19 @@ import base64
 import json
 import threading
 from collections.abc import Awaitable, Callable
+from concurrent.futures import Future
 from contextlib import asynccontextmanager, contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import attrs
 from multidict import CIMultiDict
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import AsyncIterator, Iterator
 
-__all__ = ["Asked", "Server", "answer", "body_of", "reply", "serving", "serving_in_a_thread"]
+__all__ = ["Asked", "Server", "answer", "body_of", "reply", "serving", "serving_apart"]
 
 
 @attrs.frozen
@@ -60,7 +63,7 @@ class Server:
 
 
 @asynccontextmanager
-async def serving(handler: Handler | None) -> AsyncIterator[Server]:
+async def serving(handler: Handler | None, *, tls: ssl.SSLContext | None = None) -> AsyncIterator[Server]:
     """Run a server; without a handler it takes connections and says nothing.
 
     A connection closes when its handler closes it, or at the end.
@@ -87,7 +90,7 @@ async def serving(handler: Handler | None) -> AsyncIterator[Server]:
             server.open -= 1
             writer.transport.abort()
 
-    listening = await asyncio.start_server(connected, "127.0.0.1", 0)
+    listening = await asyncio.start_server(connected, "127.0.0.1", 0, ssl=tls)
     server.port = listening.sockets[0].getsockname()[1]
     try:
         yield server
@@ -100,29 +103,24 @@ async def serving(handler: Handler | None) -> AsyncIterator[Server]:
 
 
 @contextmanager
-def serving_in_a_thread(handler: Handler) -> Iterator[Server]:
-    """Run a server for commands, which have an event loop of their own."""
-    ready, loop = threading.Event(), asyncio.new_event_loop()
-    servers: list[Server] = []
+def serving_apart(handler: Handler, *, tls: ssl.SSLContext | None = None) -> Iterator[Server]:
+    """Run a server in a thread of its own, for what runs an event loop itself."""
+    up: Future[tuple[Server, Callable[[], object]]] = Future()
 
     async def serve() -> None:
-        async with serving(handler) as server:
-            servers.append(server)
-            ended = asyncio.Event()
-            stop.append(ended.set)
-            ready.set()
-            await ended.wait()
+        done = asyncio.Event()
+        async with serving(handler, tls=tls) as server:
+            up.set_result((server, partial(asyncio.get_running_loop().call_soon_threadsafe, done.set)))
+            await done.wait()
 
-    stop: list[Callable[[], None]] = []
-    thread = threading.Thread(target=loop.run_until_complete, args=(serve(),))
+    thread = threading.Thread(target=asyncio.run, args=(serve(),), name="server", daemon=True)
     thread.start()
-    ready.wait()
+    server, end = up.result()
     try:
-        yield servers[0]
+        yield server
     finally:
-        loop.call_soon_threadsafe(stop[0])
+        end()
         thread.join()
-        loop.close()
 
 
 async def _read(reader: asyncio.StreamReader) -> Asked | None:

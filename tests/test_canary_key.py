@@ -33,7 +33,7 @@ def parts(client: ImagenClient) -> list[tuple[str, object]]:
         ("transport", transport),
         ("session", transport._session),
         ("headers", transport._headers),
-        ("mask", transport._mask),
+        ("mask", transport.mask),
         ("slots", client.slots),
         ("pool", client.slots.pool),
         ("pace", client.pace),

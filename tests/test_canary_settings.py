@@ -19,7 +19,7 @@ from imagen_async.cli.options import read_key
 from tests.canary import CANARY, PASSWORD, Sightings, of_error, of_folder, of_value, watched
 from tests.canary_answers import ANSWERS, good
 from tests.clock import FakeClock, LoopClock, until
-from tests.servers import Asked, Server, answer, reply, serving, serving_in_a_thread
+from tests.servers import Asked, Server, answer, reply, serving, serving_apart
 from tests.spying import SpyStore
 
 if TYPE_CHECKING:
@@ -385,7 +385,7 @@ def test_no_command_shows_the_key(
         monkeypatch.setenv("IMAGEN_API_KEY", CANARY)
     (tmp_path / "prompts.txt").write_text("a fox\n")
     sightings = Sightings()
-    with watched(sightings), serving_in_a_thread(answer(ANSWERS[name], close=True)) as server:
+    with watched(sightings), serving_apart(answer(ANSWERS[name], close=True)) as server:
         for command in COMMANDS.values():
             status = launch([*command, "--base-url", server.base_url, *options])
             assert status in {0, 1, 3}
@@ -454,7 +454,7 @@ def test_no_process_list_shows_the_key(given: str, tmp_path: Path) -> None:
     options = ["--api-key-file", "key"] if given == "a file" else []
     environment = kept if given == "a file" else {**kept, "IMAGEN_API_KEY": CANARY}
     sightings = Sightings()
-    with serving_in_a_thread(answer(b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n")) as server:
+    with serving_apart(answer(b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n")) as server:
         command = [
             sys.executable,
             "-m",

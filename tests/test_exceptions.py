@@ -52,6 +52,7 @@ ERRORS: list[ImagenError] = [
     TransportError("broken", sent=True),
     ConnectError("refused"),
     DisconnectedError("cut", sent=True),
+    DisconnectedError("cut", sent=True, offset=7),
     TimeoutExceededError("read", 300.0, sent=True),
     *(
         kind(
@@ -172,6 +173,12 @@ def test_a_gateway_error_shows_the_facts_it_has_and_no_others() -> None:
 def test_a_protocol_error_shows_check_item_and_byte() -> None:
     assert str(ProtocolError("base64", "odd", offset=0, item=0)) == "base64: odd in item 0 at byte 0"
     assert str(ProtocolError("json", "odd")) == "json: odd"
+
+
+def test_an_error_of_the_network_shows_the_byte_of_an_answer_that_has_begun() -> None:
+    assert str(DisconnectedError("cut", sent=True)) == "cut"
+    assert str(DisconnectedError("cut", sent=True, offset=0)) == "cut, at byte 0 of the answer"
+    assert str(TimeoutExceededError("read", 1, sent=True, offset=9)).endswith("ran out, at byte 9 of the answer")
 
 
 @pytest.mark.parametrize("phase", ["connect", "read", "total"])

@@ -131,5 +131,5 @@ def error_record(
     elif isinstance(error, ProtocolError):
         record |= {"check": error.check, "offset": error.offset, "request_id": error.request_id}
     elif isinstance(error, TransportError):
-        record |= {"sent": error.sent}
+        record |= {"sent": error.sent} if error.offset is None else {"sent": error.sent, "offset": error.offset}
     return record

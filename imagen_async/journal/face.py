@@ -107,7 +107,8 @@ class Journal:
         with lock.held(self._folder):
             if not path.exists():
                 schema.create(path)
-                _sync_folder(self._folder, fsync=self._fsync)
+                with schema.translated(path, "its folder cannot be synced"):
+                    _sync_folder(self._folder, fsync=self._fsync)
             with closing(schema.connect(path, fsync=self._fsync)) as connection:
                 with schema.translated(path, "it cannot be taken up"):
                     ledger.begin_run(connection)

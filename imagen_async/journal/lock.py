@@ -41,6 +41,8 @@ def held(folder: Path) -> Iterator[None]:
         with translated(path, "the folder cannot be locked"):
             try:
                 connection.execute("BEGIN EXCLUSIVE")
+                # A file that cannot be opened for writing is opened for reading, and then nothing is exclusive.
+                connection.execute("PRAGMA user_version = 1")
             except sqlite3.OperationalError as error:
                 if not _is_busy(error):
                     raise

@@ -33,6 +33,8 @@ _IMAGE_DEPTH = 3
 _DATA_URL = b"data:"
 _LONGEST_PEEK = 6 * len(_DATA_URL)
 _WHITE = b" \t\r\n"
+_SKIPPED = re.compile(rb"(?:[ \t\r\n]++|:[^\n]*+\n)++")
+"""What may stand before the JSON besides its byte-order mark, at once: many lines must not cost many steps."""
 _SPECIAL = re.compile(rb'["\\]')
 _BRACKET = re.compile(rb"[\[\]{}]")
 _ESCAPE = re.compile(rb'\\(?:(["\\/bfnrt])|u([0-9A-Fa-f]{4}))')
@@ -224,11 +226,14 @@ class Decoder:
         """Skip a byte-order mark, white space and comment lines (``: PROCESSING``) before the JSON."""
         if self._mode is _Mode.COMMENT:
             end = chunk.find(b"\n", position)
-            self._count_prologue(len(chunk) - position if end < 0 else end - position)
+            self._count_prologue((len(chunk) if end < 0 else end + 1) - position)
             if end < 0:
                 return len(chunk)
             self._mode = _Mode.PROLOGUE
             return end + 1
+        if self._prologue in {b"", _BOM} and (skipped := _SKIPPED.match(chunk, position)) is not None:
+            self._count_prologue(skipped.end() - position)
+            return skipped.end()
         byte = chunk[position : position + 1]
         self._count_prologue(1)
         if self._base + position < len(_BOM) and _BOM.startswith(self._prologue + byte):
@@ -241,14 +246,14 @@ class Decoder:
             self._skeleton_at = self._base + position
             self._mode = _Mode.STRUCTURE
             return position
-        elif byte not in _WHITE:
+        else:
             self._not_json(chunk[position : position + 40], self._base + position)
         return position + 1
 
     def _count_prologue(self, count: int) -> None:
         self._length += count
         if self._length > self._max_skeleton:
-            raise ProtocolError("size", f"over {self._max_skeleton} bytes before the JSON", offset=self._base)
+            raise ProtocolError("size", f"over {self._max_skeleton} bytes before the JSON", offset=self._max_skeleton)
 
     def _not_json(self, begin: bytes, offset: int) -> None:
         shown = printable(begin.decode("utf-8", "backslashreplace"), 40)

@@ -61,6 +61,8 @@ def gateway_error(status: int, headers: Mapping[str, str], body: bytes, *, now: 
         return ProtocolError("status", f"the gateway answered {status} where 200 was due", request_id=named)
     fields = _fields(_document(body))
     message = _message(fields, body) or f"the gateway answered {status} without a word"
+    if status < HTTPStatus.BAD_REQUEST and (elsewhere := _text(headers.get("Location"))) is not None:
+        message += f"; it sends us to {elsewhere} (its header Location), where nothing is sent: mend the base URL"
     code = _text(fields.get("code"))
     wait = waits.retry_after(headers, now=now)
     return _kind(status, code)(

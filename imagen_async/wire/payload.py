@@ -88,7 +88,7 @@ class PayloadDecoder:
         if left:
             spare = {2: 0b1111, 3: 0b11}[left]
             if _VALUES[self._carry[-1]] & spare:
-                raise self._refusal("bits are left over after the last byte", self._end - 1)
+                raise self._refusal("bits are left over after the last byte", self._end - self._padding - 1)
             yield pybase64.b64decode(self._carry + b"=" * (-left % _QUANTUM), validate=True)
 
     def _decode_begin(self, span: Payload, begin: bytes) -> Iterator[bytes]:

@@ -67,9 +67,12 @@ def read_whole(skeleton: bytes, in_body: Callable[[int], int]) -> dict[str, Any]
     try:
         return _object(text, in_body(0))
     except json.JSONDecodeError as error:
-        position = len(text[: error.pos].encode())
-        ended = error.pos >= len(text.rstrip())
-        raise ProtocolError("truncated" if ended else "json", error.msg, offset=in_body(position)) from None
+        check = "truncated" if error.pos >= len(text.rstrip()) else "json"
+        raise ProtocolError(check, error.msg, offset=in_body(_bytes_before(text, error.pos))) from None
+    except ProtocolError as error:
+        if error.check == "duplicate-key" and (place := _second(text)) is not None:
+            error.offset = in_body(_bytes_before(text, place))
+        raise
     except (RecursionError, ValueError) as error:  # a number of thousands of digits is a ValueError
         raise ProtocolError("json", printable(str(error)), offset=in_body(0)) from None
 
@@ -123,6 +126,26 @@ def _step(state: str, kind: str, closers: list[str]) -> str:
     return after
 
 
+def _bytes_before(text: str, position: int) -> int:
+    return len(text[:position].encode())
+
+
+def _second(text: str) -> int | None:
+    """Find the first key that decides about images and has stood in its object before."""
+    closers: list[str] = []
+    seen: list[set[str]] = []
+    state, at = "value", 0
+    while (found := _TOKEN.match(text, at)) is not None:
+        if state in {"first key", "key"} and found["text"]:
+            name = json.loads(found["text"], strict=False)
+            if name in seen[-1]:
+                return found.start("text")
+            seen[-1] |= {name} & _DECIDING_KEYS
+        state, at = _step(state, found["mark"] or found.lastgroup or "", closers), found.end()
+        seen = [*seen, set()][: len(closers)]
+    return None
+
+
 def _object(text: str, begin: int) -> dict[str, Any]:
     # Strict mode would refuse raw newlines in strings, and with them base64 that is broken into lines.
     document = json.loads(text, strict=False, object_pairs_hook=_unambiguous)
@@ -137,6 +160,6 @@ def _unambiguous(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(table) != len(pairs):
         names = [name for name, _ in pairs if name in _DECIDING_KEYS]
         if len(set(names)) != len(names):
-            doubled = next(name for name in names if names.count(name) > 1)
-            raise ProtocolError("duplicate-key", f"the key {doubled!r} stands twice in one object")
+            doubled = ", ".join(sorted({repr(name) for name in names if names.count(name) > 1}))
+            raise ProtocolError("duplicate-key", f"an object may hold the key {doubled} once, and holds it again")
     return table

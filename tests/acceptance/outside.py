@@ -8,13 +8,13 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from imagen_async.batch import Row, open_source
-from imagen_async.picture import Inspector
+from imagen_async.picture import Facts, Inspector
 from imagen_async.sandbox import read_stamp
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["Verdict", "check_images", "metadata", "strays", "wanted_images"]
+__all__ = ["Verdict", "check_images", "facts_of", "metadata", "strays", "wanted_images"]
 
 
 class Verdict:
@@ -73,7 +73,16 @@ def check_images(verdict: Verdict, output: Path, lines: list[dict[str, Any]], pr
 
 def _is_its_own(path: Path, line: dict[str, Any]) -> bool:
     data = path.read_bytes()
+    size = facts_of(data).size
+    return bool(read_stamp(data)["prompt"] == line["prompt"] and size == line["bytes"] == len(data))
+
+
+def facts_of(data: bytes) -> Facts:
+    """Say what a whole image is.
+
+    Raises:
+        ProtocolError: It is not whole, or none.
+    """
     inspector = Inspector()
     inspector.feed(data)
-    facts = inspector.finish()
-    return bool(read_stamp(data)["prompt"] == line["prompt"] and facts.size == line["bytes"] == len(data))
+    return inspector.finish()

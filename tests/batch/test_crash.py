@@ -3,45 +3,24 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections import Counter
-from pathlib import Path
 from random import Random
+from typing import TYPE_CHECKING
 
-import attrs
 import pytest
 
 from imagen_async.journal import folder_in_use, read_status
-from imagen_async.sandbox import SandboxGateway, read_ledger, running_sandbox
+from imagen_async.sandbox import read_ledger, running_sandbox
+from tests.batch.killing import Scene, done_of
 from tests.batch.running import errors, images, metadata, strays
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 pytestmark = pytest.mark.slow
 
-PROGRAM = Path(__file__).with_name("killed_batch.py")
 ROWS = 160
 FAULTS = {"429": 0.05, "500": 0.05, "odd-wrapping": 0.1, "truncate": 0.02}
-
-
-@attrs.frozen
-class Scene:
-    """Prompts, a gateway that outlives every run, and what the runs said."""
-
-    gateway: SandboxGateway
-    prompts: Path
-    folder: Path
-
-    def run(self, *, kill_after: int | None = None) -> list[str]:
-        """Run, and kill after so many outcomes; return the words that were said in full."""
-        command = [sys.executable, str(PROGRAM), str(self.prompts), str(self.folder)]
-        command += [self.gateway.base_url, self.gateway.api_key]
-        with subprocess.Popen(command, stdout=subprocess.PIPE) as process:  # noqa: S603 - our own script
-            assert process.stdout is not None
-            said = [process.stdout.readline() for _ in range(kill_after or 0)]
-            if kill_after is not None:
-                process.kill()
-            said += process.stdout.readlines()
-        return [line.decode().strip() for line in said if line.endswith(b"\n")]
 
 
 def rows(random: Random) -> dict[str, tuple[str, int]]:
@@ -66,7 +45,7 @@ def test_a_batch_that_is_killed_three_times_is_whole_at_the_end(tmp_path: Path, 
             said = scene.run(kill_after=random.randrange(5, 60))
             assert "end" not in said
             assert not folder_in_use(folder / ".imagen")
-            finished += Counter(word.split()[1] for word in said if word.startswith("succeeded"))
+            finished += Counter(done_of(said))
             before = billed_requests(ledger)
         said = scene.run()
         assert said[-1] == "end"

@@ -1,15 +1,14 @@
 """Our own books against the gateway's ledger, request by request, over a batch in which everything goes wrong.
 
-The equation, for each request: what the gateway billed is what was kept of its answer, and what is listed in doubt for
-it. Where a failure is one of those that this gateway does not bill, nothing was kept, and all that was asked for is
-listed. So, over all: the ledger's bill is the cost of the images kept and of those doubts that it did bill, exactly.
+The equation for one request is told in `accounts`. So, over all: the ledger's bill is the cost of the images kept
+and of those doubts that it did bill, exactly.
 """
 
 from __future__ import annotations
 
 import asyncio
 import random
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,19 +19,25 @@ import pytest
 
 from imagen_async import ImageRequest
 from imagen_async.batch import Batch, Summary
-from imagen_async.catalog import CATALOG, Model
 from imagen_async.exceptions import LimitReachedError
 from imagen_async.journal import read_status
-from imagen_async.sandbox import LedgerEntry, SandboxGateway, SandboxOptions, read_stamp
-from tests.batch.running import FOX, caught, client, errors, files, metadata, strays
+from imagen_async.sandbox import LedgerEntry, SandboxGateway, SandboxOptions
+from tests.batch.accounts import (
+    DOLLAR,
+    FREE_DOUBTS,
+    MODELS,
+    OURS,
+    Accounts,
+    check_all_listed,
+    check_requests,
+    listed_for,
+    price,
+)
+from tests.batch.running import FOX, caught, client, files, strays
 from tests.clock import until
 
 JOBS = 10_000
 SLOTS = 16
-OURS = CATALOG.extended(Model(id="my-finetune", price_usd=0.013))
-MODELS = ("imagen-3.0-generate-002", "imagen-3.0-fast-generate-001", "my-finetune")
-DOLLAR = 1e-6
-"""How far sums of floats may be apart."""
 
 FAILURES = (
     "429", "400-blocked", "500", "502-html", "503", "504", "524-html", "disconnect", "truncate", "truncate-close",
@@ -43,8 +48,6 @@ FATAL = ("401", "403", "503-model-not-found")
 NEVER_SENT = 0.05
 """Share of connections that do not come about."""
 RATES = {**dict.fromkeys(FAILURES, 0.01), "odd-wrapping": 0.05, "slow": 0.05}
-FREE_DOUBTS = frozenset({"500", "502-html", "503", "error-in-200", "html-in-200"})
-"""May have been billed as far as anybody can tell, and this gateway does not bill them."""
 FILTERED = frozenset({"filtered", "short", "null-image"})
 WRONG = SandboxOptions(images="tiny", faults=RATES, models=tuple(OURS), stall_s=0, retry_after=1)
 
@@ -72,63 +75,6 @@ def rows(count: int) -> list[ImageRequest]:
         ImageRequest(f"{FOX} number {number}", id=f"job{number}", model=MODELS[number % 3], n=1 + number % 4)
         for number in range(count)
     ]
-
-
-@attrs.frozen
-class Accounts:
-    """What both sides have written.
-
-    Attributes:
-        folder: Ours.
-        entries: Theirs, oldest first.
-        kept: Images in our folder, by the request that brought them.
-        doubts: The doubts that we list, by job.
-    """
-
-    folder: Path
-    entries: Sequence[LedgerEntry]
-    kept: Mapping[str, int]
-    doubts: Mapping[str, Sequence[Mapping[str, Any]]]
-
-    @classmethod
-    def of(cls, gateway: SandboxGateway, folder: Path) -> Accounts:
-        told = metadata(folder)
-        stamps = [read_stamp((folder / line["file_name"]).read_bytes()) for line in told]
-        assert [stamp["prompt"] for stamp in stamps] == [line["prompt"] for line in told]
-        kept = Counter(stamp["request_id"] for stamp in stamps)
-        doubts = {line["id"]: line["doubts"] for line in errors(folder) if "doubts" in line}
-        return cls(folder, gateway.ledger.entries, kept, doubts)
-
-    def by_job(self) -> dict[str, list[LedgerEntry]]:
-        """The requests of each job."""
-        found = defaultdict(list)
-        for entry in self.entries:
-            found[f"job{str(entry.prompt).rpartition(' ')[2]}"].append(entry)
-        return found
-
-
-def price(model: object) -> float:
-    return OURS[str(model)].price_usd or 0.0
-
-
-def listed_for(entry: LedgerEntry, kept: int) -> int:
-    """How many images of a request must be listed in doubt."""
-    assert kept <= entry.billed
-    return entry.billed - kept + (entry.n or 0) * (entry.fault in FREE_DOUBTS)
-
-
-def check_requests(accounts: Accounts, requests: Sequence[ImageRequest]) -> None:
-    """Job by job: only what is missing is asked for, and what was billed for nothing is listed."""
-    entries = accounts.by_job()
-    for request in requests:
-        missing, due = request.n, []
-        for entry in entries[str(request.id)]:
-            assert entry.n == missing
-            missing -= accounts.kept[entry.request_id]
-            due.append(listed_for(entry, accounts.kept[entry.request_id]))
-        doubts = accounts.doubts.get(str(request.id), ())
-        assert [doubt["images"] for doubt in doubts] == [images for images in due if images]
-        assert sum(doubt["usd"] for doubt in doubts) == pytest.approx(sum(due) * price(request.model), abs=DOLLAR)
 
 
 def check_keys(accounts: Accounts) -> None:
@@ -221,7 +167,7 @@ class Story:
         await self.gateway.settled()
         self.summaries.append(summary)
         self.ends.append(self.gateway.requests)
-        accounts = Accounts.of(self.gateway, self.folder)
+        accounts = Accounts.of(self.gateway.ledger, self.folder)
         check_totals(accounts, self.summaries)
         check_requests(accounts, self.requests)
         check_keys(accounts)
@@ -234,7 +180,7 @@ class Story:
 
     @property
     def spent(self) -> int:
-        return spent(Accounts.of(self.gateway, self.folder))
+        return spent(Accounts.of(self.gateway.ledger, self.folder))
 
 
 async def exhaust(batch: Batch) -> None:
@@ -266,7 +212,7 @@ async def test_every_image_that_was_billed_is_kept_or_listed_and_none_is_bought_
         assert isinstance(await story.run(max_images=cap), LimitReachedError)
         assert cap - 20 < story.spent <= cap
         await leave_in_mid_answer(story, dripping)
-        kept = Accounts.of(gateway, tmp_path).kept
+        kept = Accounts.of(gateway.ledger, tmp_path).kept
         assert any(0 < kept[entry.request_id] < (entry.n or 0) for entry in story.last_run if entry.fault == "slow")
         assert await story.run() is None
         assert await story.run(retry_failed=True) is None
@@ -334,23 +280,12 @@ async def test_a_batch_that_is_left_at_any_moment_lists_all_that_may_have_been_b
                     await asyncio.sleep(0)
             await gateway.settled()
             summaries.append(batch.summary)
-            check_all_listed(Accounts.of(gateway, tmp_path), requests, summaries)
+            accounts = Accounts.of(gateway.ledger, tmp_path)
+            check_all_listed(accounts, requests)
+            check_summaries(accounts, summaries)
 
 
 async def some(batch: Batch, count: int) -> None:
     """Take so many outcomes, if there are."""
     while count and await anext(batch, None) is not None:
         count -= 1
-
-
-def check_all_listed(accounts: Accounts, requests: Sequence[ImageRequest], summaries: Sequence[Summary]) -> None:
-    """As `check_requests`, where nobody knows how far what was in flight had come: more may be listed than is due."""
-    entries = accounts.by_job()
-    for request in requests:
-        missing = request.n
-        for entry in entries[str(request.id)]:
-            assert entry.n == missing
-            missing -= accounts.kept[entry.request_id]
-        due = sum(listed_for(entry, accounts.kept[entry.request_id]) for entry in entries[str(request.id)])
-        assert sum(doubt["images"] for doubt in accounts.doubts.get(str(request.id), ())) >= due
-    check_summaries(accounts, summaries)

@@ -14,6 +14,7 @@ from imagen_async.batch.records import error_record, image_record, recorded_imag
 from imagen_async.batch.rows import Row
 from imagen_async.exceptions import (
     ConnectError,
+    DisconnectedError,
     ImagenError,
     OverloadedError,
     ProtocolError,
@@ -190,6 +191,7 @@ def test_a_partial_job_says_so() -> None:
         ),
         (ConnectError("no route"), {"sent": False}),
         (TimeoutExceededError("read", 300, sent=True), {"sent": True}),
+        (DisconnectedError("cut", sent=True, offset=7), {"sent": True, "offset": 7}),
         (ImagenError("odd"), {}),
     ],
 )

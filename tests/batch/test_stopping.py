@@ -21,7 +21,6 @@ from imagen_async.exceptions import (
     ModelNotFoundError,
     StoreError,
 )
-from imagen_async.exchange import Exchange
 from imagen_async.journal import Journal, read_status
 from imagen_async.outcome import Outcome, Status
 from imagen_async.sandbox import SANDBOX_KEY
@@ -274,21 +273,19 @@ async def test_a_job_that_is_cancelled_while_its_interruption_is_recorded_keeps_
     assert len(images(tmp_path)) == 2
 
 
-@pytest.mark.parametrize("work", ["sweep", "find"])
 async def test_a_thread_that_still_works_in_the_folder_is_waited_for(
-    imagen_sandbox: SandboxGateway, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, work: str
+    imagen_sandbox: SandboxGateway, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     arrived, gate = threading.Event(), threading.Event()
-    real = getattr(LocalStore, work)
-    await begun(imagen_sandbox, tmp_path, monkeypatch)
+    real = LocalStore.sweep
 
-    def slow(self: LocalStore, *arguments: Any) -> Any:
+    def slow(self: LocalStore) -> int:
         arrived.set()
         assert gate.wait(30)
-        return real(self, *arguments)
+        return real(self)
 
     with monkeypatch.context() as slowly:
-        slowly.setattr(LocalStore, work, slow)
+        slowly.setattr(LocalStore, "sweep", slow)
         task = asyncio.ensure_future(run(imagen_sandbox, [FOX], tmp_path))
         assert await asyncio.to_thread(arrived.wait, 30)
         for _ in range(3):
@@ -299,20 +296,6 @@ async def test_a_thread_that_still_works_in_the_folder_is_waited_for(
         with pytest.raises(asyncio.CancelledError):
             await task
     assert (await run(imagen_sandbox, [FOX], tmp_path)).summary.ok  # the folder is free
-
-
-async def begun(gateway: SandboxGateway, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leave a job behind whose request was interrupted."""
-    broken = asyncio.Event()
-
-    async def post(*_: Any) -> None:
-        broken.set()
-        await asyncio.Event().wait()
-
-    with monkeypatch.context() as silent:
-        silent.setattr(Exchange, "run", post)
-        async with client(gateway) as asker, Batch(asker, [FOX], output=folder, fsync=False):
-            await broken.wait()
 
 
 @pytest.mark.parametrize("turns", [0, 3, 30, 100, 200, 400, 700, 1200, 2000, 3500])

@@ -31,7 +31,7 @@ from imagen_async.wire.errors import gateway_error
 from tests.batch.running import lines
 from tests.canary_answers import good
 from tests.cli.test_progress import Clock, at_full_pace, drawn, progress
-from tests.servers import Asked, answer, reply, serving_in_a_thread
+from tests.servers import Asked, answer, reply, serving_apart
 
 if TYPE_CHECKING:
     import asyncio
@@ -216,7 +216,7 @@ def test_no_answer_writes_to_the_terminal(
     caplog.set_level(logging.DEBUG)
     row = {"prompt": SENDABLE, "id": SENDABLE, SENDABLE: SENDABLE, "model": "\x1b]0;[red]m"}
     (tmp_path / "rows.jsonl").write_text(json.dumps(row))
-    with serving_in_a_thread(answer(forged(status), close=True)) as server:
+    with serving_apart(answer(forged(status), close=True)) as server:
         where = ("--base-url", server.base_url, "--on-ambiguous", "fail")
         ran = invoke("run", "rows.jsonl", "-o", "o\u202eut", "--progress", mode, *where)
         single = invoke("generate", SENDABLE.replace("\0", ""), "--base-url", server.base_url)
@@ -232,7 +232,7 @@ def test_no_answer_writes_to_the_terminal(
 @pytest.mark.usefixtures("key")
 def test_model_ids_of_the_gateway_s_cannot_write_to_the_terminal(invoke: Invoke) -> None:
     listed = json.dumps({"object": "list", "data": [{"id": EVERYTHING}, {"id": "plain"}]}).encode()
-    with serving_in_a_thread(answer(reply(listed), close=True)) as server:
+    with serving_apart(answer(reply(listed), close=True)) as server:
         ran = invoke("models", "--remote", "--base-url", server.base_url)
         as_json = invoke("models", "--remote", "--json", "--base-url", server.base_url)
     assert ran.status == as_json.status == 0
@@ -317,7 +317,7 @@ def test_a_run_writes_json_and_images_and_its_journal_and_nothing_that_a_spreads
         writer.write(reply(body, status=400 if refused else 200))
         await writer.drain()
 
-    with serving_in_a_thread(say) as server:
+    with serving_apart(say) as server:
         ran = invoke("run", "rows.jsonl", "-o", "out", "--skip-invalid", "--base-url", server.base_url)
     assert ran.status == 1
     output = tmp_path / "out"

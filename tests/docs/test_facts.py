@@ -19,6 +19,7 @@ from imagen_async.journal import Doubt, Failure, read_status, schema
 from imagen_async.outcome import Status
 from imagen_async.sandbox import FAULTS
 from tests.docs import weak_cases
+from tests.hostile.cases import CASES
 
 DOCS = Path(__file__).parents[2] / "docs"
 BILLED = {"none": "nothing", "asked": "all", "sent": "those sent"}
@@ -53,6 +54,12 @@ def test_statuses_and_classes_of_failures_are_all_told() -> None:
     text = page("reference/errors-and-statuses.md")
     first_cells = {row[0].strip("`") for row in table_rows(text)}
     assert set(Status) | set(FailureClass) <= first_cells
+
+
+def test_every_check_that_a_hostile_answer_fails_is_told_with_what_to_do() -> None:
+    text = page("reference/errors-and-statuses.md").partition("## Answers that cannot be used")[2].partition("\n## ")[0]
+    told = {check for row in table_rows(text)[1:] for check in re.findall(r"`(.+?)`", row[0])}
+    assert told == {case.check for case in CASES.values()} - {None}
 
 
 def test_exit_statuses_are_those_of_the_command_line() -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import gc
 import hashlib
+import os
 import sqlite3
 import threading
 from typing import TYPE_CHECKING
@@ -632,3 +634,23 @@ async def test_what_was_recorded_of_a_later_request_settles_no_doubt_of_an_earli
         await journal.adopt(await admit_one(journal, "fox"), images=[])
         assert [listed.doubt.attempt async for listed in journal.doubts()] == [1]
         assert (await journal.counts()).jobs["succeeded"] == 1
+
+
+@pytest.mark.parametrize("which", [1, 2])
+async def test_a_folder_that_cannot_be_synced_is_a_journal_error_and_the_next_opening_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, which: int
+) -> None:
+    calls = 0
+
+    def failing(_: int) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == which:
+            raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", failing)
+        with pytest.raises(JournalError, match="Input/output error"):
+            await Journal.open(tmp_path / "inner")
+    async with await Journal.open(tmp_path / "inner") as journal:
+        assert (await journal.counts()).jobs["intent"] == 0

@@ -10,9 +10,11 @@ import pytest
 
 from imagen_async.exceptions import JournalError
 from imagen_async.journal import Admission, Journal, folder_in_use, read_status
+from imagen_async.journal.lock import LOCK_NAME, held
 from imagen_async.journal.schema import JOURNAL_NAME
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 
@@ -156,3 +158,17 @@ async def test_the_status_can_be_read_where_sqlite_cannot_write_beside_the_file(
     path.with_name(f"{JOURNAL_NAME}-wal").write_bytes(b"something that is not in the file yet")
     with pytest.raises(JournalError, match="unable to open"):
         read_status(tmp_path)
+
+
+def test_a_lock_that_cannot_be_written_is_no_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / LOCK_NAME).touch()
+
+    def reading(path: Path, **options: Any) -> sqlite3.Connection:
+        # As SQLite does by itself where it may not write; a test that is run by root may always.
+        return connect(f"{path.as_uri()}?mode=ro", uri=True, **options)
+
+    connect: Callable[..., sqlite3.Connection] = sqlite3.connect
+    with monkeypatch.context() as patched:
+        patched.setattr(sqlite3, "connect", reading)
+        with pytest.raises(JournalError, match="the folder cannot be locked"), held(tmp_path):
+            pass
