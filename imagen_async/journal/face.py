@@ -14,7 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from imagen_async.exceptions import JournalError, printable
-from imagen_async.journal import ledger, listing, lock, schema
+from imagen_async.journal import ledger, listing, lock, schema, seal, soundness
 from imagen_async.journal.lines import json_line
 from imagen_async.journal.writer import Step, Writer
 
@@ -109,6 +109,10 @@ class Journal:
                 schema.create(path)
                 with schema.translated(path, "its folder cannot be synced"):
                     _sync_folder(self._folder, fsync=self._fsync)
+            soundness.check(path)
+            with schema.translated(path, "its seal cannot be removed"):
+                seal.break_seal(path)
+                _sync_folder(self._folder, fsync=True)  # or a power cut brings back a seal that no longer fits
             with closing(schema.connect(path, fsync=self._fsync)) as connection:
                 with schema.translated(path, "it cannot be taken up"):
                     ledger.begin_run(connection)
@@ -118,6 +122,8 @@ class Journal:
                 yield connection
                 with suppress(sqlite3.Error):  # what is not folded in now is so at the next opening
                     connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            if not self._writer.broke and not _size_of(path.with_name(path.name + "-wal")):
+                seal.write_seal(path)
 
     async def perform(self, step: Step[T]) -> T:
         """Run `step` in the journal's thread, in a transaction; return what it returns once that is durable.
@@ -300,6 +306,10 @@ class Journal:
 def _size(record: Mapping[str, Any]) -> int:
     size = record.get("bytes")
     return size if isinstance(size, int) else 0
+
+
+def _size_of(file: Path) -> int:
+    return file.stat().st_size if file.exists() else 0
 
 
 def _make_folder(folder: Path, *, fsync: bool) -> None:

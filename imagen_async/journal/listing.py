@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from imagen_async.exceptions import JournalError, printable
 from imagen_async.journal.records import ABANDONED, Doubt, Failure, KeptImage, ListedDoubt, Totals, Unanswered
 from imagen_async.journal.schema import JOB_STATES
 
@@ -30,6 +31,7 @@ __all__ = [
     "unanswered_requests",
 ]
 
+_SHOWN = 200
 _JOB = "SELECT job, key, id, line, status, attempts, updated, error FROM jobs"
 _DOUBTS = (
     "SELECT seq, key, id, line, status, attempt, at, reason, request_id, doubts.images, usd "
@@ -103,7 +105,7 @@ def _failure(connection: sqlite3.Connection, row: tuple[Any, ...]) -> Failure:
         status=status,
         attempts=attempts,
         at=updated,
-        error=None if error is None else json.loads(error),
+        error=None if error is None else _loaded(error),
         doubts=tuple(map(_doubt, doubts)),
     )
 
@@ -139,7 +141,14 @@ def _listed(row: tuple[Any, ...]) -> ListedDoubt:
 def kept_images(connection: sqlite3.Connection, key: bytes) -> list[KeptImage]:
     """Return a job's images, by index."""
     rows = connection.execute("SELECT idx, record FROM images JOIN jobs USING (job) WHERE key = ? ORDER BY idx", (key,))
-    return [KeptImage(index=index, record=json.loads(record)) for index, record in rows]
+    return [KeptImage(index=index, record=_loaded(record)) for index, record in rows]
+
+
+def _loaded(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        raise JournalError(f"the journal is damaged: a record in it is no JSON: {printable(text, _SHOWN)}") from None
 
 
 def image_line(connection: sqlite3.Connection, seq: int) -> str | None:
