@@ -263,8 +263,32 @@ class Journal:
         """
         return await self.perform(lambda connection: listing.kept_images(connection, entry.key))
 
+    async def withdrawn(self, entry: Entry) -> list[KeptImage]:
+        """Return what was recorded once of a job and withdrawn.
+
+        Raises:
+            JournalError: The journal broke.
+        """
+        return await self.perform(lambda connection: listing.withdrawn_images(connection, entry.key))
+
+    async def withdraw(self, images: Sequence[tuple[bytes, int]]) -> None:
+        """Take images whose files are damaged out of the account, all or none; they stay counted as bought.
+
+        A job that had succeeded is interrupted: the next `admit` gives it to be taken up. Exports are to be written
+        anew. Call it before anything is in flight.
+
+        Args:
+            images: Key of the job and index of the image; what is not recorded is passed over.
+
+        Raises:
+            JournalError: The journal broke.
+        """
+        if images:
+            at = self._clock()
+            await self.perform(lambda connection: ledger.withdraw(connection, images, at=at))
+
     async def images_by_model(self) -> dict[str, int]:
-        """Count the images by the ``model`` of their records; takes a second for a million.
+        """Count the images that were ever bought by the ``model`` of their records; takes a second for a million.
 
         Raises:
             JournalError: The journal broke.
