@@ -246,15 +246,16 @@ def withdraw(connection: sqlite3.Connection, images: Iterable[tuple[bytes, int]]
     """
     for key, index in images:
         place = (key, index)
-        connection.execute(
+        moved = connection.execute(
             "INSERT INTO withdrawn (job, idx, at, record) "
             "SELECT job, idx, ?, record FROM images JOIN jobs USING (job) WHERE key = ? AND idx = ?",
             (at, *place),
         )
-        connection.execute("DELETE FROM images WHERE job = (SELECT job FROM jobs WHERE key = ?) AND idx = ?", place)
-        connection.execute(
-            "UPDATE jobs SET status = ?, updated = ? WHERE key = ? AND status = 'succeeded'", (INTERRUPTED, at, key)
-        )
+        if moved.rowcount:
+            connection.execute("DELETE FROM images WHERE job = (SELECT job FROM jobs WHERE key = ?) AND idx = ?", place)
+            connection.execute(
+                "UPDATE jobs SET status = ?, updated = ? WHERE key = ? AND status = 'succeeded'", (INTERRUPTED, at, key)
+            )
     # What was exported has their lines, and the number of the last image may be given to another.
     connection.execute("UPDATE exports SET seq = 0, offset = 0")
 
