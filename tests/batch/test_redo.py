@@ -101,8 +101,7 @@ async def test_a_run_that_dies_before_its_first_request_leaves_what_the_next_one
 ) -> None:
     rows = [ImageRequest(FOX, n=2, id="fox")]
     await run(imagen_sandbox, rows, tmp_path)
-    altered = place(tmp_path, 1)
-    alter(altered)
+    place(tmp_path, 1).write_bytes(place(tmp_path, 0).read_bytes())
     with monkeypatch.context() as dying:
         dying.setattr(Journal, "intent", _dead)
         with pytest.raises(_DeadError):
@@ -110,7 +109,7 @@ async def test_a_run_that_dies_before_its_first_request_leaves_what_the_next_one
     told = read_status(tmp_path / ".imagen")
     assert (told.images, told.jobs["interrupted"], told.doubts) == (1, 1, 0)
     assert [line["index"] for line in metadata(tmp_path)] == [0]
-    # The altered file is a whole image still, but not the one that was recorded.
+    # A whole image is in its place, but not the one that was recorded.
     assert (await run(imagen_sandbox, rows, tmp_path)).statuses == ["succeeded"]
     assert [entry.n for entry in imagen_sandbox.ledger] == [2, 1]
     assert place(tmp_path, 1).name == "fox-1~2.png"
