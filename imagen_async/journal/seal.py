@@ -7,7 +7,6 @@ damaged counts as none.
 
 from __future__ import annotations
 
-import os
 import zlib
 from contextlib import suppress
 from typing import TYPE_CHECKING
@@ -31,7 +30,7 @@ class Seal:
 
 
 def seal_of(path: Path) -> Seal:
-    """Read all of a file, a chunk in memory at a time; 1.4 GB/s on the machine of the benchmarks.
+    """Read all of a file, a chunk in memory at a time; 0.4 s for the 690 MB of a million jobs.
 
     Raises:
         OSError: It cannot be read.
@@ -64,17 +63,12 @@ def read_seal(path: Path) -> Seal | None:
 
 
 def write_seal(path: Path) -> None:
-    """Leave a seal beside the journal at `path`, which nobody writes to any more; without one if the disk fails."""
-    fresh = _place(path).with_name(_place(path).name + ".new")
-    with suppress(OSError):
-        try:
-            with fresh.open("wb") as file:
-                file.write(_text(seal_of(path)))
-                file.flush()
-                os.fsync(file.fileno())  # or a power cut leaves a name without its text
-            fresh.replace(_place(path))
-        finally:
-            fresh.unlink(missing_ok=True)
+    """Leave a seal beside the journal at `path`, which nobody writes to any more and whose seal has been broken.
+
+    It need not be durable: where the disk fails, or the power, there is none, and the next run looks more closely.
+    """
+    with suppress(OSError), _place(path).open("xb") as file:
+        file.write(_text(seal_of(path)))
 
 
 def break_seal(path: Path) -> None:
