@@ -192,9 +192,11 @@ def create(path: Path) -> None:
     if sqlite3.sqlite_version_info < OLDEST_SQLITE:
         wanted = ".".join(map(str, OLDEST_SQLITE))
         raise JournalError(f"the journal needs SQLite {wanted} or newer; this Python has {sqlite3.sqlite_version}")
-    wal = path.with_name(path.name + "-wal")
-    if wal.exists():
-        raise refusal(path, f"it is missing, but {wal.name} is there: put both back, or move both away to start anew")
+    for left in (path.with_name(path.name + "-wal"), path.with_name(path.name + "-seal")):
+        if left.exists():
+            raise refusal(
+                path, f"it is missing, but {left.name} is there: put both back, or move both away to start anew"
+            )
     fresh = path.with_name(path.name + ".new")
     with translated(path, "it cannot be created"):
         # Remains of a process that was killed right here; nothing was ever sent on their strength.

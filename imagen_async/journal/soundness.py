@@ -12,8 +12,9 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
+from imagen_async.exceptions import printable
 from imagen_async.journal import schema
-from imagen_async.journal.schema import JOB_STATES, refusal, translated
+from imagen_async.journal.schema import JOB_STATES, JOURNAL_NAME, refusal, translated
 from imagen_async.journal.seal import read_seal, seal_of
 from imagen_async.journal.wal import read_log
 
@@ -29,7 +30,10 @@ _CACHE_KIB = 64 << 10
 _SHOWN = 200
 _ROUNDING = 1e-5
 """US dollars that sums of many roundings may be apart."""
-_REMEDY = "Restore it from a copy, or move it away to start anew and buy everything again; it was left as it is"
+_REMEDY = (
+    f"Restore it from a copy, or move all {JOURNAL_NAME}* away to start anew and buy everything again; "
+    "it was left as it is"
+)
 
 _RECOUNT = f"""
 SELECT
@@ -113,9 +117,9 @@ def _check_content(connection: sqlite3.Connection, path: Path, *, logged: bool) 
     if not logged and path.stat().st_size < expected:
         # Pages at the end that hold nothing are missed by nobody, SQLite's check included.
         raise refusal(path, f"it is damaged: {path.stat().st_size} of {expected} bytes are there. {_REMEDY}")
-    verdict = str(_first(connection, "PRAGMA integrity_check(1)"))
+    verdict = printable(str(_first(connection, "PRAGMA integrity_check(1)")), _SHOWN)
     if verdict != "ok":
-        raise refusal(path, f"it is damaged ({verdict[:_SHOWN]}). {_REMEDY}")
+        raise refusal(path, f"it is damaged ({verdict}). {_REMEDY}")
     counters = _row(connection, "SELECT *, images AS images_of_jobs FROM totals")
     counted = _row(connection, _RECOUNT)
     for name, number in counted.items():

@@ -309,7 +309,7 @@ def test_a_log_cut_as_the_refusal_says_gives_what_was_whole(tmp_path: Path, kill
 
 async def test_the_run_tells_where_the_damage_is_and_what_to_do(tmp_path: Path, left: Left) -> None:
     folder = put(tmp_path / "flipped", damaged(left.files, MAIN, 5000))
-    with pytest.raises(JournalError, match=r"journal\.sqlite: it is damaged.* Restore it from a copy, or move it away"):
+    with pytest.raises(JournalError, match=r"journal\.sqlite: it is damaged.* Restore it from a copy, or move all"):
         await Journal.open(folder, fsync=False)
     assert not folder_in_use(folder)
 

@@ -107,8 +107,9 @@ def test_a_folder_where_nothing_ever_ran_is_not_in_use(tmp_path: Path) -> None:
     assert not folder_in_use(tmp_path)
 
 
-async def test_a_journal_that_vanished_beside_its_log_is_not_begun_anew(tmp_path: Path) -> None:
-    (tmp_path / f"{JOURNAL_NAME}-wal").write_bytes(b"x")
+@pytest.mark.parametrize("left", ["wal", "seal"])
+async def test_a_journal_that_vanished_beside_its_log_or_seal_is_not_begun_anew(tmp_path: Path, left: str) -> None:
+    (tmp_path / f"{JOURNAL_NAME}-{left}").write_bytes(b"x")
     assert "missing" in await refusal(tmp_path)
     assert not (tmp_path / JOURNAL_NAME).exists()
 
