@@ -5,16 +5,20 @@ from imagen_async.batch.rows import BadRow, Row
 from imagen_async.batch.run import Batch
 from imagen_async.batch.sources import FORMATS, Report, Source, open_source
 from imagen_async.batch.tally import Progress, Summary
+from imagen_async.batch.verify import Damage, Problem, Verification
 
 __all__ = [
     "FORMATS",
     "BadRow",
     "Batch",
+    "Damage",
     "Plan",
+    "Problem",
     "Progress",
     "Report",
     "Row",
     "Source",
     "Summary",
+    "Verification",
     "open_source",
 ]

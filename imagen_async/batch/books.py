@@ -117,6 +117,24 @@ class Books:
         kept = await self.journal.kept(entry)
         return tuple(recorded_image(each.record, index=each.index, folder=self._folder) for each in kept)
 
+    async def withdrawn(self, entry: Entry) -> tuple[Image, ...]:
+        """Return the images of a job that were recorded once and whose files were damaged later.
+
+        Raises:
+            JournalError: The journal broke.
+        """
+        kept = await self.journal.withdrawn(entry)
+        return tuple(recorded_image(each.record, index=each.index, folder=self._folder) for each in kept)
+
+    async def lacks_withdrawn(self, entry: Entry) -> bool:
+        """Say whether images of a job were withdrawn and have not come again.
+
+        Raises:
+            JournalError: The journal broke.
+        """
+        there = {image.index for image in await self.earlier(entry)}
+        return any(image.index not in there for image in await self.withdrawn(entry))
+
     async def broke_off(self, entry: Entry) -> bool:
         """Say whether images of a partial job failed to arrive, other than by the safety filter.
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
-from imagen_async.exceptions import GatewayError, ImagenError, ProtocolError, TransportError, printable
+from imagen_async.exceptions import GatewayError, ImagenError, JournalError, ProtocolError, TransportError, printable
 from imagen_async.outcome import Image
 
 if TYPE_CHECKING:
@@ -82,16 +82,22 @@ def recorded_image(record: Mapping[str, Any], *, index: int, folder: PurePath) -
         record: The line, as the journal keeps it.
         index: The image's index.
         folder: The output folder.
+
+    Raises:
+        JournalError: The line is not one of `image_record`'s.
     """
-    return Image(
-        index=index,
-        format=record["format"],
-        width=record["width"],
-        height=record["height"],
-        size=record["bytes"],
-        sha256=record["sha256"],
-        path=str(folder / record["file_name"]),
-    )
+    try:
+        return Image(
+            index=index,
+            format=record["format"],
+            width=record["width"],
+            height=record["height"],
+            size=record["bytes"],
+            sha256=record["sha256"],
+            path=str(folder / record["file_name"]),
+        )
+    except (KeyError, TypeError) as error:
+        raise JournalError(f"the journal is damaged: an image's record is wrong at {printable(str(error))}") from None
 
 
 def relative_name(path: str, folder: str) -> str:

@@ -24,6 +24,7 @@ from imagen_async.batch.invalid import InvalidFile
 from imagen_async.batch.sources import Report, Source
 from imagen_async.batch.space import MIN_FREE, Space
 from imagen_async.batch.tally import Progress, Summary
+from imagen_async.batch.verify import withdraw_damaged
 from imagen_async.batch.witness import Earlier, Witness
 from imagen_async.exceptions import ImagenError, InvalidRequestError, printable
 from imagen_async.journal import INTERRUPTED, Journal
@@ -59,6 +60,8 @@ class Batch(AsyncIterator[Outcome]):
         ordered: Whether outcomes come in the order of the input.
         retry_failed: Whether jobs that failed or are in doubt are tried again, and the images of partial ones that did
             not arrive asked for; what is in doubt may be billed twice.
+        redo_damaged: Whether every image of the folder is compared with its record first, and those whose files are
+            missing or altered are asked for again. The files are left as they are.
         fsync: Whether what is reported done survives a loss of power, not only of the process.
         max_images: Most images that this folder may ever buy, or None.
         budget: Most US dollars likewise, by list price.
@@ -94,6 +97,7 @@ class Batch(AsyncIterator[Outcome]):
         output: str | os.PathLike[str],
         ordered: bool = False,
         retry_failed: bool = False,
+        redo_damaged: bool = False,
         fsync: bool = True,
         max_images: int | None = None,
         budget: float | None = None,
@@ -106,6 +110,7 @@ class Batch(AsyncIterator[Outcome]):
         self._folder = Path(output)
         self._ordered = ordered
         self._retried = _RETRIED if retry_failed else frozenset[Status]()
+        self._redo_damaged = redo_damaged
         self._fsync = fsync
         self._spending = Spending(max_images=max_images, max_usd=budget, catalog=client.catalog)
         self._invalid = InvalidFile(self._folder) if skip_invalid else None
@@ -215,6 +220,8 @@ class Batch(AsyncIterator[Outcome]):
     async def _begin(self, journal: Journal) -> None:
         self._books = Books(journal, self._folder, spending=self._spending, progress=self.progress, fsync=self._fsync)
         await unbroken(asyncio.to_thread(self._store.sweep))
+        if self._redo_damaged:
+            await withdraw_damaged(journal, self._folder)
         if self._invalid is not None:
             self._invalid.clear()
         intake = Intake(
@@ -259,6 +266,8 @@ class Batch(AsyncIterator[Outcome]):
             return Outcome(request=task.part.request, status=Status.SKIPPED)
         if status == Status.PARTIAL and self._retried and await self._books.broke_off(task.entry):
             return None
+        if status == Status.PARTIAL and await self._books.lacks_withdrawn(task.entry):
+            return None
         # What did not succeed is told again: who looks at the last run alone must not take it for done.
         again = "; retry_failed tries it again" if status in _RETRIED else ""
         earlier = ImagenError(f"{status} in an earlier run, see errors.jsonl{again}")
@@ -270,13 +279,23 @@ class Batch(AsyncIterator[Outcome]):
         recorded = await self._books.earlier(task.entry)
         known = {image.index for image in recorded}
         wanted = [index for index in task.part.indices if index not in known]
-        return Earlier(recorded, await unbroken(asyncio.to_thread(self._find, task, wanted)))
+        withdrawn = await self._books.withdrawn(task.entry)
+        filtered = set(wanted) - {image.index for image in withdrawn}
+        if not withdrawn or await self._books.broke_off(task.entry):
+            filtered = set()
+        found = await unbroken(asyncio.to_thread(self._find, task, wanted, withdrawn))
+        return Earlier(recorded, found, frozenset(filtered))
 
-    def _find(self, task: Task, wanted: list[int]) -> tuple[Image, ...]:
+    def _find(self, task: Task, wanted: list[int], withdrawn: tuple[Image, ...]) -> tuple[Image, ...]:
         """Find files that an earlier run committed and did not live to record; in a thread."""
+        sums = {image.path: image.sha256 for image in withdrawn}
         images: list[Image] = []
         for index in wanted:
-            found = self._store.find(ImageName(task.entry.stem, index))
+            # A file that was withdrawn counts again if it has been put back as it was.
+            found = self._store.find(
+                ImageName(task.entry.stem, index),
+                unwanted=lambda file: sums.get(file.kept.path, file.sha256) != file.sha256,
+            )
             if found is not None:
                 facts = attrs.asdict(found.facts)
                 images.append(Image(index=index, sha256=found.sha256, path=found.kept.path, **facts))
@@ -293,12 +312,17 @@ class Batch(AsyncIterator[Outcome]):
         if earlier.found:
             await self._books.adopt(task.part, task.entry, earlier.found, missing=request.n - len(there))
         witness = Witness(self._books, task.part, task.entry, earlier)
+        wanted = [index for index in task.part.indices if index not in there | earlier.filtered]
+        if not wanted:  # what was withdrawn is back, and the safety filter took the rest
+            outcome = Outcome(request=request, status=Status.PARTIAL, images=earlier.images)
+            await witness.ended(outcome)
+            return outcome
         try:
             job = self._client.job(
                 request,
                 store=self._store,
                 image_id=task.entry.stem,
-                indices=[index for index in task.part.indices if index not in there],
+                indices=wanted,
                 witness=witness,
                 withdrawal=self._withdrawal,
                 sha256=True,
@@ -331,13 +355,13 @@ class Batch(AsyncIterator[Outcome]):
 
 def _together(earlier: Earlier, outcome: Outcome) -> Outcome:
     """Put the images of earlier runs to those of this one."""
-    if not earlier.images:
-        return outcome
     images = tuple(sorted((*earlier.images, *outcome.images), key=lambda image: image.index))
+    if not images or not (earlier.images or earlier.filtered):
+        return outcome
     filtered = outcome.status is Status.FILTERED
     return attrs.evolve(
         outcome,
         images=images,
-        status=outcome.status if outcome.status is Status.SUCCEEDED else Status.PARTIAL,
+        status=Status.SUCCEEDED if len(images) == outcome.request.n else Status.PARTIAL,
         error=None if filtered else outcome.error,
     )

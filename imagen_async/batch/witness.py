@@ -36,10 +36,12 @@ class Earlier:
     Attributes:
         recorded: Images that the journal has.
         found: Images that it has not: committed by a run that did not live to record them.
+        filtered: Places of images that the safety filter took, while others are asked for again.
     """
 
     recorded: tuple[Image, ...] = ()
     found: tuple[Image, ...] = ()
+    filtered: frozenset[int] = frozenset()
 
     @property
     def images(self) -> tuple[Image, ...]:

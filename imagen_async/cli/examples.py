@@ -40,6 +40,7 @@ Examples:
   imagen-async run prompts.csv -o out --rpm 60 --budget 25
   imagen-async run prompts.csv -o out               # again: goes on
   imagen-async run prompts.csv -o out --retry-failed
+  imagen-async run prompts.csv -o out --redo-damaged  # after status --verify
   generate-prompts | imagen-async run - -o out --input-format jsonl --json
 
 Columns named like request fields (prompt, model, n, aspect_ratio,
@@ -53,6 +54,7 @@ Examples:
 
   imagen-async status out
   imagen-async status out --json | jq .failed
+  imagen-async status out --verify                  # reads every image
 """
 
 MODELS = """\

@@ -133,6 +133,7 @@ def run(
     input_format: Annotated[str | None, Parameter(name=("--input-format", "--format"))] = None,
     dry_run: bool = False,
     retry_failed: bool = False,
+    redo_damaged: bool = False,
     skip_invalid: bool = False,
     ordered: bool = False,
     no_fsync: bool = False,
@@ -150,6 +151,7 @@ def run(
         input_format: txt, jsonl, csv, tsv or parquet, instead of what the file's name says.
         dry_run: Check every row and tell jobs, images, cost and time; send nothing.
         retry_failed: Try again what failed, is in doubt or did not arrive in earlier runs.
+        redo_damaged: Compare every image with the journal first; make anew whose files are missing or altered.
         skip_invalid: Skip rows that are not valid, and list them in invalid.jsonl.
         ordered: Take results in the order of the input.
         no_fsync: Do not wait for the disk: faster, but a power cut may lose the last images.
@@ -172,6 +174,7 @@ def run(
     order = _Order(
         output=output,
         retry_failed=retry_failed,
+        redo_damaged=redo_damaged,
         skip_invalid=skip_invalid,
         ordered=ordered,
         no_fsync=no_fsync,
@@ -187,6 +190,7 @@ def run(
 class _Order:
     output: Path
     retry_failed: bool
+    redo_damaged: bool
     skip_invalid: bool
     ordered: bool
     no_fsync: bool
@@ -223,6 +227,7 @@ async def _carry_out(source: "Source", catalog: "Catalog", order: _Order) -> int
             output=order.output,
             ordered=order.ordered,
             retry_failed=order.retry_failed,
+            redo_damaged=order.redo_damaged,
             fsync=not order.no_fsync,
             max_images=pace.max_images,
             budget=pace.budget,

@@ -14,7 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from imagen_async.exceptions import JournalError, printable
-from imagen_async.journal import ledger, listing, lock, schema
+from imagen_async.journal import ledger, listing, lock, schema, seal, soundness
 from imagen_async.journal.lines import json_line
 from imagen_async.journal.writer import Step, Writer
 
@@ -109,6 +109,10 @@ class Journal:
                 schema.create(path)
                 with schema.translated(path, "its folder cannot be synced"):
                     _sync_folder(self._folder, fsync=self._fsync)
+            soundness.check(path)
+            with schema.translated(path, "its seal cannot be removed"):
+                seal.break_seal(path)
+                _sync_folder(self._folder, fsync=True)  # or a power cut brings back a seal that no longer fits
             with closing(schema.connect(path, fsync=self._fsync)) as connection:
                 with schema.translated(path, "it cannot be taken up"):
                     ledger.begin_run(connection)
@@ -118,6 +122,8 @@ class Journal:
                 yield connection
                 with suppress(sqlite3.Error):  # what is not folded in now is so at the next opening
                     connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            if not self._writer.broke and not _size_of(path.with_name(path.name + "-wal")):
+                seal.write_seal(path)
 
     async def perform(self, step: Step[T]) -> T:
         """Run `step` in the journal's thread, in a transaction; return what it returns once that is durable.
@@ -257,8 +263,32 @@ class Journal:
         """
         return await self.perform(lambda connection: listing.kept_images(connection, entry.key))
 
+    async def withdrawn(self, entry: Entry) -> list[KeptImage]:
+        """Return what was recorded once of a job and withdrawn.
+
+        Raises:
+            JournalError: The journal broke.
+        """
+        return await self.perform(lambda connection: listing.withdrawn_images(connection, entry.key))
+
+    async def withdraw(self, images: Sequence[tuple[bytes, int]]) -> None:
+        """Take images whose files are damaged out of the account, all or none; they stay counted as bought.
+
+        A job that had succeeded is interrupted: the next `admit` gives it to be taken up. Exports are to be written
+        anew. Call it before anything is in flight.
+
+        Args:
+            images: Key of the job and index of the image; what is not recorded is passed over.
+
+        Raises:
+            JournalError: The journal broke.
+        """
+        if images:
+            at = self._clock()
+            await self.perform(lambda connection: ledger.withdraw(connection, images, at=at))
+
     async def images_by_model(self) -> dict[str, int]:
-        """Count the images by the ``model`` of their records; takes a second for a million.
+        """Count the images that were ever bought by the ``model`` of their records; takes a second for a million.
 
         Raises:
             JournalError: The journal broke.
@@ -300,6 +330,10 @@ class Journal:
 def _size(record: Mapping[str, Any]) -> int:
     size = record.get("bytes")
     return size if isinstance(size, int) else 0
+
+
+def _size_of(file: Path) -> int:
+    return file.stat().st_size if file.exists() else 0
 
 
 def _make_folder(folder: Path, *, fsync: bool) -> None:

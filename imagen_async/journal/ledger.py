@@ -1,6 +1,7 @@
 """What the journal writes: the states a job goes through, as functions over a connection.
 
-The rules it keeps: no row before an intent; a job that succeeded stays so; an image is recorded once; a request
+The rules it keeps: no row before an intent; a job that succeeded stays so, unless an image of it is withdrawn; an image
+is recorded once; a request
 that may have been billed and did not bring all is never forgotten. Each function runs inside a transaction that
 its caller commits, and may run again after a rollback. Nothing here knows threads, files or the event loop.
 """
@@ -31,6 +32,7 @@ __all__ = [
     "never_sent",
     "received",
     "set_position",
+    "withdraw",
 ]
 
 EncodedImage = tuple[int, int, str]
@@ -234,6 +236,28 @@ def _record(connection: sqlite3.Connection, entry: Entry, job: int, image: Encod
     known = connection.execute("SELECT record FROM images WHERE job = ? AND idx = ?", (job, index)).fetchone()
     if known[0] != line:
         raise JournalError(f"{_named(entry)} has another image {index} already: an image is recorded once")
+
+
+def withdraw(connection: sqlite3.Connection, images: Iterable[tuple[bytes, int]], *, at: float) -> None:
+    """Take images, by key and index, out of the account: their files are damaged, and a run is to ask for them again.
+
+    What was recorded of them is kept aside. A job that had succeeded is interrupted, so that the next run takes it up;
+    any other stays what it is.
+    """
+    for key, index in images:
+        place = (key, index)
+        moved = connection.execute(
+            "INSERT INTO withdrawn (job, idx, at, record) "
+            "SELECT job, idx, ?, record FROM images JOIN jobs USING (job) WHERE key = ? AND idx = ?",
+            (at, *place),
+        )
+        if moved.rowcount:
+            connection.execute("DELETE FROM images WHERE job = (SELECT job FROM jobs WHERE key = ?) AND idx = ?", place)
+            connection.execute(
+                "UPDATE jobs SET status = ?, updated = ? WHERE key = ? AND status = 'succeeded'", (INTERRUPTED, at, key)
+            )
+    # What was exported has their lines, and the number of the last image may be given to another.
+    connection.execute("UPDATE exports SET seq = 0, offset = 0")
 
 
 def set_position(connection: sqlite3.Connection, name: str, *, seq: int, offset: int) -> None:

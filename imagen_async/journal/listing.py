@@ -9,7 +9,17 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from imagen_async.journal.records import ABANDONED, Doubt, Failure, KeptImage, ListedDoubt, Totals, Unanswered
+from imagen_async.exceptions import JournalError, printable
+from imagen_async.journal.records import (
+    ABANDONED,
+    Doubt,
+    Failure,
+    KeptImage,
+    ListedDoubt,
+    RecordedImage,
+    Totals,
+    Unanswered,
+)
 from imagen_async.journal.schema import JOB_STATES
 
 if TYPE_CHECKING:
@@ -21,6 +31,7 @@ __all__ = [
     "failures_after",
     "image_line",
     "image_lines_after",
+    "images_after",
     "images_by_model",
     "kept_images",
     "newest_doubts",
@@ -28,8 +39,10 @@ __all__ = [
     "totals",
     "troubled_after",
     "unanswered_requests",
+    "withdrawn_images",
 ]
 
+_SHOWN = 200
 _JOB = "SELECT job, key, id, line, status, attempts, updated, error FROM jobs"
 _DOUBTS = (
     "SELECT seq, key, id, line, status, attempt, at, reason, request_id, doubts.images, usd "
@@ -103,7 +116,7 @@ def _failure(connection: sqlite3.Connection, row: tuple[Any, ...]) -> Failure:
         status=status,
         attempts=attempts,
         at=updated,
-        error=None if error is None else json.loads(error),
+        error=None if error is None else _loaded(error),
         doubts=tuple(map(_doubt, doubts)),
     )
 
@@ -139,7 +152,34 @@ def _listed(row: tuple[Any, ...]) -> ListedDoubt:
 def kept_images(connection: sqlite3.Connection, key: bytes) -> list[KeptImage]:
     """Return a job's images, by index."""
     rows = connection.execute("SELECT idx, record FROM images JOIN jobs USING (job) WHERE key = ? ORDER BY idx", (key,))
-    return [KeptImage(index=index, record=json.loads(record)) for index, record in rows]
+    return [KeptImage(index=index, record=_loaded(record)) for index, record in rows]
+
+
+def withdrawn_images(connection: sqlite3.Connection, key: bytes) -> list[KeptImage]:
+    """Return what was recorded once of a job and withdrawn; an index may come more than once."""
+    question = "SELECT idx, record FROM withdrawn JOIN jobs USING (job) WHERE key = ? ORDER BY idx, seq"
+    return [KeptImage(index=index, record=_loaded(record)) for index, record in connection.execute(question, (key,))]
+
+
+def images_after(connection: sqlite3.Connection, seq: int, limit: int) -> list[RecordedImage]:
+    """Return the next images after image `seq`, in the order in which they were recorded."""
+    rows = connection.execute(
+        # CROSS: walk the images in their own order, so that a page costs a page.
+        "SELECT seq, key, id, line, idx, record FROM images CROSS JOIN jobs USING (job) "
+        "WHERE seq > ? ORDER BY seq LIMIT ?",
+        (seq, limit),
+    )
+    return [
+        RecordedImage(seq=seq, key=key, id=job_id, line=line, index=index, record=_loaded(record))
+        for seq, key, job_id, line, index, record in rows
+    ]
+
+
+def _loaded(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        raise JournalError(f"the journal is damaged: a record in it is no JSON: {printable(text, _SHOWN)}") from None
 
 
 def image_line(connection: sqlite3.Connection, seq: int) -> str | None:
@@ -165,6 +205,9 @@ def position(connection: sqlite3.Connection, name: str) -> tuple[int, int] | Non
 
 
 def images_by_model(connection: sqlite3.Connection) -> dict[str, int]:
-    """Count the images by the model that their metadata names; reads every one."""
-    rows = connection.execute("SELECT coalesce(json_extract(record, '$.model'), ''), count(*) FROM images GROUP BY 1")
+    """Count the images that were bought, withdrawn ones included, by the model of their metadata; reads every one."""
+    rows = connection.execute(
+        "SELECT coalesce(json_extract(record, '$.model'), ''), count(*) "
+        "FROM (SELECT record FROM images UNION ALL SELECT record FROM withdrawn) GROUP BY 1"
+    )
     return {str(model): int(count) for model, count in rows}

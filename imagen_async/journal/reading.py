@@ -12,9 +12,9 @@ from imagen_async.journal import listing, schema
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from imagen_async.journal.records import ListedDoubt, Totals
+    from imagen_async.journal.records import ListedDoubt, RecordedImage, Totals
 
-__all__ = ["read_newest_doubts", "read_status"]
+__all__ = ["read_images", "read_newest_doubts", "read_status"]
 
 
 def read_status(folder: Path) -> Totals:
@@ -41,3 +41,18 @@ def read_newest_doubts(folder: Path, *, running: bool, limit: int) -> list[Liste
     with schema.open_for_reading(folder / schema.JOURNAL_NAME) as connection:
         unanswered = [] if running else listing.unanswered_requests(connection, limit)
         return [*unanswered, *listing.newest_doubts(connection, limit - len(unanswered))]
+
+
+def read_images(folder: Path, *, after: int, limit: int) -> list[RecordedImage]:
+    """Read the next images, in the order in which they were recorded.
+
+    Args:
+        folder: Where the journal is.
+        after: The number of the last one that was read, or 0.
+        limit: Most that are read.
+
+    Raises:
+        JournalError: There is no journal, or it is damaged, foreign or of another version.
+    """
+    with schema.open_for_reading(folder / schema.JOURNAL_NAME) as connection:
+        return listing.images_after(connection, after, limit)

@@ -21,6 +21,7 @@ __all__ = [
     "Failure",
     "KeptImage",
     "ListedDoubt",
+    "RecordedImage",
     "Totals",
     "Unanswered",
 ]
@@ -142,6 +143,27 @@ class Failure:
 class KeptImage:
     """One image of a job: its index and its line in the metadata, as a mapping."""
 
+    index: int
+    record: Mapping[str, Any]
+
+
+@attrs.frozen(kw_only=True)
+class RecordedImage:
+    """One image of any job, and whose it is.
+
+    Attributes:
+        seq: Its number, in the order in which images were recorded.
+        key: The job's key.
+        id: The job's name in the input, or None.
+        line: The job's place in the input.
+        index: The image's index.
+        record: Its line in the metadata, as a mapping.
+    """
+
+    seq: int
+    key: bytes
+    id: str | None
+    line: int
     index: int
     record: Mapping[str, Any]
 

@@ -1,13 +1,15 @@
-"""The journal's file: its tables, how it comes to be, and the checks before it is trusted.
+"""The journal's file: its tables, how it comes to be, and how it is opened.
 
-The rules it keeps: a journal appears under its name whole or not at all; a file that is not one, is damaged, or
-comes from a newer version is refused loudly and never written to. It knows nothing of what the rows mean.
+The rules it keeps: a journal appears under its name whole or not at all; a file that is not one or comes from another
+version is refused loudly and never written to. Whether one is sound is `soundness`'s; what the rows mean it does not
+know.
 """
 
 from __future__ import annotations
 
 import sqlite3
 from contextlib import closing, contextmanager
+from functools import cache
 from typing import TYPE_CHECKING
 
 from imagen_async.exceptions import JournalError, printable
@@ -18,18 +20,16 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-__all__ = ["JOB_STATES", "JOURNAL_NAME", "connect", "create", "open_for_reading", "translated"]
+__all__ = ["JOB_STATES", "JOURNAL_NAME", "connect", "create", "open_for_reading", "refusal", "translated"]
 
 JOURNAL_NAME = "journal.sqlite"
 APPLICATION_ID = 0x494D4A4C
 """``IMJL``: tells our files from all other SQLite files."""
-VERSION = 1
+VERSION = 2
 OLDEST_SQLITE = (3, 37)
 """The first SQLite with STRICT tables and RETURNING."""
 
 JOB_STATES = (INTENT, INTERRUPTED, *(status.value for status in Status if status is not Status.SKIPPED))
-
-_TABLES = {"jobs", "images", "doubts", "exports", "totals", "meta"}
 
 # Counters are kept by triggers: they cannot disagree with the rows, whatever is rolled back. Jobs are numbered, and
 # other tables refer to the number: keys are random, so that each index over them dirties a page for each row.
@@ -43,7 +43,8 @@ CREATE TABLE jobs (
     id TEXT,
     line INTEGER NOT NULL,
     n INTEGER NOT NULL,
-    status TEXT NOT NULL,
+    status TEXT NOT NULL
+        CHECK (status IN ('intent', 'interrupted', 'succeeded', 'partial', 'filtered', 'failed', 'in_doubt')),
     before TEXT,                -- while in intent: the state to go back to if the request is never sent
     asked_images INTEGER NOT NULL DEFAULT 0 CHECK (asked_images >= 0),  -- while in intent: what the request asks for
     asked_usd REAL NOT NULL DEFAULT 0 CHECK (asked_usd >= 0),           -- and what that may cost
@@ -64,6 +65,15 @@ CREATE TABLE images (
     record TEXT NOT NULL,
     UNIQUE (job, idx)
 ) STRICT;
+
+CREATE TABLE withdrawn (  -- images that were recorded, and whose files were damaged later: bought all the same
+    seq INTEGER PRIMARY KEY,
+    job INTEGER NOT NULL,
+    idx INTEGER NOT NULL,
+    at REAL NOT NULL,
+    record TEXT NOT NULL
+) STRICT;
+CREATE INDEX withdrawn_of_job ON withdrawn (job, idx);
 
 CREATE TABLE doubts (
     seq INTEGER PRIMARY KEY,
@@ -140,6 +150,10 @@ CREATE TRIGGER image_added AFTER INSERT ON images BEGIN
     UPDATE jobs SET images = images + 1 WHERE job = NEW.job;
     UPDATE totals SET images = images + 1, bytes = bytes + NEW.bytes;
 END;
+CREATE TRIGGER image_withdrawn AFTER DELETE ON images BEGIN
+    UPDATE jobs SET images = images - 1 WHERE job = OLD.job;
+    UPDATE totals SET images = images - 1, bytes = bytes - OLD.bytes;
+END;
 CREATE TRIGGER doubt_added AFTER INSERT ON doubts BEGIN
     UPDATE totals SET
         doubts = doubts + 1,
@@ -165,8 +179,8 @@ def translated(path: Path, what: str) -> Iterator[None]:
     """Turn SQLite's and the system's errors into a `JournalError` that names the file."""
     try:
         yield
-    except (sqlite3.Error, OSError) as error:
-        raise _refusal(path, f"{what}: {printable(str(error))}") from error
+    except (sqlite3.Error, UnicodeDecodeError, OSError) as error:  # SQLite's words may quote what is damaged
+        raise refusal(path, f"{what}: {printable(str(error))}") from error
 
 
 def create(path: Path) -> None:
@@ -178,9 +192,11 @@ def create(path: Path) -> None:
     if sqlite3.sqlite_version_info < OLDEST_SQLITE:
         wanted = ".".join(map(str, OLDEST_SQLITE))
         raise JournalError(f"the journal needs SQLite {wanted} or newer; this Python has {sqlite3.sqlite_version}")
-    wal = path.with_name(path.name + "-wal")
-    if wal.exists():
-        raise _refusal(path, f"it is missing, but {wal.name} is there: put both back, or move both away to start anew")
+    for left in (path.with_name(path.name + "-wal"), path.with_name(path.name + "-seal")):
+        if left.exists():
+            raise refusal(
+                path, f"it is missing, but {left.name} is there: put both back, or move both away to start anew"
+            )
     fresh = path.with_name(path.name + ".new")
     with translated(path, "it cannot be created"):
         # Remains of a process that was killed right here; nothing was ever sent on their strength.
@@ -195,10 +211,10 @@ def create(path: Path) -> None:
 
 
 def connect(path: Path, *, fsync: bool) -> sqlite3.Connection:
-    """Open the journal at `path` for its one writer, after checking it.
+    """Open the journal at `path`, which has been checked, for its one writer.
 
     Raises:
-        JournalError: It is not a journal, is damaged, comes from a newer version, or cannot be opened.
+        JournalError: It is not a journal, comes from another version, or cannot be opened.
     """
     with translated(path, "it cannot be opened"):
         # "rw" never creates: a journal that vanished must not come back empty.
@@ -206,7 +222,6 @@ def connect(path: Path, *, fsync: bool) -> sqlite3.Connection:
         try:
             _check(connection, path)
             _configure(connection, fsync=fsync)
-            _check_length(connection, path)
         except BaseException:
             connection.close()
             raise
@@ -214,18 +229,26 @@ def connect(path: Path, *, fsync: bool) -> sqlite3.Connection:
 
 
 @contextmanager
-def open_for_reading(path: Path) -> Iterator[sqlite3.Connection]:
+def open_for_reading(path: Path, *, immutable: bool = False) -> Iterator[sqlite3.Connection]:
     """Open the journal at `path` without writing to it, also while a run writes.
 
+    Args:
+        path: Where it is.
+        immutable: Whether to read the file alone, without its log and without a lock: nobody writes to it.
+
     Raises:
-        JournalError: There is none, it is not a journal, is damaged, or comes from a newer version.
+        JournalError: There is none, it is not a journal, is damaged, or comes from another version.
     """
     with translated(path, "it cannot be read"):
         if not path.exists():
-            raise _refusal(path, "there is no journal here: no batch ever ran in this folder")
-        with closing(_connect_for_reading(path)) as connection:
+            raise refusal(path, "there is no journal here: no batch ever ran in this folder")
+        with closing(_connect_immutable(path) if immutable else _connect_for_reading(path)) as connection:
             _check(connection, path)
             yield connection
+
+
+def _connect_immutable(path: Path) -> sqlite3.Connection:
+    return sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro&immutable=1", uri=True, isolation_level=None)
 
 
 def _connect_for_reading(path: Path) -> sqlite3.Connection:
@@ -239,7 +262,7 @@ def _connect_for_reading(path: Path) -> sqlite3.Connection:
         wal = path.with_name(path.name + "-wal")
         if wal.exists() and wal.stat().st_size > 0:
             raise
-        return sqlite3.connect(f"{uri}&immutable=1", uri=True, isolation_level=None)
+        return _connect_immutable(path)
     except BaseException:
         connection.close()
         raise
@@ -263,28 +286,36 @@ def _configure(connection: sqlite3.Connection, *, fsync: bool) -> None:
 
 def _check(connection: sqlite3.Connection, path: Path) -> None:
     if path.stat().st_size == 0:
-        raise _refusal(path, "it is empty: a journal never is. Restore it, or move it away to start anew")
+        raise refusal(path, "it is empty: a journal never is. Restore it, or move it away to start anew")
     if _pragma(connection, "application_id") != APPLICATION_ID:
-        raise _refusal(path, "it is not a journal of imagen-async")
+        raise refusal(path, "it is not a journal of imagen-async")
     version = _pragma(connection, "user_version")
     if version > VERSION:
-        raise _refusal(path, f"a newer imagen-async wrote it (format {version}, this one knows {VERSION}): update")
-    names = {name for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
-    if version < VERSION or not names >= _TABLES:
-        raise _refusal(path, "it is damaged: parts of its schema are missing")
+        raise refusal(path, f"a newer imagen-async wrote it (format {version}, this one knows {VERSION}): update")
+    if version < VERSION:
+        raise refusal(
+            path, f"an imagen-async before 0.1 wrote it (format {version}): use that one, or another output folder"
+        )
+    if not _objects(connection) >= _expected_objects():
+        raise refusal(path, "it is damaged: parts of its schema are missing or changed")
 
 
-def _check_length(connection: sqlite3.Connection, path: Path) -> None:
-    # A copy that was cut short opens well and fails only where the missing rows are wanted.
-    busy, *_ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-    expected = _pragma(connection, "page_count") * _pragma(connection, "page_size")
-    if not busy and path.stat().st_size < expected:
-        raise _refusal(path, f"it is damaged: {path.stat().st_size} of {expected} bytes are there")
+def _objects(connection: sqlite3.Connection) -> set[tuple[str | None, ...]]:
+    # Letter by letter: a trigger with a flipped bit still runs, and would count wrong.
+    return set(connection.execute("SELECT type, name, tbl_name, sql FROM sqlite_schema"))
+
+
+@cache
+def _expected_objects() -> set[tuple[str | None, ...]]:
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
+        connection.executescript(_SCHEMA)
+        return _objects(connection)
 
 
 def _pragma(connection: sqlite3.Connection, name: str) -> int:
     return int(connection.execute(f"PRAGMA {name}").fetchone()[0])
 
 
-def _refusal(path: Path, reason: str) -> JournalError:
+def refusal(path: Path, reason: str) -> JournalError:
+    """Return the error that names the file, what is wrong with it and what to do."""
     return JournalError(f"journal {printable(str(path))}: {reason}")

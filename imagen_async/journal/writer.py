@@ -62,6 +62,11 @@ class Writer:
         # A daemon: a program that forgets to close must still be able to end; the file stands a kill at any time.
         self._thread = threading.Thread(target=self._run, name="imagen-journal", daemon=True)
 
+    @property
+    def broke(self) -> bool:
+        """Whether the file or the disk failed, so that nothing is accepted any more."""
+        return self._refusal is not None
+
     async def start(self) -> None:
         """Open the connection.
 
@@ -143,7 +148,7 @@ class Writer:
     def _committed(self, connection: sqlite3.Connection, group: list[_Waiting]) -> list[_Result]:
         try:
             return _transacted(connection, group)
-        except sqlite3.DatabaseError as error:
+        except (sqlite3.DatabaseError, UnicodeDecodeError) as error:  # text that is none is damaged
             if not _is_of_the_operation(error):
                 self._refusal = (
                     f"the journal cannot be written ({printable(str(error))}): nothing more is sent without it. "
@@ -191,7 +196,7 @@ def _transacted(connection: sqlite3.Connection, group: list[_Waiting]) -> list[_
     return results
 
 
-def _is_of_the_operation(error: sqlite3.DatabaseError) -> bool:
+def _is_of_the_operation(error: Exception) -> bool:
     """Whether the values are at fault, not the file, the disk or the memory."""
     return isinstance(error, sqlite3.IntegrityError | sqlite3.DataError | sqlite3.ProgrammingError)
 

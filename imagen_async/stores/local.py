@@ -24,6 +24,8 @@ from imagen_async.stores.recovery import Found, adopt, sweep, temporary_name
 from imagen_async.stores.sink import LocalSink
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     from imagen_async.stores.store import ImageName
 
 __all__ = ["LocalStore"]
@@ -107,16 +109,24 @@ class LocalStore:
                 raise store_error("open the temporary file", path, error) from error
             return LocalSink(name, path, file, fsync=self._fsync, publish=self._publish)
 
-    def find(self, name: ImageName, *, max_pixels: int = MOST_PIXELS) -> Found | None:
-        """Look for a file that was committed under exactly this name, and verify all of it.
+    def find(
+        self, name: ImageName, *, unwanted: Callable[[Found], bool] | None = None, max_pixels: int = MOST_PIXELS
+    ) -> Found | None:
+        """Look for a file that was committed under exactly this name, or under its ``~2`` and so on, and verify it all.
 
-        Memory stays bounded whatever the file's size. With ``fsync``, what is found is made durable, too.
+        The newest comes first. Memory stays bounded whatever the file's size. With ``fsync``, what is found is made
+        durable, too.
+
+        Args:
+            name: Of the image.
+            unwanted: Says whether a whole file is passed over.
+            max_pixels: Most pixels that it may have.
 
         Returns:
-            None if there is no such file, or it is not a whole image of the kind that its name says.
+            None if there is no such file, or none is a whole image of the kind that its name says.
 
         Raises:
-            StoreError: The file or its folder cannot be read, or the folder is a symbolic link.
+            StoreError: A file or its folder cannot be read, or the folder is a symbolic link.
         """
         folder = os.path.join(self._root, shard(name.id))
         try:
@@ -128,9 +138,10 @@ class LocalStore:
             raise store_error("look into", folder, error) from error
         stem = os.path.join(folder, _stem(name))
         for kind, ending in EXTENSIONS.items():
-            found = adopt(stem + ending, kind, durable=self._fsync, max_pixels=max_pixels)
-            if found:
-                return found
+            for path in reversed(list(_taken(stem, ending))):
+                found = adopt(path, kind, durable=self._fsync, max_pixels=max_pixels)
+                if found and not (unwanted and unwanted(found)):
+                    return found
         return None
 
     def sweep(self) -> int:
@@ -178,12 +189,11 @@ class LocalStore:
                 make_below(folder, durable=self._fsync)
                 self._shards.add(folder)
         stem = os.path.join(folder, _stem(name))
-        final = stem + ending
-        taken = 1
+        names = _names(stem, ending)
+        final = next(names)
         try:
             while not self._place(temporary, final):
-                taken += 1
-                final = f"{stem}~{taken}{ending}"
+                final = next(names)
         except FileNotFoundError:
             self._shards.discard(folder)  # If the folder is gone, the next image makes it again.
             raise
@@ -213,6 +223,15 @@ class LocalStore:
 
 def _stem(name: ImageName) -> str:
     return f"{safe_name(name.id)}-{name.index}"
+
+
+def _names(stem: str, ending: str) -> Iterator[str]:
+    yield stem + ending
+    yield from (f"{stem}~{taken}{ending}" for taken in itertools.count(2))
+
+
+def _taken(stem: str, ending: str) -> Iterator[str]:
+    return itertools.takewhile(os.path.lexists, _names(stem, ending))
 
 
 def _refuse_another_file_system(temporary: str, root: str) -> None:

@@ -16,6 +16,7 @@ from imagen_async.exceptions import (
     ConnectError,
     DisconnectedError,
     ImagenError,
+    JournalError,
     OverloadedError,
     ProtocolError,
     TimeoutExceededError,
@@ -206,3 +207,11 @@ def test_an_error_in_foreign_words_is_harmless_and_bounded() -> None:
     assert told is not None
     assert told["message"].startswith("\\x1b[31m")
     assert len(told["message"]) <= 2004
+
+
+@pytest.mark.parametrize("lost", ["format", "width", "height", "bytes", "sha256", "file_name"])
+def test_a_record_that_lost_a_key_is_a_damaged_journal(lost: str) -> None:
+    record = dict.fromkeys(["format", "sha256", "file_name"], "x") | dict.fromkeys(["width", "height", "bytes"], 1)
+    del record[lost]
+    with pytest.raises(JournalError, match=f"damaged.*{lost}"):
+        recorded_image(record, index=0, folder=PurePath("out"))

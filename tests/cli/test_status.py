@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import shutil
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -146,3 +148,62 @@ def test_foreign_text_in_a_doubt_cannot_write_to_the_terminal(invoke: Invoke, tm
     said = invoke("status", "out").out
     assert "forged line" in said
     assert all(line.isprintable() and len(line) < 300 for line in said.splitlines())
+
+
+def test_every_image_is_verified_on_demand(invoke: Invoke, prompts: Path) -> None:
+    invoke("run", prompts, "-o", "out", *SANDBOX)
+    ran = invoke("status", "out", "--verify")
+    assert ran.status == 0
+    assert "3 images verified" in ran.out.splitlines()[-1]
+    assert "all as they were recorded" in ran.out.splitlines()[-1]
+
+
+def test_damage_is_named_counted_and_an_exit_status(invoke: Invoke, prompts: Path, tmp_path: Path) -> None:
+    invoke("run", prompts, "-o", "out", *SANDBOX)
+    first, second, _ = sorted((tmp_path / "out" / "images").rglob("*.png"))
+    first.unlink()
+    second.write_bytes(b"x")
+    ran = invoke("status", "out", "--verify")
+    assert ran.status == 1
+    assert f"  missing: {first.relative_to(tmp_path / 'out').as_posix()}, job line" in ran.out
+    assert "1 missing, 1 altered" in ran.out
+    assert "--redo-damaged" in ran.out
+    assert invoke("status", "out").status == 0
+    ran = invoke("status", "out", "--verify", "--json")
+    assert (ran.status, ran.out.count("\n")) == (1, 3)
+    assert ran.json["verified"]["damaged"] == 2
+    assert (ran.json["verified"]["missing"], ran.json["verified"]["altered"]) == (1, 1)
+    named = {json.loads(line)["problem"]: json.loads(line)["file_name"] for line in ran.out.splitlines()[:2]}
+    assert named["altered"] == second.relative_to(tmp_path / "out").as_posix()
+
+
+def test_of_much_damage_twenty_are_named_in_words_and_all_as_json(invoke: Invoke, tmp_path: Path) -> None:
+    (tmp_path / "many.txt").write_text("\n".join(f"fox {number}" for number in range(23)))
+    invoke("run", "many.txt", "-o", "out", *SANDBOX)
+    shutil.rmtree(tmp_path / "out" / "images")
+    said = invoke("status", "out", "--verify").out
+    assert said.count("  missing: ") == 20
+    assert "  … and 3 more: --json names them all" in said
+    assert invoke("status", "out", "--verify", "--json").out.count('"missing", "file_name"') == 23
+
+
+def test_damaged_images_are_made_anew_only_when_asked(invoke: Invoke, prompts: Path, tmp_path: Path) -> None:
+    invoke("run", prompts, "-o", "out", *SANDBOX)
+    min((tmp_path / "out" / "images").rglob("*.png")).unlink()
+    assert "3 skipped" in invoke("run", prompts, "-o", "out", *SANDBOX).out
+    assert invoke("status", "out", "--verify").status == 1
+    ran = invoke("run", prompts, "-o", "out", *SANDBOX, "--redo-damaged")
+    assert "1 succeeded, 2 skipped" in ran.out
+    assert invoke("status", "out", "--verify").status == 0
+
+
+def test_a_time_that_no_clock_shows_is_told_all_the_same(invoke: Invoke, tmp_path: Path) -> None:
+    async def leave() -> None:
+        async with await Journal.open(tmp_path / "out" / ".imagen", fsync=False) as journal:
+            [entry] = await journal.admit([Admission(bytes(16), id="fox")])
+            await journal.intent(entry, attempt=1, images=1)
+            await journal.doubt(entry, Doubt(attempt=1, at=1e300, reason="lost", images=1))
+
+    asyncio.run(leave())
+    ran = invoke("status", "out")
+    assert (ran.status, "at 1e+300, job fox" in ran.out) == (0, True)

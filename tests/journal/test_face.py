@@ -654,3 +654,50 @@ async def test_a_folder_that_cannot_be_synced_is_a_journal_error_and_the_next_op
             await Journal.open(tmp_path / "inner")
     async with await Journal.open(tmp_path / "inner") as journal:
         assert (await journal.counts()).jobs["intent"] == 0
+
+
+async def test_a_withdrawn_image_is_missing_but_was_bought(tmp_path: Path) -> None:
+    async with await open_journal(tmp_path) as journal:
+        entry = await admit_one(journal, "fox", n=2)
+        images = [(0, {"bytes": 7, "model": "m"}), (1, {"bytes": 5, "model": "m"})]
+        await journal.done(entry, status="succeeded", images=images, attempts=1)
+        await journal.withdraw([(entry.key, 1), (entry.key, 1), (entry.key, 3)])
+        totals = await journal.counts()
+        assert (totals.images, totals.bytes, totals.jobs["interrupted"]) == (1, 7, 1)
+        assert await journal.images_by_model() == {"m": 2}
+    [entry] = await readmitted(tmp_path, ["fox"])
+    assert (entry.status, entry.images, entry.attempts) == ("interrupted", 1, 1)
+    async with await open_journal(tmp_path) as journal:
+        assert [(image.index, image.record["bytes"]) for image in await journal.withdrawn(entry)] == [(1, 5)]
+        entry = await admit_one(journal, "fox", n=2)
+        await journal.done(entry, status="succeeded", images=[(1, {"bytes": 6, "model": "m"})], attempts=1)
+        assert [image.record["bytes"] for image in await journal.kept(entry)] == [7, 6]
+        assert await journal.images_by_model() == {"m": 3}
+
+
+@pytest.mark.parametrize("status", ["partial", "interrupted", "in_doubt"])
+async def test_a_withdrawal_takes_success_alone_from_a_job(tmp_path: Path, status: str) -> None:
+    async with await open_journal(tmp_path) as journal:
+        entry = await admit_one(journal, "fox", n=2)
+        await journal.done(entry, status=status, images=[(0, {})], attempts=1)
+        await journal.withdraw([(entry.key, 0)])
+    [entry] = await readmitted(tmp_path, ["fox"])
+    assert (entry.status, entry.images) == (status, 0)
+
+
+async def test_withdrawing_what_was_never_recorded_changes_nothing(tmp_path: Path) -> None:
+    async with await open_journal(tmp_path) as journal:
+        entry = await admit_one(journal, "fox")
+        await journal.done(entry, status="succeeded", images=[(0, {})], attempts=1)
+        await journal.withdraw([(entry.key, 1), (digest("owl"), 0)])
+        await journal.withdraw([])
+        assert (await journal.counts()).jobs["succeeded"] == 1
+
+
+async def test_a_record_that_is_no_json_any_more_is_a_typed_error(tmp_path: Path) -> None:
+    async with await open_journal(tmp_path) as journal:
+        entry = await admit_one(journal, "fox")
+        await journal.done(entry, status="succeeded", images=[(0, {"bytes": 7})], attempts=1)
+        await journal.perform(lambda connection: connection.execute("UPDATE images SET record = '{\x1b'").rowcount)
+        with pytest.raises(JournalError, match=r"damaged: a record in it is no JSON: \{\\x1b"):
+            await journal.kept(entry)

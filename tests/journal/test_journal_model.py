@@ -60,6 +60,7 @@ class JournalMachine(RuleBasedStateMachine):
         self.loop = asyncio.new_event_loop()
         self.folder = Path(tempfile.mkdtemp())
         self.model = [ModelJob() for _ in range(5)]
+        self.withdrawn = 0
         self.open()
 
     def wait(self, work: Coroutine[Any, Any, T]) -> T:
@@ -141,12 +142,22 @@ class JournalMachine(RuleBasedStateMachine):
         self.wait(work)
         job.images = len(kept | images)
         last = max(job.doubts, default=0)
-        if last and job.status != "succeeded":
+        if last == job.attempts and job.doubts and job.status != "succeeded":
             asked, usd = job.doubts.pop(last)
             if missing:
                 job.doubts[last] = (missing, round(usd * missing / asked, 9)) if asked > missing else (asked, usd)
         if not missing:
             job.status, job.before = "succeeded", None
+
+    @rule(name=names, index=st.integers(0, 3))
+    def withdraw(self, name: int, index: int) -> None:
+        job, entry = self.model[name], self.entries[name]
+        kept = {image.index for image in self.wait(self.journal.kept(entry))}
+        self.wait(self.journal.withdraw([(entry.key, index)]))
+        if index in kept:
+            job.images -= 1
+            self.withdrawn += 1
+            job.status = INTERRUPTED if job.status == "succeeded" else job.status
 
     @rule()
     def die_and_resume(self) -> None:
@@ -166,6 +177,7 @@ class JournalMachine(RuleBasedStateMachine):
         assert {state: n for state, n in totals.jobs.items() if n} == {s: statuses.count(s) for s in statuses}
         assert totals.attempts == sum(job.attempts for job in self.model)
         assert (totals.images, totals.bytes) == (images := sum(job.images for job in self.model), 3 * images)
+        assert sum(self.wait(self.journal.images_by_model()).values()) == images + self.withdrawn
         doubts = [asked for job in self.model for asked in job.doubts.values()]
         assert totals.doubts == len(doubts)
         assert (totals.doubtful_images, totals.doubtful_usd) == summed(doubts)

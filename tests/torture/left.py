@@ -28,7 +28,15 @@ if TYPE_CHECKING:
 
 __all__ = ["Left", "check_end", "left_over"]
 
-_BESIDE = frozenset({"metadata.jsonl", "errors.jsonl", ".imagen/journal.sqlite", ".imagen/lock.sqlite"})
+_BESIDE = frozenset(
+    {
+        "metadata.jsonl",
+        "errors.jsonl",
+        ".imagen/journal.sqlite",
+        ".imagen/journal.sqlite-seal",
+        ".imagen/lock.sqlite",
+    }
+)
 """All the files beside the images that a run leaves."""
 
 _UNANSWERED = (
