@@ -224,7 +224,7 @@ class Decoder:
         """Skip a byte-order mark, white space and comment lines (``: PROCESSING``) before the JSON."""
         if self._mode is _Mode.COMMENT:
             end = chunk.find(b"\n", position)
-            self._count_prologue(len(chunk) - position if end < 0 else end - position)
+            self._count_prologue(len(chunk) - position if end < 0 else end + 1 - position)
             if end < 0:
                 return len(chunk)
             self._mode = _Mode.PROLOGUE
@@ -248,7 +248,7 @@ class Decoder:
     def _count_prologue(self, count: int) -> None:
         self._length += count
         if self._length > self._max_skeleton:
-            raise ProtocolError("size", f"over {self._max_skeleton} bytes before the JSON", offset=self._base)
+            raise ProtocolError("size", f"over {self._max_skeleton} bytes before the JSON", offset=self._max_skeleton)
 
     def _not_json(self, begin: bytes, offset: int) -> None:
         shown = printable(begin.decode("utf-8", "backslashreplace"), 40)
@@ -392,25 +392,11 @@ class Decoder:
         """Emit a span that may hold escapes; one that is cut in two at the end waits for the next chunk."""
         cut = _unfinished(raw)
         whole, self._tail = raw[:cut], raw[cut:]
-        if b"\\" not in whole:
-            if whole:
-                self._emit(Payload(self._hole, whole, offset), events)
-            return
-        data = whole.replace(b"\\/", b"/") if b"\\\\" not in whole else whole
-        if b"\\" in data:
-            data = self._undo_escapes(whole, offset)
-        self._emit(Payload(self._hole, data, offset, whole), events)
-
-    def _undo_escapes(self, raw: bytes, offset: int) -> bytes:
-        parts: list[bytes] = []
-        position = 0
-        while (slash := raw.find(b"\\", position)) >= 0:
-            found = _ESCAPE.match(raw, slash)
-            if found is None:
-                raise self._bad_escape(offset + slash)
-            parts += raw[position:slash], _character(found)
-            position = found.end()
-        return b"".join((*parts, raw[position:]))
+        data, end = _plain(whole)
+        if end:
+            self._emit(Payload(self._hole, data, offset, whole[:end] if b"\\" in whole[:end] else None), events)
+        if end < len(whole):
+            raise self._bad_escape(offset + end)
 
     def _finish_escape(self, chunk: bytes, position: int, events: list[Event]) -> int:
         """Complete an escape that began in an earlier chunk, byte by byte: it is at most six bytes long."""
@@ -497,6 +483,23 @@ def _unfinished(raw: bytes) -> int:
     if found is None:
         return len(raw)
     return found.start() if _ends_in_escape(raw[: found.start() + 1]) else len(raw)
+
+
+def _plain(raw: bytes) -> tuple[bytes, int]:
+    """Undo the escapes, up to the first that JSON does not have; return the characters and where that stands."""
+    data = raw.replace(b"\\/", b"/") if b"\\\\" not in raw else raw
+    if b"\\" not in data:
+        return data, len(raw)
+    parts: list[bytes] = []
+    position = 0
+    while (slash := raw.find(b"\\", position)) >= 0:
+        found = _ESCAPE.match(raw, slash)
+        parts.append(raw[position:slash])
+        if found is None:
+            return b"".join(parts), slash
+        parts.append(_character(found))
+        position = found.end()
+    return b"".join((*parts, raw[position:])), len(raw)
 
 
 def _unescaped(raw: bytes) -> bytes:
