@@ -6,6 +6,7 @@
 SHELL := /bin/sh
 VENV ?= .venv
 BENCH_VENV ?= .venv-bench
+FUZZ_VENV ?= .venv-fuzz
 PYTHONS := python3.13 python3.12 python3.11 python3.14 python3 python
 ARGS ?=
 
@@ -22,7 +23,8 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 
 .DEFAULT_GOAL := help
 PROMPTS ?=
-.PHONY: help demo test test-all lint format peers acceptance torture bench bench-pacing docs docs-serve build clean
+MINUTES ?= 10
+.PHONY: help demo test test-all lint format peers acceptance torture fuzz soak bench bench-pacing docs docs-serve build clean
 
 help: ## Show this
 	@sed -n 's/^\([a-z-]*\):.*## /\1  /p' Makefile | awk -F '  ' '{ printf "make %-13s %s\n", $$1, $$2 }'
@@ -80,6 +82,12 @@ acceptance: $(BENCH_VENV)/.ready-peers ## A file of prompts (PROMPTS=file) image
 torture: $(VENV)/.ready-dev ## Kill and hurt batches at every turn, half an hour (ARGS="crash-points --quick": a minute)
 	$(BIN)/python -m tests.torture $(or $(ARGS),all)
 
+fuzz: $(FUZZ_VENV)/.ready-fuzz ## Look for inputs that are not read as promised (MINUTES=10 for each target, ARGS="decoder lines")
+	$(FUZZ_VENV)/bin/python -m tests.fuzz run --minutes $(MINUTES) $(ARGS)
+
+soak: $(VENV)/.ready-dev ## 200,000 tiny jobs with faults: each ends once, and nothing grows (ARGS="--jobs 20000")
+	$(BIN)/python -m tests.torture.soak $(ARGS)
+
 bench: $(BENCH_VENV)/.ready-peers ## Measure ours beside its peers and print the table (ARGS="--memory", "--quick")
 	$(BENCH_VENV)/bin/python -m benchmarks $(ARGS)
 
@@ -96,7 +104,7 @@ build: $(VENV)/.ready-dev ## Build sdist and wheel into dist/
 	$(BIN)/python -m build --outdir dist
 
 clean: ## Remove environments, caches and everything else that was made here
-	rm -rf .venv .venv-* build dist site demo-out bench-out .coverage .coverage.* htmlcov
+	rm -rf .venv .venv-* build dist site demo-out bench-out fuzz-out .coverage .coverage.* htmlcov
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
 # -- environments -----------------------------------------------------------------------------------------------------
@@ -136,5 +144,11 @@ clean: ## Remove environments, caches and everything else that was made here
 	@$*/bin/python $(PIP_INSTALL) --build-constraint constraints.txt -e '.[all]' --group test --group peers
 	@touch $@
 
+%/.ready-fuzz: $(PINS) | %/.ready-venv
+	@echo "installing imagen-async and its fuzzer into $*"
+	@$*/bin/python $(PIP_INSTALL) pip
+	@$*/bin/python $(PIP_INSTALL) --build-constraint constraints.txt -e '.[all]' --group test --group fuzz
+	@touch $@
+
 # Stamps are no by-products: make would remove those of a chain of pattern rules.
-.PRECIOUS: %/.ready-venv %/.ready-run %/.ready-dev %/.ready-peers
+.PRECIOUS: %/.ready-venv %/.ready-run %/.ready-dev %/.ready-peers %/.ready-fuzz

@@ -156,7 +156,7 @@ def _check_n(n: object, limit: int) -> Iterator[str]:
     if not isinstance(n, int) or isinstance(n, bool):
         yield f"n must be a whole number, not {_shown(n)}"
     elif not 1 <= n <= limit:
-        yield f"n must be 1 to {limit}, not {n}"
+        yield f"n must be 1 to {limit}, not {_shown(n)}"
 
 
 def _check_aspect_ratio(request: Any, model: Model | None) -> Iterator[str]:
@@ -266,4 +266,7 @@ def _mostly_han(prompt: str) -> bool:
 
 
 def _shown(value: object) -> str:
-    return printable(repr(value), 80)
+    try:
+        return printable(repr(value), 80)
+    except (RecursionError, ValueError):  # nested too deeply, or a number of thousands of digits
+        return f"<{type(value).__name__} too large to show>"

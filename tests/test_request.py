@@ -202,3 +202,18 @@ def test_a_word_longer_than_any_token_counts_for_several() -> None:
     word = "".join(chr(0x4E00 + i) for i in range(97))
     assert least_tokens(word) == 3
     assert least_tokens("=" * 1000) == 1
+
+
+@pytest.mark.parametrize("field", [name for name in FIELDS if name != "prompt"])
+@pytest.mark.parametrize("opening", ["[", '{"a":'])
+def test_a_value_nested_to_any_depth_is_a_finding(field: str, opening: str) -> None:
+    nested: Any = []
+    for _ in range(1000):
+        nested = [nested] if opening == "[" else {"a": nested}
+    assert check_request(ImageRequest(**{"prompt": "A red fox", field: nested})).problems
+
+
+def test_a_number_of_thousands_of_digits_is_a_finding() -> None:
+    assert check_request(ImageRequest("A red fox", n=10**5000)).problems == (
+        "n must be 1 to 4, not <int too large to show>",
+    )

@@ -43,7 +43,8 @@ def read_parquet(stream: IO[bytes], terms: Terms, source: str) -> Iterator[Row |
     arrow = _pyarrow()
     try:
         yield from _rows(arrow, stream, terms, source)
-    except arrow.lib.ArrowException as error:
+    # Damage comes as any of these: an OSError is what the reader of the footer raises, the last one what names are.
+    except (arrow.lib.ArrowException, OSError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"{source} cannot be read as Parquet: {printable(str(error), 200)}") from None
 
 

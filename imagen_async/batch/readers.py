@@ -18,7 +18,7 @@ import attrs
 from imagen_async.batch.columns import Columns, row_of_cells
 from imagen_async.batch.lines import LINE_LIMIT, Line
 from imagen_async.batch.rows import BadRow, Row, Terms, row_of_json, row_of_text
-from imagen_async.exceptions import InvalidInputError
+from imagen_async.exceptions import InvalidInputError, printable
 
 __all__ = ["TEXT_READERS", "read_csv", "read_jsonl", "read_text", "read_tsv", "read_unnamed"]
 
@@ -156,7 +156,8 @@ def _quoted_records(lines: Iterable[Line], delimiter: str) -> Iterator[_Record]:
             return
         except csv.Error as error:
             # The reader starts afresh at the next line, so a broken row costs what it had swallowed.
-            text = f"the row is not CSV: {error}; a quoted cell must be closed, and a quotation mark inside it doubled"
+            fault = printable(str(error))  # it quotes the separator, which may be a tab
+            text = f"the row is not CSV: {fault}; a quoted cell must be closed, and a quotation mark inside it doubled"
             yield _Record(feed.start, (), (*feed.faults, text))
         except _RecordTooLongError:
             text = f"the row is longer than {LINE_LIMIT:,} characters: is a closing quotation mark missing?"

@@ -277,7 +277,7 @@ def _configure(connection: sqlite3.Connection, *, fsync: bool) -> None:
         "fullfsync": "ON" if fsync else "OFF",  # macOS: through the drive's own cache too
         "wal_autocheckpoint": "4000",
         "journal_size_limit": str(64 << 20),
-        "cache_size": str(-16 << 10),  # KiB
+        "cache_size": str(-2 << 10),  # KiB; the rest of the file is in the page cache of the system anyway
         "temp_store": "FILE",  # what a run must remember of its input spills to disk
     }
     for name, value in pragmas.items():

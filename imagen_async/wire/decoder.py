@@ -397,25 +397,11 @@ class Decoder:
         """Emit a span that may hold escapes; one that is cut in two at the end waits for the next chunk."""
         cut = _unfinished(raw)
         whole, self._tail = raw[:cut], raw[cut:]
-        if b"\\" not in whole:
-            if whole:
-                self._emit(Payload(self._hole, whole, offset), events)
-            return
-        data = whole.replace(b"\\/", b"/") if b"\\\\" not in whole else whole
-        if b"\\" in data:
-            data = self._undo_escapes(whole, offset)
-        self._emit(Payload(self._hole, data, offset, whole), events)
-
-    def _undo_escapes(self, raw: bytes, offset: int) -> bytes:
-        parts: list[bytes] = []
-        position = 0
-        while (slash := raw.find(b"\\", position)) >= 0:
-            found = _ESCAPE.match(raw, slash)
-            if found is None:
-                raise self._bad_escape(offset + slash)
-            parts += raw[position:slash], _character(found)
-            position = found.end()
-        return b"".join((*parts, raw[position:]))
+        data, end = _plain(whole)
+        if end:
+            self._emit(Payload(self._hole, data, offset, whole[:end] if b"\\" in whole[:end] else None), events)
+        if end < len(whole):
+            raise self._bad_escape(offset + end)
 
     def _finish_escape(self, chunk: bytes, position: int, events: list[Event]) -> int:
         """Complete an escape that began in an earlier chunk, byte by byte: it is at most six bytes long."""
@@ -502,6 +488,23 @@ def _unfinished(raw: bytes) -> int:
     if found is None:
         return len(raw)
     return found.start() if _ends_in_escape(raw[: found.start() + 1]) else len(raw)
+
+
+def _plain(raw: bytes) -> tuple[bytes, int]:
+    """Undo the escapes, up to the first that JSON does not have; return the characters and where that stands."""
+    data = raw.replace(b"\\/", b"/") if b"\\\\" not in raw else raw
+    if b"\\" not in data:
+        return data, len(raw)
+    parts: list[bytes] = []
+    position = 0
+    while (slash := raw.find(b"\\", position)) >= 0:
+        found = _ESCAPE.match(raw, slash)
+        parts.append(raw[position:slash])
+        if found is None:
+            return b"".join(parts), slash
+        parts.append(_character(found))
+        position = found.end()
+    return b"".join((*parts, raw[position:])), len(raw)
 
 
 def _unescaped(raw: bytes) -> bytes:

@@ -35,6 +35,8 @@ __all__ = ["failure_class", "gateway_error", "request_id"]
 
 _REQUEST_ID_HEADERS = ("x-request-id", "X-Oneapi-Request-Id", "x-litellm-call-id")
 _REQUEST_ID_TEXT = re.compile(r"\(request id: ([^()\s]{1,128})\)\s*$")
+# A tag ends before the next one begins: a page of nothing but "<" is looked at once, not once for each of them.
+_TAG_OR_SPACE = re.compile(r"<[^<>]*>|\s+")
 _QUOTA_CODES = frozenset({"insufficient_user_quota", "insufficient_quota", "billing_hard_limit_reached"})
 _MESSAGE_KEYS = ("message", "msg", "err", "error_msg", "detail", "error")
 _TEXT_LIMIT = 500
@@ -160,21 +162,27 @@ def _message(fields: Mapping[str, Any], body: bytes) -> str:
     for key in _MESSAGE_KEYS:
         text = _text(fields.get(key)) if key != "detail" else "; ".join(_details(fields.get(key)))
         if text:
-            return text
-    text = body.decode("utf-8", "replace").strip()
-    return printable(re.sub(r"<[^>]*>|\s+", " ", text).strip(), 200)
+            return printable(text, _TEXT_LIMIT)
+    return printable(_TAG_OR_SPACE.sub(" ", body.decode("utf-8", "replace")).strip(), 200)
 
 
 def _details(detail: object) -> Iterator[str]:
     """Read FastAPI's ``detail``: a sentence, or a list of complaints with their places."""
     for entry in detail if isinstance(detail, list) else [detail]:
         if isinstance(entry, Mapping):
-            place = ".".join(str(part) for part in entry.get("loc", ()) or ())
-            yield printable(
-                f"{place}: {entry.get('msg', entry)}" if place else str(entry.get("msg", entry)), _TEXT_LIMIT
-            )
+            loc = entry.get("loc")
+            place = ".".join(_spelled(part) for part in loc) if isinstance(loc, list) else ""
+            told = _spelled(entry.get("msg", entry))
+            yield printable(f"{place}: {told}", _TEXT_LIMIT) if place else told
         elif entry is not None:
-            yield printable(str(entry), _TEXT_LIMIT)
+            yield _spelled(entry)
+
+
+def _spelled(value: object) -> str:
+    try:
+        return printable(str(value), _TEXT_LIMIT)
+    except RecursionError:
+        return "…"
 
 
 def _text(value: object) -> str | None:

@@ -23,7 +23,10 @@ __all__ = ["PayloadDecoder"]
 
 _WHITE = b" \t\r\n"
 _TO_STANDARD = bytes.maketrans(b"-_", b"+/")
-_FOREIGN = re.compile(rb"[^A-Za-z0-9+/=\-_ \t\r\n]")
+_INK = re.compile(rb"[^ \t\r\n]")
+_TEXT = re.compile(rb"[A-Za-z0-9+/\-_ \t\r\n]*+")
+_PADDING = [re.compile(rb"(?:[ \t\r\n]*+=){0,%d}+[ \t\r\n]*+" % room) for room in (2, 1, 0)]
+"""What may follow the text, by how much padding has come."""
 _VALUES = {
     char: value for value, char in enumerate(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/")
 }
@@ -55,6 +58,8 @@ class PayloadDecoder:
         self._padding = 0
         self._begin: bytes | None = b""
         """The first characters, while they may still be a ``data:`` prefix; then None."""
+        self._begin_at = 0
+        """Where they stand in the body."""
         self._end = 0
         """Body offset after the last character seen."""
 
@@ -81,7 +86,7 @@ class PayloadDecoder:
         """
         if self._begin:
             begin, self._begin = self._begin, None
-            yield from self._slow(Payload(0, begin, self._end - len(begin)))
+            yield from self._slow(Payload(0, begin, self._begin_at))
         left = len(self._carry)
         if left == 1 or (self._padding and self._padding != -left % _QUANTUM) or (self._padding and not left):
             raise self._refusal("the text stops in mid-byte" if left == 1 else "the padding is wrong", self._end)
@@ -94,25 +99,26 @@ class PayloadDecoder:
     def _decode_begin(self, span: Payload, begin: bytes) -> Iterator[bytes]:
         """Strip white space and a ``data:`` prefix off the beginning, which may be spread over several spans."""
         data = begin + bytes(span.data) if begin else span.data
-        stripped = bytes(data[:_LONGEST_PREFIX]).lstrip(_WHITE)
-        if stripped[:5].lower() != b"data:"[: len(stripped)]:
+        first = _INK.search(data)
+        if first is None:
+            return
+        self._begin_at = self._begin_at if begin else span.at(first.start())
+        text = bytes(data[first.start() : first.start() + _LONGEST_PREFIX])
+        if text[:5].lower() != b"data:"[: len(text)]:
             self._begin = None
-            at = span.at(0) - len(begin)
             if begin:
-                yield from self._slow(Payload(0, begin, at))
+                yield from self._slow(Payload(0, begin, self._begin_at))
             yield from self._decode(span)
             return
-        text = bytes(data).lstrip(_WHITE)
         found = _PREFIX.match(text)
         if found is None:
-            if b"," in text or len(text) > _LONGEST_PREFIX:
-                raise self._refusal("the data: URL is not base64", span.at(0))
+            if b"," in text or len(text) == _LONGEST_PREFIX:
+                raise self._refusal("the data: URL is not base64", self._begin_at)
             self._begin = text
             return
         self._begin = None
-        skipped = len(span.data) - (len(text) - found.end())
-        rest = span.data[skipped:]
-        yield from self._slow(Payload(0, bytes(rest), span.at(skipped)))
+        skipped = first.start() + found.end() - len(begin)
+        yield from self._slow(Payload(0, bytes(span.data[skipped:]), span.at(skipped)))
 
     def _decode(self, span: Payload) -> Iterator[bytes]:
         """Decode a span of plain text in three steps, and any other in the slow way."""
@@ -147,18 +153,12 @@ class PayloadDecoder:
 
     def _slow(self, span: Payload) -> Iterator[bytes]:
         raw = bytes(span.data)
-        if not raw:
-            return
-        if (foreign := _FOREIGN.search(raw)) is not None:
-            raise self._refusal(f"the character {foreign[0]!r} is not base64", span.at(foreign.start()))
-        text = raw.translate(_TO_STANDARD, _WHITE)
-        text, padding, rest = _split_padding(text)
-        if rest or (self._padding and text):
-            raise self._refusal("text after the padding", span.at(_after_padding(raw, started=self._padding > 0)))
-        self._padding += padding
-        if self._padding > 2:  # noqa: PLR2004 - base64 pads with at most two
-            raise self._refusal("more padding than base64 has", span.at(raw.rindex(b"=")))
-        text = self._carry + text
+        ends = 0 if self._padding else _past(_TEXT, raw, 0)
+        stop = _past(_PADDING[self._padding], raw, ends)
+        if stop < len(raw):
+            raise self._refusal(_misplaced(raw[stop : stop + 1]), span.at(stop))
+        self._padding += raw.count(b"=", ends)
+        text = self._carry + raw[:ends].translate(_TO_STANDARD, _WHITE)
         whole = len(text) - len(text) % _QUANTUM
         self._carry = text[whole:]
         if whole:
@@ -168,13 +168,12 @@ class PayloadDecoder:
         return ProtocolError("base64", reason, offset=offset, item=self._item)
 
 
-def _split_padding(text: bytes) -> tuple[bytes, int, bytes]:
-    data, _, rest = text.partition(b"=")
-    after = rest.lstrip(b"=")
-    return data, len(text) - len(data) - len(after), after
+def _past(pattern: re.Pattern[bytes], raw: bytes, begin: int) -> int:
+    found = pattern.match(raw, begin)
+    return found.end() if found else begin
 
 
-def _after_padding(raw: bytes, *, started: bool) -> int:
-    begin = 0 if started else raw.index(b"=")
-    found = re.compile(rb"[^= \t\r\n]").search(raw, begin)
-    return found.start() if found else begin
+def _misplaced(character: bytes) -> str:
+    if character == b"=":
+        return "more padding than base64 has"
+    return "text after the padding" if _TEXT.fullmatch(character) else f"the character {character!r} is not base64"

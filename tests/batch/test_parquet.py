@@ -141,6 +141,22 @@ def test_what_is_no_parquet_file_is_a_clear_error(data: bytes) -> None:
         list(read_parquet(io.BytesIO(data), Terms(), "t.parquet"))
 
 
+def test_damage_anywhere_is_a_clear_error_or_rows() -> None:
+    whole = parquet({"prompt": ["A red fox", "An owl"], "mood": ["calm", None]}, store_schema=False).getvalue()
+    for place in range(0, len(whole), 3):
+        damaged = whole[:place] + bytes([whole[place] ^ 0x85]) + whole[place + 1 :]
+        try:
+            list(read_parquet(io.BytesIO(damaged), Terms(), "t.parquet"))
+        except (ConfigurationError, InvalidInputError) as error:
+            assert "t.parquet" in str(error)
+
+
+def test_a_column_s_name_that_is_no_text_is_a_clear_error() -> None:
+    file = parquet({"prompt": ["A red fox"], "moodmood": ["calm"]}, store_schema=False)
+    with pytest.raises(ConfigurationError, match=r"t\.parquet cannot be read as Parquet"):
+        list(read_parquet(io.BytesIO(file.getvalue().replace(b"moodmood", b"\xffoodmood")), Terms(), "t.parquet"))
+
+
 def test_reading_goes_batch_by_batch() -> None:
     class Counted(io.BytesIO):
         taken = 0

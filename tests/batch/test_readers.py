@@ -163,6 +163,12 @@ def test_a_csv_line_that_is_too_long_does_not_swallow_what_follows() -> None:
     assert texts([after]) == ["two"]
 
 
+def test_what_the_csv_module_says_of_a_tab_is_shown_harmlessly() -> None:
+    (bad,) = read("tsv", '"prompt"\t"n"\n"a"x\t2\n')
+    assert r"'\t' expected" in said(bad)
+    assert said(bad).isprintable()
+
+
 @pytest.mark.parametrize("format_", ["csv", "tsv"])
 @pytest.mark.parametrize("data", [b"A red fox\nAn owl\n", b"pr\xffompt\nA red fox\n"])
 def test_a_table_whose_header_cannot_be_used_is_an_error_for_the_file(format_: str, data: bytes) -> None:

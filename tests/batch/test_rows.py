@@ -143,6 +143,13 @@ def test_no_object_makes_a_reader_raise(value: dict[str, Any]) -> None:
     assert isinstance(row, Row) or row.problems
 
 
+@pytest.mark.parametrize("field", FIELDS)
+def test_a_line_nested_to_any_depth_is_a_bad_row(field: str) -> None:
+    for depth in range(900, 1100):
+        text = f'{{"prompt": "A red fox", "{field.upper()}": {"[" * depth}{"]" * depth}}}'
+        assert problems(row_of_json(text, 1, TERMS))
+
+
 def test_notes_come_along_and_the_catalog_decides() -> None:
     text = '{"prompt": "A red fox", "model": "mine"}'
     assert "not in the catalog" in good(row_of_json(text, 1, TERMS)).notes[0]

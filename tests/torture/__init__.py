@@ -1,4 +1,4 @@
-"""Crashes and failing disks, many of each: slower than tests, run by hand (``make torture``) and, a sample, by CI.
+"""Crashes, failing disks, a soak: slower than tests, run by hand (``make torture``, ``make soak``); CI runs a sample.
 
 ::
 
@@ -6,4 +6,5 @@
     python -m tests.torture kill-nine [--kills 200] [--jobs 2000]
     python -m tests.torture disks [NAME ...]
     python -m tests.torture all
+    python -m tests.torture.soak [--jobs 200000]
 """

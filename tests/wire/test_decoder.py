@@ -1,9 +1,6 @@
 from __future__ import annotations
 
 import base64
-import json
-import re
-from typing import Any
 
 import pytest
 from hypothesis import example, given
@@ -11,87 +8,9 @@ from hypothesis import strategies as st
 
 from imagen_async.exceptions import ProtocolError
 from imagen_async.wire.decoder import Decoder, Event, Payload, PayloadEnd, PayloadStart
-from imagen_async.wire.payload import PayloadDecoder
 from tests.profiles import times
 from tests.strategies import chunkings, cut, damaged, spelled_bodies
-
-Verdict = tuple[bytes | None, ...]
-
-
-def whole_body_oracle(body: bytes) -> Verdict:
-    """What `json.loads` and base64 on the whole body say: the images in order, None for an item without one.
-
-    Raises ValueError for a body that is to be refused.
-    """
-    body = re.sub(rb"\A(?:[ \t\r\n]*:[^\n]*\n)*", b"", body.removeprefix(b"\xef\xbb\xbf"))
-    text = body.decode("utf-8")
-    document = json.loads(text, strict=False, object_pairs_hook=_without_doubled_keys)
-    if not isinstance(document, dict) or not isinstance(document.get("data"), list):
-        raise ValueError("no data")  # noqa: TRY004 - one kind of refusal is enough here
-    return tuple(_oracle_image(item) for item in document["data"])
-
-
-def _without_doubled_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    for key in ("data", "error", "b64_json", "url"):
-        if sum(name == key for name, _ in pairs) > 1:
-            raise ValueError(key)
-    return dict(pairs)
-
-
-def _oracle_image(item: Any) -> bytes | None:
-    if item is None:
-        return None
-    text, link = item.get("b64_json"), item.get("url")
-    if text is not None and not isinstance(text, str):
-        raise ValueError("b64_json")
-    if not text:
-        if link is None or link == "":
-            return None
-        if not isinstance(link, str) or not link[:5].lower() == "data:":
-            raise ValueError("url")
-        text = link
-    return _oracle_base64(text)
-
-
-def _oracle_base64(text: str) -> bytes:
-    text = re.sub(r"\A[ \t\r\n]*data:[ -+\--~]{0,255};base64,", "", text, flags=re.IGNORECASE)
-    text = re.sub(r"[ \t\r\n]", "", text).replace("-", "+").replace("_", "/")
-    if "=" not in text:
-        text += "=" * (-len(text) % 4)
-    data = base64.b64decode(text.encode("ascii"), validate=True)
-    if base64.b64encode(data).decode() != text:
-        raise ValueError("not canonical")
-    return data
-
-
-def stream(chunks: list[bytes], decoder: Decoder | None = None) -> Verdict:
-    """Run the chunks through the decoder as a client does."""
-    decoder = decoder or Decoder(max_payloads=64)
-    payloads: dict[int, list[Payload]] = {}
-    for chunk in chunks:
-        for event in decoder.feed(chunk):
-            if isinstance(event, PayloadStart):
-                payloads[event.hole] = []
-            elif isinstance(event, Payload):
-                payloads[event.hole].append(event)
-    answer = decoder.close()
-    for item in answer.items:
-        if item.fault is not None:
-            raise item.fault
-    return tuple(None if item.hole is None else _decoded(payloads[item.hole]) for item in answer.items)
-
-
-def _decoded(spans: list[Payload]) -> bytes:
-    decoder = PayloadDecoder(0)
-    parts = [part for span in spans for part in decoder.decode(span)]
-    return b"".join([*parts, *decoder.flush()])
-
-
-def verdict_of_oracle(body: bytes) -> Verdict | None:
-    try:
-        return whole_body_oracle(body)
-    except (ValueError, AttributeError, RecursionError):
-        return None
+from tests.wire.oracles import stream, verdict_of_oracle, whole_body_oracle
 
 
 @given(spelled_bodies(), chunkings)
@@ -219,6 +138,28 @@ def test_endless_white_space_before_the_json_is_refused() -> None:
     with pytest.raises(ProtocolError, match="size"):
         for _ in range(20):
             decoder.feed(b" " * 100)
+
+
+@given(chunkings)
+@times(0.4)
+def test_what_is_too_much_before_the_json_is_refused_at_the_cap_however_it_is_cut(places: list[int]) -> None:
+    decoder = Decoder(max_skeleton=100)
+    with pytest.raises(ProtocolError) as caught:
+        for part in cut(b" \n" + b": PROCESSING\n" * 20, places):
+            decoder.feed(part)
+    assert (caught.value.check, caught.value.offset) == ("size", 100)
+
+
+@given(chunkings)
+@times(0.4)
+def test_what_stood_before_a_bad_escape_is_handed_on_however_it_is_cut(places: list[int]) -> None:
+    decoder, handed = Decoder(), list[Event]()
+    with pytest.raises(ProtocolError) as caught:
+        for part in cut(b'{"data":[{"b64_json":"QU\\/D\\qUJD"}]}', places):
+            handed += decoder.feed(part)
+    handed += decoder.before_fault
+    assert (caught.value.check, caught.value.offset) == ("json", 27)
+    assert b"".join(bytes(event.data) for event in handed if isinstance(event, Payload)) == b"QU/D"
 
 
 def test_more_images_than_the_cap_are_refused_as_the_first_one_too_many_begins() -> None:

@@ -103,6 +103,27 @@ def test_every_shape_of_body_gives_its_message(body: Any, message: str) -> None:
     assert made(502, body).message == message
 
 
+@pytest.mark.parametrize("loc", [5, None, "body", {"a": 1}, True, [["body"], 7]])
+def test_a_complaint_s_place_of_any_type_is_no_obstacle(loc: Any) -> None:
+    assert made(422, {"detail": [{"loc": loc, "msg": "too big"}]}).message.endswith("too big")
+
+
+def test_a_message_is_bounded_however_many_complaints_there_are() -> None:
+    assert len(made(422, {"detail": ["no"] * 20_000}).message) <= 500
+
+
+def test_a_page_of_nothing_but_angle_brackets_is_looked_at_once() -> None:
+    # Where each of them was followed to the end of the page, this took minutes.
+    assert made(502, b"<" * 2**20).message.startswith("<<<")
+
+
+def test_an_error_nested_to_any_depth_is_a_typed_error() -> None:
+    for depth in range(900, 1100):
+        nested = "[" * depth + "]" * depth
+        for body in ('{"detail":%s}', '{"detail":[{"msg":%s}]}', '{"detail":[{"loc":[%s]}]}', '{"message":%s}'):
+            assert made(500, (body % nested).encode()).message
+
+
 def test_fields_are_kept_whatever_their_type() -> None:
     error = made(400, {"error": {"message": "m", "type": "t", "param": "n", "code": 42}})
     assert (error.kind, error.param, error.code) == ("t", "n", "42")

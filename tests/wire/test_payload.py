@@ -74,6 +74,29 @@ def test_a_data_url_that_is_not_base64_is_refused() -> None:
     refusal(b"data:" + b"x" * 400)
 
 
+@given(chunkings)
+def test_a_data_url_that_is_not_base64_is_refused_at_its_beginning_however_it_is_cut(places: list[int]) -> None:
+    assert refusal(b" \ndata:image/png;bas64,QUJD", places).offset == 1002
+
+
+@pytest.mark.parametrize("width", [267, 268, 269, 3000])
+def test_much_white_space_before_the_text_is_no_data_url(width: int) -> None:
+    text = b" " * width + base64.b64encode(bytes(600))
+    assert decoded([text]) == decoded([text[:100], text[100:]]) == bytes(600)
+
+
+@pytest.mark.parametrize(
+    ("text", "offset"),
+    [(b"QQ==QQ*=", 4), (b"QQ=*", 3), (b"QQ= =\n=*", 6), (b"QQ== = ", 5), (b"QU*D=QUJD", 2), (b"QUJD====", 6)],
+)
+@given(places=chunkings)
+@times(0.4)
+def test_the_first_character_out_of_place_is_to_blame_however_it_is_cut(
+    text: bytes, offset: int, places: list[int]
+) -> None:
+    assert refusal(text, places).offset == 1000 + offset
+
+
 def test_no_more_than_three_characters_are_carried() -> None:
     decoder = PayloadDecoder(0)
     for span in cut(base64.b64encode(bytes(1000)), list(range(0, 1300, 7))):

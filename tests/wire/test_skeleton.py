@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 from itertools import pairwise
-from typing import Any
 
 import pytest
 from hypothesis import example, given
@@ -12,6 +11,7 @@ from imagen_async.exceptions import ProtocolError
 from imagen_async.wire.skeleton import completed, read_begun, read_whole
 from tests.profiles import times
 from tests.strategies import plain_json
+from tests.wire.oracles import begins
 
 
 @st.composite
@@ -23,21 +23,6 @@ def documents(draw: st.DrawFn) -> str:
         dict(pairs), indent=draw(st.sampled_from([None, 1])), ensure_ascii=draw(st.booleans()),
         separators=draw(st.sampled_from([(",", ":"), (" , ", " : ")])),
     )  # fmt: skip
-
-
-def begins(part: Any, whole: Any) -> bool:
-    """Whether `part` is `whole` up to some place, its last value null if that was cut."""
-    if isinstance(part, list) and isinstance(whole, list):
-        return len(part) <= len(whole) and part[:-1] == whole[: max(0, len(part) - 1)] and _last_begins(part, whole)
-    if isinstance(part, dict) and isinstance(whole, dict):
-        names = list(part)
-        same = all(part[name] == whole[name] for name in names[:-1])
-        return names == list(whole)[: len(names)] and same and all(begins(part[n], whole[n]) for n in names[-1:])
-    return part is None or part == whole
-
-
-def _last_begins(part: list[Any], whole: list[Any]) -> bool:
-    return not part or begins(part[-1], whole[len(part) - 1])
 
 
 @given(documents(), st.integers(0, 2000))

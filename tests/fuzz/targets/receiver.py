@@ -1,0 +1,95 @@
+"""From an answer's bytes to images in a store: any cutting keeps the same images, and none that is not whole.
+
+The receiver is driven by hand, with writers that work at once, so that a run costs no loop and no thread.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+import attrs
+
+from imagen_async.exceptions import ProtocolError
+from imagen_async.picture import Inspector
+from imagen_async.receive import Caps, Receiver
+from tests.fuzz.cutting import ways
+from tests.fuzz.targets import decoder
+from tests.spying import SpyStore
+from tests.wire.oracles import verdict_of_oracle
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+    from imagen_async.writers import Writers
+
+__all__ = ["LONGEST", "WORDS", "check"]
+
+LONGEST = 4096
+WORDS = (*decoder.WORDS, b"iVBORw0KGgo", b"/9j/", b"UklGR", b"SUVORK5CYII=")
+
+_T = TypeVar("_T")
+_ASKED = 3
+_SMALL = Caps(max_image_bytes=256, max_pixels=1024)
+
+
+@attrs.frozen
+class _Kept:
+    """What came of a body: the images, the check that it failed, and the first item whose image is bad."""
+
+    images: list[bytes]
+    broken: str | None
+    faulty: int | None
+
+
+class _AtOnce:
+    """Writers without a thread."""
+
+    async def run(self, work: Callable[..., _T], *args: Any) -> _T:
+        return work(*args)
+
+
+def check(body: bytes) -> None:
+    """Receive `body` however it is cut; what is kept is what a reading of the whole body finds."""
+    every = [_driven(_received(chunks, Caps(), 1)) for chunks in ways(body)]
+    every.append(_driven(_received([body], Caps(), 2**19)))
+    assert all(kept == every[0] for kept in every), every
+    # Which of a bomb's faults is met first depends on how it comes, and with it what is salvaged beside it.
+    for kept in (every[0], *(_driven(_received(chunks, _SMALL, 1)) for chunks in ways(body))):
+        for image in kept.images:
+            _look_at(image)
+        if kept.broken is None and kept.faulty is None:
+            assert kept.images == [image for image in verdict_of_oracle(body) or () if image is not None]
+
+
+async def _received(chunks: list[bytes], caps: Caps, together: int) -> _Kept:
+    store = SpyStore()
+    receiver = Receiver(
+        store, cast("Writers", _AtOnce()), job_id="fox", indices=range(_ASKED), wish="png", caps=caps, sha256=False
+    )
+    broken, faulty = None, None
+    try:
+        for chunk in chunks:
+            await receiver.feed(chunk, together=together)
+        received = await receiver.close()
+        faulty = received.fault.item if received.fault is not None else None
+        images = received.images
+    except ProtocolError as error:
+        broken, images = error.check, await receiver.salvage()
+    await receiver.discard()
+    assert store.open_sinks == 0
+    assert len(images) == len(store.committed) <= _ASKED
+    return _Kept(store.committed, broken, faulty)
+
+
+def _look_at(image: bytes) -> None:
+    inspector = Inspector()
+    inspector.feed(image)
+    assert inspector.finish().size == len(image)
+
+
+def _driven(work: Coroutine[Any, Any, _T]) -> _T:
+    try:
+        work.send(None)
+    except StopIteration as end:
+        return cast("_T", end.value)
+    raise AssertionError("nothing here waits")
