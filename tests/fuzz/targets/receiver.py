@@ -14,6 +14,7 @@ from imagen_async.picture import Inspector
 from imagen_async.receive import Caps, Receiver
 from tests.fuzz.cutting import ways
 from tests.fuzz.targets import decoder
+from tests.receiving import overflow_of
 from tests.spying import SpyStore
 from tests.wire.oracles import verdict_of_oracle
 
@@ -64,7 +65,15 @@ def check(body: bytes) -> None:
 async def _received(chunks: list[bytes], caps: Caps, together: int) -> _Kept:
     store = SpyStore()
     receiver = Receiver(
-        store, cast("Writers", _AtOnce()), job_id="fox", indices=range(_ASKED), wish="png", caps=caps, sha256=False
+        store,
+        cast("Writers", _AtOnce()),
+        job_id="fox",
+        indices=range(_ASKED),
+        wish="png",
+        caps=caps,
+        sha256=False,
+        overflow=overflow_of(),
+        on_trouble=lambda error: None,
     )
     broken, faulty = None, None
     try:
