@@ -73,7 +73,7 @@ async def _received(chunks: list[bytes], caps: Caps, together: int) -> _Kept:
         caps=caps,
         sha256=False,
         overflow=overflow_of(),
-        on_trouble=lambda error: None,
+        on_trouble=lambda _: None,
     )
     broken, faulty = None, None
     try:
