@@ -43,6 +43,7 @@ from imagen_async.pacing.ticket import Verdict
 from imagen_async.pool import Pool
 from imagen_async.receive import Caps
 from imagen_async.request import ImageRequest
+from imagen_async.secret import Mask
 from imagen_async.sending import stops_everything
 from imagen_async.slots import Slots
 from imagen_async.withdrawal import Withdrawn
@@ -75,6 +76,8 @@ class Said:
     body: bytes = GOOD
     breaks: ImagenError | None = None
     gate: asyncio.Event | None = None
+    mask: Mask = attrs.field(factory=Mask)
+    packed: str | None = None
 
     given: bool = False
 

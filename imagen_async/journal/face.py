@@ -111,8 +111,8 @@ class Journal:
                     _sync_folder(self._folder, fsync=self._fsync)
             soundness.check(path)
             with schema.translated(path, "its seal cannot be removed"):
-                seal.break_seal(path)
-                _sync_folder(self._folder, fsync=True)  # or a power cut brings back a seal that no longer fits
+                if seal.break_seal(path) or self._fsync:
+                    _sync_folder(self._folder, fsync=True)  # or a power cut brings back a seal that no longer fits
             with closing(schema.connect(path, fsync=self._fsync)) as connection:
                 with schema.translated(path, "it cannot be taken up"):
                     ledger.begin_run(connection)

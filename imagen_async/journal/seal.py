@@ -71,13 +71,20 @@ def write_seal(path: Path) -> None:
         file.write(_text(seal_of(path)))
 
 
-def break_seal(path: Path) -> None:
+def break_seal(path: Path) -> bool:
     """Take the seal away; the journal may be written to once the folder has been synced.
+
+    Returns:
+        Whether there was one.
 
     Raises:
         OSError: It cannot be removed.
     """
-    _place(path).unlink(missing_ok=True)
+    try:
+        _place(path).unlink()
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def _place(path: Path) -> Path:

@@ -322,7 +322,7 @@ def test_a_run_writes_json_and_images_and_its_journal_and_nothing_that_a_spreads
     assert ran.status == 1
     output = tmp_path / "out"
     suffixes = {path.suffix for path in output.rglob("*") if path.is_file()}
-    assert suffixes == {".jsonl", ".png", ".sqlite"}
+    assert suffixes == {".jsonl", ".png", ".sqlite", ".sqlite-seal"}
     for name in ("metadata.jsonl", "errors.jsonl", "invalid.jsonl"):
         for raw in (output / name).read_text("utf-8").splitlines():
             # Nothing that a spreadsheet takes for a formula begins a line or, if it is read as CSV, a cell.

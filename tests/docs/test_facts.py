@@ -108,3 +108,12 @@ def test_the_defaults_that_are_told_are_the_defaults() -> None:
 def test_the_weak_cases_of_the_pace_are_what_the_simulator_shows() -> None:
     told = page("explanation/performance.md").partition("<!-- weak cases")[2].partition("<!-- /weak")[0]
     assert table_rows(told)[1:] == table_rows("\n".join(weak_cases.table()))
+
+
+def test_every_test_and_every_command_that_a_guarantee_names_is_there() -> None:
+    text = page("explanation/guarantees.md")
+    named = re.findall(r"`(tests/[\w/.]+)`", text)
+    assert len(named) > 20
+    assert [name for name in named if not (DOCS.parent / name).exists()] == []
+    targets = re.findall(r"^([a-z-]+):", (DOCS.parent / "Makefile").read_text(), re.MULTILINE)
+    assert set(re.findall(r"`make ([a-z-]+)`", text)) <= set(targets)
