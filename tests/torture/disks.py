@@ -234,7 +234,8 @@ def quota(stage: Stage) -> str:
     """The user's quota is used up in mid-run (EDQUOT, as strace has it said)."""
     fails = ["strace", "-f", "-qq", "--seccomp-bpf", "-o", "/dev/null", "-e", "trace=link"]
     fails += ["-e", "inject=link:error=EDQUOT:when=5+"]
-    stage.run("--concurrency", "4", "--disk-patience", "1", before=fails).check(status=3, said="EDQUOT", most_sent=JOBS - 1)
+    ended = stage.run("--concurrency", "4", "--disk-patience", "1", before=fails)
+    ended.check(status=3, said="EDQUOT", most_sent=JOBS - 1)
     listed = check_listed(stage)
     assert listed
     check_goes_on(stage)
