@@ -7,26 +7,26 @@ import pytest
 from tests.torture.tracing import Point, injection, points
 
 JOURNAL_THREAD = """\
-mkdir("/work/out", 0777)                = 0
-openat(AT_FDCWD</work>, "/work/out/.imagen/journal.sqlite", O_RDONLY|O_CLOEXEC) = 7</work/out/.imagen/journal.sqlite>
-openat(AT_FDCWD</work>, "/work/out/.imagen/journal.sqlite", O_RDWR|O_CREAT, 0644) = 7</work/out/.imagen/journal.sqlite>
-pwrite64(7</work/out/.imagen/journal.sqlite>, ""..., 4096, 0) = 4096
-pwrite64(7</work/out/.imagen/journal.sqlite>, ""..., 4096, 4096) = 4096
+mkdir("/home/out", 0777)                = 0
+openat(AT_FDCWD</home>, "/home/out/.imagen/journal.sqlite", O_RDONLY|O_CLOEXEC) = 7</home/out/.imagen/journal.sqlite>
+openat(AT_FDCWD</home>, "/home/out/.imagen/journal.sqlite", O_RDWR|O_CREAT, 0644) = 7</home/out/.imagen/journal.sqlite>
+pwrite64(7</home/out/.imagen/journal.sqlite>, ""..., 4096, 0) = 4096
+pwrite64(7</home/out/.imagen/journal.sqlite>, ""..., 4096, 4096) = 4096
 write(1<pipe:[1]>, ""..., 20)           = 20
-write(3</work/outside>, ""..., 20)      = 20
+write(3</home/outside>, ""..., 20)      = 20
 --- SIGCHLD {si_signo=SIGCHLD} ---
 +++ exited with 0 +++
 """.splitlines()
 WRITER_THREAD = """\
-pwrite64(7</work/out/.imagen/journal.sqlite>, ""..., 4096, 0) = 4096
-link("/work/out/tmp/a.partial", "/work/out/images/3f/a-0.png") = 0
-link("/work/out/tmp/b.partial", "/work/out/images/3f/a-0.png") = -1 EEXIST (File exists)
-unlink("/work/out/tmp/a.partial")       = 0
+pwrite64(7</home/out/.imagen/journal.sqlite>, ""..., 4096, 0) = 4096
+link("/home/out/tmp/a.partial", "/home/out/images/3f/a-0.png") = 0
+link("/home/out/tmp/b.partial", "/home/out/images/3f/a-0.png") = -1 EEXIST (File exists)
+unlink("/home/out/tmp/a.partial")       = 0
 """.splitlines()
 
 
 def test_each_call_that_changes_the_folder_is_a_point_counted_by_thread_and_path() -> None:
-    assert [str(point) for point in points([JOURNAL_THREAD, WRITER_THREAD], "/work/out")] == [
+    assert [str(point) for point in points([JOURNAL_THREAD, WRITER_THREAD], "/home/out")] == [
         "link:tmp/a.partial:1",
         "link:tmp/b.partial:1",
         "mkdir:.:1",
