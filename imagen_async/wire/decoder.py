@@ -84,6 +84,12 @@ class Payload:
             shift += found.end() - found.start() - 1
         return self.offset + index + shift
 
+    def after(self, index: int) -> Payload:
+        """Return the span from ``data[index]`` on."""
+        begin = self.at(index)
+        raw = None if self.raw is None else self.raw[begin - self.offset :]
+        return Payload(self.hole, bytes(self.data[index:]), begin, raw)
+
 
 @attrs.frozen
 class PayloadEnd:

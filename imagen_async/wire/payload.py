@@ -118,7 +118,7 @@ class PayloadDecoder:
             return
         self._begin = None
         skipped = first.start() + found.end() - len(begin)
-        yield from self._slow(Payload(0, bytes(span.data[skipped:]), span.at(skipped)))
+        yield from self._slow(span.after(skipped))
 
     def _decode(self, span: Payload) -> Iterator[bytes]:
         """Decode a span of plain text in three steps, and any other in the slow way."""

@@ -102,3 +102,11 @@ def test_no_more_than_three_characters_are_carried() -> None:
     for span in cut(base64.b64encode(bytes(1000)), list(range(0, 1300, 7))):
         list(decoder.decode(Payload(0, span, 0)))
         assert len(decoder._carry) <= 3
+
+
+def test_a_character_behind_escapes_behind_a_data_url_is_blamed_where_it_stands() -> None:
+    raw = b"data:image\\/png;base64,AAAA\\nAA?"
+    span = Payload(0, raw.replace(b"\\/", b"/").replace(b"\\n", b"\n"), 10, raw)
+    with pytest.raises(ProtocolError) as caught:
+        list(PayloadDecoder(0).decode(span))
+    assert caught.value.offset == 10 + raw.index(b"?")
