@@ -14,7 +14,7 @@ import pytest
 
 from imagen_async.client import ImagenClient
 from imagen_async.exceptions import StoreError
-from imagen_async.outcome import Outcome, Status
+from imagen_async.outcome import Status
 from imagen_async.overflow import OverflowPolicy
 from imagen_async.stores import ImageName, Kept, LocalStore
 from tests.batch.running import Held, caught, client, errors, images, numbered, prompts, run, strays
@@ -22,6 +22,7 @@ from tests.clients import KEY, files_under
 from tests.clock import FakeClock, LoopClock, until
 from tests.pictures import chunk, ihdr, png
 from tests.servers import Asked, body_of, reply, serving
+from tests.test_stopping import all_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -59,16 +60,6 @@ class Disk:
         patch.setattr(os, "open", opens)
 
 
-async def taken(outcomes: Any) -> tuple[list[Outcome], BaseException | None]:
-    seen: list[Outcome] = []
-    try:
-        async for outcome in outcomes:
-            seen.append(outcome)  # noqa: PERF401 - it raises on the way
-    except StoreError as error:
-        return seen, error
-    return seen, None
-
-
 async def in_time(clock: FakeClock, taking: asyncio.Future[_T]) -> _T:
     """Let time pass, a little after all that threads do, until it is done."""
     while not taking.done():
@@ -87,7 +78,7 @@ async def test_when_room_is_made_in_time_all_that_was_in_flight_is_kept_and_noth
         client(gateway, slots=4, **clock.arguments) as asker,
         asker.stream(numbered(50, n=2), store=LocalStore(tmp_path)) as outcomes,
     ):
-        taking = asyncio.ensure_future(taken(outcomes))
+        taking = asyncio.ensure_future(all_of(outcomes))
         await work.arrived.wait()
         work.let.set()
         await until(lambda: disk.refused >= 8)  # four answers of two images, in memory
@@ -147,7 +138,7 @@ async def test_memory_for_what_the_disk_does_not_take_has_a_cap(
         client(gateway, slots=4, overflow=policy, **clock.arguments) as asker,
         asker.stream(numbered(50), store=LocalStore(tmp_path / "all")) as outcomes,
     ):
-        taking = asyncio.ensure_future(taken(outcomes))
+        taking = asyncio.ensure_future(all_of(outcomes))
         await work.arrived.wait()
         work.let.set()
         await until(lambda: disk.refused >= 4)
