@@ -280,8 +280,22 @@ def test_garbage_anywhere_costs_no_job(left: Left, killed: Left, data: st.DataOb
     place = data.draw(places(content))
     garbage = data.draw(st.sampled_from([bytes(4096), b"\xff" * 512, Random(place).randbytes(5000)]))
     content[place : place + len(garbage)] = garbage[: len(content) - place]
+    hit = range(place, min(place + len(garbage), len(content)))
+    forgotten = [is_forgotten_from(hit.start, killed)] if name == LOG and ends_seen_behind(hit, killed) < 2 else []
     with emptied() as folder:
-        is_told_or_refused(put(folder, {**state.files, name: bytes(content)}), state.after, state.before)
+        is_told_or_refused(put(folder, {**state.files, name: bytes(content)}), state.after, state.before, *forgotten)
+
+
+def test_garbage_over_the_ends_of_the_last_transactions_but_one_looks_like_a_crash(
+    tmp_path: Path, killed: Left
+) -> None:
+    """Nothing tells it from a long transaction that was cut off: what is before it is there, and no more."""
+    end = transactions(killed.files[LOG])[-2]
+    hit = range(end - FRAME, end)
+    content = bytearray(killed.files[LOG])
+    content[hit.start : hit.stop] = bytes(len(hit))
+    found = taken_up(put(tmp_path / "zeros", {**killed.files, LOG: bytes(content)}))
+    assert told(found) == told(is_forgotten_from(hit.start, killed)) != told(killed.before)
 
 
 @pytest.mark.slow
@@ -354,6 +368,19 @@ def transactions(log: bytes) -> list[int]:
 def is_of_the_last(place: int, log: bytes) -> bool:
     """Whether a byte of a log belongs to its last transaction, and does not say where a transaction ends."""
     return place >= transactions(log)[-2] and (place - 32) % FRAME not in range(4, 8)
+
+
+def ends_seen_behind(hit: range, killed: Left) -> int:
+    """Count the ends of transactions that are still to be seen where what begins at `hit` is overwritten."""
+    ends = (end - FRAME for end in transactions(killed.files[LOG])[1:])
+    return sum(begin >= hit.stop or begin + 24 <= hit.start < begin + FRAME for begin in ends)
+
+
+def is_forgotten_from(place: int, killed: Left) -> Rows:
+    """Take up the journal with a log that ends with the last transaction before `place`."""
+    whole = max(edge for edge in transactions(killed.files[LOG]) if edge <= max(place, 32))
+    with emptied() as folder:
+        return taken_up(put(folder, {**killed.files, LOG: killed.files[LOG][:whole]}))
 
 
 def places(content: bytes | bytearray) -> st.SearchStrategy[int]:
