@@ -19,7 +19,6 @@ from __future__ import annotations
 import enum
 
 from imagen_async.exceptions import ImagenError, UsageError
-from imagen_async.sending import stops_everything
 
 __all__ = ["Exit", "after_error", "after_signal"]
 
@@ -59,5 +58,8 @@ def after_error(error: ImagenError, *, sent: bool = False) -> Exit:
     """
     if isinstance(error, UsageError):
         return Exit.STOPPED if sent else Exit.USAGE
+    # Here, because help and completion, which meet no error, would load half of the client with it.
+    from imagen_async.sending import stops_everything
+
     # What else ends a whole run has stopped it early, too; a single request just did not succeed.
     return Exit.STOPPED if sent or stops_everything(error) else Exit.INCOMPLETE
