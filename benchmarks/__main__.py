@@ -1,4 +1,4 @@
-"""``python -m benchmarks``: play the rounds, print the table, keep the figures under ``benchmarks/results/``."""
+"""``python -m benchmarks [part]``: play the rounds, print table and verdict, keep both in ``benchmarks/results/``."""
 
 from __future__ import annotations
 
@@ -6,66 +6,58 @@ import argparse
 import json
 import sys
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import attrs
 
+from benchmarks import plots, report, startup
 from benchmarks.arguments import natural
 from benchmarks.contenders import NAMES
 from benchmarks.machine import described
 from benchmarks.picture import SMALLEST
 from benchmarks.processes import HOME
-from benchmarks.rounds import Plan, Results, play
-from benchmarks.table import as_markdown, as_text, rows, verdict
+from benchmarks.rounds import play
+from benchmarks.scenes import PARTS, Choices
 
 RESULTS = HOME / "benchmarks" / "results"
-IMAGES = {
-    "ours": 600,
-    "ours-core": 600,
-    "openai-python": 120,
-    "google-genai": 300,
-    "aiohttp-json": 180,
-    "bare": 900,
-}
-"""Images a run: some two seconds of each, so that what the machine does meanwhile hits all alike."""
-MEMORY_NAMES = ("ours", "openai-python", "aiohttp-json")
-MEMORY_IN_FLIGHT = 300
-PACKAGES = ("imagen-async", "aiohttp", "pybase64", "isal", "openai", "google-genai")
+STARTUP, FULL, PLOTS = "startup", "full", "plots"
+PACKAGES = ("imagen-async", "aiohttp", "pybase64", "isal", "openai", "google-genai", "litellm")
+say = partial(print, flush=True)
+tell = partial(print, file=sys.stderr, flush=True)
 
 
 def main() -> int:
     """Run the command line; 0 if every contender that is installed gave its figures, 1 otherwise."""
     options = _options()
-    plan = _plan(options)
-    where = _environment(plan)
-    print(where, flush=True)
-    results = play(plan, tell=lambda line: print(line, file=sys.stderr, flush=True))
-    _remove_if_empty(plan.folder)
-    table = rows(results.runs, results.absent)
-    conclusion = verdict(results.runs, results.absent)
-    # Kept first: a closed pipe must not cost minutes of figures.
-    kept = _keep(options.results or _file_for(options), plan, results, [where, as_markdown(table), conclusion])
-    print("", as_text(table), conclusion, "", as_markdown(table), sep="\n")
-    print(f"\nkept in {kept} and {kept.with_suffix('.md').name}")
-    return int(any(not reason.startswith("not installed") for reason in results.absent.values()))
+    choices = Choices(**{field.name: getattr(options, field.name) for field in attrs.fields(Choices)})
+    if options.part == PLOTS:
+        return _draw()
+    parts = (*PARTS, STARTUP) if options.part == FULL else (options.part,)
+    failed = sum([_play(part, choices, options.results) for part in parts])
+    _remove_if_empty(choices.folder)
+    if options.part == FULL and not choices.quick:
+        _draw()
+    return int(failed > 0)
 
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--contenders", type=_names, help=f"comma-separated, of {', '.join(NAMES)} (all)")
-    parser.add_argument("--rounds", type=natural, help="runs of each contender, alternating (3)")
-    parser.add_argument("--images", type=natural, help=f"images a run ({IMAGES})")
-    parser.add_argument("--size", type=natural, default=1_500_000, help="bytes of an image (%(default)s)")
-    parser.add_argument("--concurrency", type=natural, help=f"requests at once (32; --memory: {MEMORY_IN_FLIGHT})")
-    parser.add_argument("--n", type=natural, help="images a request (1; --memory: 4)")
+    parts = (*PARTS, STARTUP, FULL, PLOTS)
+    parser.add_argument("part", nargs="?", choices=parts, default="throughput", help="%(choices)s (%(default)s)")
+    parser.add_argument("--contenders", type=_names, help=f"comma-separated, of {', '.join(NAMES)}")
+    parser.add_argument("--rounds", type=natural, help="runs of each contender, alternating (5, some parts 3)")
+    parser.add_argument("--images", type=natural, help="images a run (some two seconds of each contender)")
+    parser.add_argument("--size", type=natural, help="bytes of an image (1500000)")
+    parser.add_argument("--concurrency", type=natural, help="requests at once (32; memory: 300 and more)")
+    parser.add_argument("--n", type=natural, help="images a request (1; memory: 4)")
     parser.add_argument("--latency", type=float, default=0.0, help="seconds before every answer (%(default)s)")
     parser.add_argument("--limit", type=float, default=300.0, help="seconds that one run may take (%(default)s)")
     parser.add_argument("--folder", type=Path, default=HOME / "bench-out", help="where the images go for a while")
-    parser.add_argument("--results", type=Path, help="the JSON file to keep the figures in")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="the folder to keep the figures in")
     parser.add_argument("--quick", action="store_true", help="one short round, to see that all works")
-    parser.add_argument("--memory", action="store_true", help="many requests in flight, all answered at once")
     options = parser.parse_args()
-    if options.size < SMALLEST:
+    if options.size is not None and options.size < SMALLEST:
         parser.error(f"--size must be at least {SMALLEST}")
     return options
 
@@ -77,57 +69,42 @@ def _names(text: str) -> tuple[str, ...]:
     return names
 
 
-def _plan(options: argparse.Namespace) -> Plan:
-    names = options.contenders or (MEMORY_NAMES if options.memory else NAMES)
-    n = options.n or (4 if options.memory else 1)
-    concurrency = options.concurrency or (MEMORY_IN_FLIGHT if options.memory else 32)
-    if options.images:
-        images = dict.fromkeys(names, options.images)
-    elif options.memory:
-        images = dict.fromkeys(names, concurrency * n)
+def _play(part: str, choices: Choices, folder: Path) -> bool:
+    """Play a part; say whether somebody who is installed gave no figures."""
+    machine = described(*PACKAGES)
+    say(f"== {part}\n{machine}")
+    file = folder / f"{'quick-' if choices.quick else ''}{part}.json"
+    sections: list[report.Section] = []
+    failed = False
+    if part == STARTUP:
+        sections.append(report.of_starts(startup.play(3 if choices.quick else choices.rounds, tell=tell)))
+        _keep(file, machine, sections)
     else:
-        images = {name: 64 if options.quick else IMAGES[name] for name in names}
-    return Plan(
-        contenders=names,
-        images=images,
-        rounds=options.rounds or (1 if options.quick else 3),
-        size=options.size,
-        n=n,
-        concurrency=concurrency,
-        warm_up=0 if options.memory else 32,
-        # Each peer is given what suits it: threads are faster, the loop needs less memory.
-        in_loop=options.memory,
-        hold=concurrency if options.memory else 1,
-        latency=options.latency,
-        limit=options.limit,
-        folder=options.folder,
-    )
+        for scene in PARTS[part](choices):
+            tell(f"{scene.title}: {scene.conditions}")
+            results = play(scene.plan, tell=tell)
+            failed |= any(not reason.startswith("not installed") for reason in results.absent.values())
+            sections.append(report.of_scene(scene, results))
+            _keep(file, machine, sections)  # after each scene: nothing that comes must cost minutes of figures
+    for section in sections:
+        say(report.text(section))
+    say(f"\nkept in {file} and {file.with_suffix('.md').name}")
+    return failed
 
 
-def _environment(plan: Plan) -> str:
-    return (
-        f"{described(*PACKAGES)} {plan.concurrency} requests at once, n={plan.n}, {plan.size:,} bytes an image, peers "
-        f"write in {'the loop' if plan.in_loop else 'threads'}, median of {plan.rounds}."
-    )
-
-
-def _file_for(options: argparse.Namespace) -> Path:
-    kind = "memory" if options.memory else "throughput"
-    return RESULTS / (f"quick-{kind}.json" if options.quick else f"{kind}.json")
-
-
-def _keep(file: Path, plan: Plan, results: Results, page: list[str]) -> Path:
-    kept = {
-        "at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "environment": page[0],
-        # Where the images went for a while is this machine's business.
-        "plan": attrs.asdict(plan, filter=lambda field, _: field.name != "folder"),
-        **attrs.asdict(results),
-    }
+def _keep(file: Path, machine: str, sections: list[report.Section]) -> None:
+    kept = report.kept(datetime.now(UTC).isoformat(timespec="seconds"), machine, sections)
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(json.dumps(kept, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    file.with_suffix(".md").write_text("\n\n".join(filter(None, page)) + "\n", encoding="utf-8")
-    return file
+    file.with_suffix(".md").write_text(report.markdown(machine, sections), encoding="utf-8")
+
+
+def _draw() -> int:
+    """Draw what has been kept; say 1 if that is nothing."""
+    found = plots.charts(plots.read(RESULTS / "growth.json"), plots.read(RESULTS / "scale.json"))
+    for chart in found:
+        say(f"drawn: {plots.draw(chart)}")
+    return int(not found)
 
 
 def _remove_if_empty(folder: Path | None) -> None:

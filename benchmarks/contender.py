@@ -20,7 +20,10 @@ import attrs
 from benchmarks import gauges
 from benchmarks.contenders import NAMES, Opened, Task, load
 
-__all__ = ["Measured", "main"]
+__all__ = ["KEPT", "Measured", "main"]
+
+KEPT = "kept"
+"""The file beside which there are none: all images that a contender kept in memory, written when the clock stands."""
 
 
 @attrs.frozen(kw_only=True)
@@ -38,6 +41,7 @@ class Measured:
         lag_p99: Likewise.
         lag_max: Likewise.
         beats: How many samples of it there are.
+        descriptors: Most open at once, besides those that were open before the client was.
     """
 
     images: int
@@ -50,34 +54,51 @@ class Measured:
     lag_p99: float
     lag_max: float
     beats: int
+    descriptors: int = 0
 
 
 async def measure(opened: Opened, options: argparse.Namespace) -> Measured:
     """Run a contender once, warm-up and all."""
     peak_reset = gauges.reset_peak()
-    rss_before = gauges.rss()
-    task = Task(url=options.url, concurrency=options.concurrency, n=options.n, threads=not options.in_loop)
+    rss_before, open_before = gauges.rss(), gauges.descriptors()
+    task = _task(options)
     async with opened(task) as run:
         if options.warm_up:
             await run(_prompts(options.warm_up), _folder(options.out / "warm-up"))
+            task.kept.clear()
         out = _folder(options.out / "images")
         prompts = _prompts(-(-options.images // options.n))
         _touch_memory(options.out, options.touch)
-        async with gauges.heartbeat() as lag:
+        async with gauges.heartbeat() as beats:
             cpu, clock = gauges.cpu_seconds(), time.perf_counter()
             images = await run(prompts, out)
             seconds, cpu_seconds = time.perf_counter() - clock, gauges.cpu_seconds() - cpu
+    peak_rss = gauges.peak_rss()
+    if task.kept:
+        (out / KEPT).write_bytes(b"".join(task.kept))
     return Measured(
         images=images,
         seconds=seconds,
         cpu_seconds=cpu_seconds,
         rss_before=rss_before,
-        peak_rss=gauges.peak_rss(),
+        peak_rss=peak_rss,
         peak_reset=peak_reset,
-        lag_p50=lag.quantile(0.5),
-        lag_p99=lag.quantile(0.99),
-        lag_max=lag.quantile(1.0),
-        beats=len(lag.samples),
+        lag_p50=beats.quantile(0.5),
+        lag_p99=beats.quantile(0.99),
+        lag_max=beats.quantile(1.0),
+        beats=len(beats.late),
+        descriptors=beats.descriptors - open_before,
+    )
+
+
+def _task(options: argparse.Namespace) -> Task:
+    return Task(
+        url=options.url,
+        concurrency=options.concurrency,
+        n=options.n,
+        threads=not options.in_loop,
+        in_memory=options.in_memory,
+        stall=options.stall,
     )
 
 
@@ -88,6 +109,8 @@ def _touch_memory(folder: Path, size: int) -> None:
     just freed is used again first, so nobody's figure holds that cost, for as long as the system leaves it: some give
     free pages back to their host after two seconds. So this comes right before the clock starts, and runs are short.
     """
+    if not size:
+        return
     path, block = folder / "touched", b"\1" * 2**20
     with path.open("wb") as file:
         for _ in range(size // len(block) + 64):
@@ -116,6 +139,8 @@ def main() -> None:
     parser.add_argument("--touch", type=int, default=0, help="bytes of memory to touch before (%(default)s)")
     parser.add_argument("--limit", type=float, default=600.0, help="seconds until it kills itself (%(default)s)")
     parser.add_argument("--in-loop", action="store_true", help="peers write their files in the loop, not in threads")
+    parser.add_argument("--in-memory", action="store_true", help="images stay in memory, of those who can do that")
+    parser.add_argument("--stall", type=float, default=0.0, help="seconds for which the disk stalls, every other time")
     parser.add_argument("--out", type=Path, required=True, help="a fresh folder")
     options = parser.parse_args()
     signal.alarm(math.ceil(options.limit))  # holds even when the starter, who has a limit of its own, is gone

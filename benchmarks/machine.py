@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import platform
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import distributions
 from pathlib import Path
+
+from benchmarks.processes import HOME, OWN_ENVIRONMENTS
 
 __all__ = ["described"]
 
@@ -20,10 +22,10 @@ def described(*packages: str) -> str:
 
 
 def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "not installed"
+    """Look where the contender looks that needs it."""
+    own = [str(folder) for folder in OWN_ENVIRONMENTS.get(package, HOME).glob("lib/python*/site-packages")]
+    found = distributions(name=package, path=own) if own else distributions(name=package)
+    return next((each.version for each in found), "not installed")
 
 
 def _cpu() -> str:

@@ -1,7 +1,8 @@
-"""The canned image: a valid 1024×1024 PNG of an exact number of bytes that no compression makes smaller.
+"""The canned image: a valid PNG of an exact number of bytes that no compression makes smaller.
 
 Noise rows carry the weight, flat rows fill the rest of the frame, a private chunk of noise brings the file to the
-byte. It knows nothing of servers or contenders; the same size gives the same bytes.
+byte. The frame is 1024×1024 as a gateway's are, or 16×16 where that would be too heavy. It knows nothing of servers
+or contenders; the same size gives the same bytes.
 """
 
 from __future__ import annotations
@@ -12,17 +13,17 @@ import zlib
 
 __all__ = ["SMALLEST", "png"]
 
-SIDE = 1024
-ROW = 1 + 3 * SIDE
-SMALLEST = 20_000
-"""Bytes; the flat frame, one row of noise and the chunks' own words fit into less."""
+SMALLEST = 1_000
+"""Bytes; a tiny frame full of noise and the chunks' own words fit into less."""
+_USUAL = 20_000
+"""Bytes from which on the frame is of the usual size: flat but for one row of noise it fits into less."""
 
 
 def png(size: int, *, seed: int = 0) -> bytes:
     """Make an RGB image of exactly `size` bytes.
 
     Args:
-        size: Bytes, at least `SMALLEST`. Above 3 MB the private chunk takes the excess.
+        size: Bytes, at least `SMALLEST`. Above 3 MB, and below 20 kB, the private chunk takes the excess.
         seed: Another seed gives another image of the same size.
 
     Raises:
@@ -35,9 +36,11 @@ def png(size: int, *, seed: int = 0) -> bytes:
     if size < SMALLEST:
         raise ValueError(f"an image of {size} bytes is too small: {SMALLEST} is the least")
     noise = random.Random(seed)
-    noisy = min(SIDE, (size - SMALLEST // 2) // ROW)
-    rows = b"".join(b"\0" + noise.randbytes(ROW - 1) for _ in range(noisy)) + bytes(ROW * (SIDE - noisy))
-    head = b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", struct.pack(">IIBBBBB", SIDE, SIDE, 8, 2, 0, 0, 0))
+    side, rest = (1024, _USUAL // 2) if size >= _USUAL else (16, 0)
+    row = 1 + 3 * side
+    noisy = min(side, (size - rest) // row)
+    rows = b"".join(b"\0" + noise.randbytes(row - 1) for _ in range(noisy)) + bytes(row * (side - noisy))
+    head = b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0))
     pixels = _chunk(b"IDAT", zlib.compress(rows))
     end = _chunk(b"IEND", b"")
     missing = size - len(head) - len(pixels) - len(end) - len(_chunk(b"noIs", b""))

@@ -11,15 +11,18 @@ import json
 import os
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
-__all__ = ["HOME", "RunFailedError", "Served", "run", "served"]
+__all__ = ["HOME", "OWN_ENVIRONMENTS", "RunFailedError", "Served", "python_of", "quiet_environment", "run", "served"]
 
 HOME = Path(__file__).resolve().parent.parent
+OWN_ENVIRONMENTS = {"litellm": HOME / ".venv-litellm"}
+"""Where contenders are that cannot be installed beside the others."""
 _FOREIGN = ("OPENAI_", "GOOGLE_", "GEMINI_", "IMAGEN_", "AIOHTTP_")
 
 
@@ -61,7 +64,7 @@ class Served:
 def served(module: str, *words: str) -> Iterator[Served]:
     """Start a server, and end it in any case."""
     with subprocess.Popen(
-        _python(module, *words),
+        [sys.executable, "-m", module, *words],
         cwd=HOME,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -73,17 +76,26 @@ def served(module: str, *words: str) -> Iterator[Served]:
             process.kill()
 
 
-def run(module: str, *words: str, limit: float) -> dict[str, Any]:
+def run(
+    module: str, *words: str, limit: float, settings: Mapping[str, str] | None = None, python: str = sys.executable
+) -> dict[str, Any]:
     """Run a module to its end, `limit` seconds at most, and return the object that it says last.
+
+    Args:
+        module: Its name.
+        words: What follows it.
+        limit: Seconds.
+        settings: Added to a quiet environment.
+        python: The interpreter; by default this one.
 
     Raises:
         RunFailedError: It did not end in time, or well, or says nothing.
     """
     try:
         done = subprocess.run(
-            _python(module, *words),
+            [python, "-m", module, *words],
             cwd=HOME,
-            env=_quiet_environment(),
+            env=quiet_environment() | dict(settings or {}),
             capture_output=True,
             text=True,
             timeout=limit,
@@ -93,8 +105,14 @@ def run(module: str, *words: str, limit: float) -> dict[str, Any]:
         raise RunFailedError(f"stopped after {limit:g} s") from None
     if done.returncode:
         last = (done.stderr.strip() or "no word").splitlines()[-1]
-        raise RunFailedError(f"ended with status {done.returncode}: {last}")
+        raise RunFailedError(f"ended with status {done.returncode}: {textwrap.shorten(last, 160)}")
     return _last_line(done.stdout, "the contender")
+
+
+def python_of(name: str) -> str:
+    """Give the interpreter that has a package: that of an environment of its own if there is one, or this one."""
+    own = OWN_ENVIRONMENTS.get(name, HOME) / "bin" / "python"
+    return str(own) if own.exists() else sys.executable
 
 
 def _last_line(said: str, who: str) -> dict[str, Any]:
@@ -104,11 +122,7 @@ def _last_line(said: str, who: str) -> dict[str, Any]:
     return last
 
 
-def _python(module: str, *words: str) -> list[str]:
-    return [sys.executable, "-m", module, *words]
-
-
-def _quiet_environment() -> dict[str, str]:
+def quiet_environment() -> dict[str, str]:
     """This environment without proxies and without settings that would steer a client away from its defaults."""
     return {
         name: value

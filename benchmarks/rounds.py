@@ -1,7 +1,8 @@
 """Alternating runs: A B C A B C …, each contender in a fresh process against one canned gateway, all bounded.
 
 Alternation lets a slow minute of the machine hit everybody alike. After each run every file is compared byte by
-byte with the image that was served, so that no contender is fast by losing some; then the files are emptied.
+byte with the image that was served, so that no contender is fast by losing some; then the files are emptied. Images
+that stayed in memory are written into one file when the clock stands, and compared likewise.
 """
 
 from __future__ import annotations
@@ -15,16 +16,19 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from benchmarks.contender import Measured
+from benchmarks.certificate import Certificate, issued
+from benchmarks.contender import KEPT, Measured
 from benchmarks.picture import png
-from benchmarks.processes import RunFailedError, run, served
+from benchmarks.processes import RunFailedError, Served, python_of, run, served
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 __all__ = ["Plan", "Results", "gateway", "play"]
 
-WRITES_NOTHING = "bare"
+WRITES_NOTHING = frozenset({"bare", "bare-tenacity"})
+SPARE = 2**30
+"""Bytes of the disk that a run leaves free."""
 
 
 @attrs.frozen(kw_only=True)
@@ -39,9 +43,15 @@ class Plan:
         n: Images a request.
         concurrency: Requests at once.
         warm_up: Requests of each run before its clock starts.
+        small_warm_up: Whether their images are small. A client may begin with few requests and find out how many it can
+            have in flight; with small images that does not take as much memory and time as the run.
         in_loop: Peers write their files in the event loop, not in threads.
         hold: The gateway answers nobody until so many requests wait.
         latency: Seconds before every answer.
+        tls: Whether the gateway speaks TLS.
+        in_memory: Images stay in memory, of those contenders that can do that.
+        stall: Seconds for which the disk stalls, every other time.
+        touch: Whether as much memory as the run will need is touched before; see `contender`.
         limit: Seconds that one run may take.
         folder: Where the fresh folders are made, or None for the system's place.
     """
@@ -53,9 +63,14 @@ class Plan:
     n: int = 1
     concurrency: int = 32
     warm_up: int = 32
+    small_warm_up: bool = False
     in_loop: bool = False
     hold: int = 1
     latency: float = 0.0
+    tls: bool = False
+    in_memory: bool = False
+    stall: float = 0.0
+    touch: bool = True
     limit: float = 300.0
     folder: Path | None = None
 
@@ -68,21 +83,29 @@ class Results:
     absent: dict[str, str] = attrs.field(factory=dict)
 
 
+@attrs.frozen
+class _Ground:
+    """What all runs of a plan share: the image that is served, the certificate, the folder."""
+
+    image: bytes
+    certificate: Certificate | None
+    folder: Path
+
+
 def play(plan: Plan, *, tell: Callable[[str], None]) -> Results:
     """Play all rounds; `tell` hears of each run as it ends."""
     with _fresh_folder(plan.folder) as folder:
-        return _play(plan, folder, tell)
+        return _play(plan, _Ground(png(plan.size), _certificate(plan, folder), folder), tell)
 
 
-def _play(plan: Plan, folder: Path, tell: Callable[[str], None]) -> Results:
+def _play(plan: Plan, ground: _Ground, tell: Callable[[str], None]) -> Results:
     results = Results(runs={name: [] for name in plan.contenders})
-    image = png(plan.size)
     for number in range(1, plan.rounds + 1):
         for name in plan.contenders:
             if name in results.absent:
                 continue
             try:
-                measured = _run_once(name, plan, image, folder / f"{number}-{name}")
+                measured = _run_once(name, plan, ground, ground.folder / f"{number}-{name}")
             except RunFailedError as error:
                 results.absent[name] = str(error)
                 tell(f"round {number}: {name}: {error}")
@@ -92,52 +115,84 @@ def _play(plan: Plan, folder: Path, tell: Callable[[str], None]) -> Results:
     return results
 
 
-def _run_once(name: str, plan: Plan, image: bytes, out: Path) -> Measured:
+def _run_once(name: str, plan: Plan, ground: _Ground, out: Path) -> Measured:
     # A gateway of its own for each run: its gate closes again, and no connection outlives its client.
+    _require_room(plan, name, ground.folder)
     out.mkdir()
-    with _emptied(out), gateway(plan) as url:
-        said = _contender(name, url, out, plan)
+    with _emptied(out), gateway(plan, ground.certificate) as server:
+        said = _contender(name, server.url, out, plan, ground.certificate)
         if "missing" in said:
             raise RunFailedError(f"not installed ({said['missing']})")
         measured = Measured(**said)
         asked = -(-plan.images[name] // plan.n) * plan.n
         if measured.images != asked:
             raise RunFailedError(f"{measured.images} images received, {asked} asked for")
-        if name != WRITES_NOTHING:
-            _verify(out / "images", image, asked)
+        if name not in WRITES_NOTHING:
+            _verify(out / "images", ground.image, asked)
+        if (held := server.last_words()["held"]) < plan.hold:
+            raise RunFailedError(f"only {held} requests waited at once, not {plan.hold}")
         return measured
 
 
+def _require_room(plan: Plan, name: str, folder: Path) -> None:
+    needed = plan.images[name] * plan.size + SPARE
+    if shutil.disk_usage(folder).free < needed:
+        raise RunFailedError(f"not run: it takes {needed / 1e9:.0f} GB of free disk")
+
+
+def _certificate(plan: Plan, folder: Path) -> Certificate | None:
+    return issued(folder) if plan.tls else None
+
+
 def _verify(folder: Path, image: bytes, asked: int) -> None:
-    files = [path for path in folder.rglob("*") if path.is_file()]
-    whole = sum(path.read_bytes() == image for path in files)
-    if not len(files) == whole == asked:
-        raise RunFailedError(f"{len(files)} files, {whole} of them whole, {asked} images asked for")
+    kept = folder / KEPT
+    if kept.exists():
+        whole, found = kept.read_bytes().count(image), kept.stat().st_size / len(image)
+    else:
+        # A batch keeps its books beside its images.
+        files = [path for path in _images_in(folder).rglob("*") if path.is_file()]
+        whole, found = sum(path.read_bytes() == image for path in files), len(files)
+    if not found == whole == asked:
+        raise RunFailedError(f"{found:g} images kept, {whole} of them whole, {asked} asked for")
 
 
-def _contender(name: str, url: str, out: Path, plan: Plan) -> dict[str, Any]:
+def _images_in(folder: Path) -> Path:
+    return folder / "images" if (folder / "metadata.jsonl").exists() else folder
+
+
+def _contender(name: str, url: str, out: Path, plan: Plan, certificate: Certificate | None) -> dict[str, Any]:
     options: dict[str, object] = {
         "--url": url,
         "--images": plan.images[name],
         "--concurrency": plan.concurrency,
         "--n": plan.n,
         "--warm-up": plan.warm_up,
-        "--touch": plan.images[name] * plan.size,
+        "--touch": plan.images[name] * plan.size if plan.touch else 0,
+        "--stall": plan.stall,
         "--limit": plan.limit + 10,
         "--out": out,
     }
     words = [name, *(str(word) for option in options.items() for word in option)]
-    if plan.in_loop:
-        words.append("--in-loop")
-    return run("benchmarks.contender", *words, limit=plan.limit)
+    words += ["--in-loop"] * plan.in_loop + ["--in-memory"] * plan.in_memory
+    return run(
+        "benchmarks.contender",
+        *words,
+        limit=plan.limit,
+        settings=certificate.settings if certificate else None,
+        python=python_of(name),
+    )
 
 
 @contextlib.contextmanager
-def gateway(plan: Plan) -> Iterator[str]:
-    """Run the canned gateway of `plan` and give its URL."""
+def gateway(plan: Plan, certificate: Certificate | None = None) -> Iterator[Served]:
+    """Run the canned gateway of `plan`."""
     options = [f"--size={plan.size}", f"--n={plan.n}", f"--latency={plan.latency}", f"--hold={plan.hold}"]
+    if plan.small_warm_up:
+        options.append(f"--small={plan.warm_up}")
+    if certificate is not None:
+        options.append(f"--certificate={certificate.server}")
     with served("benchmarks.server", *options) as server:
-        yield server.url
+        yield server
 
 
 @contextlib.contextmanager

@@ -2,40 +2,48 @@
 
 It must cost as little as it can, because it shares the machine with what is measured: a thread a connection, one
 `sendall` an answer (which holds no lock of the interpreter), no JSON. It speaks HTTP/1.1 with keep-alive on the
-loopback and two dialects: ``POST /v1/images/generations`` (OpenAI's) and ``POST …:predict`` (Google's). It ends when
-its standard input does, so that no crash of its starter leaves it behind. It knows nothing of the contenders.
+loopback, over TLS if it is given a certificate, and two dialects: ``POST /v1/images/generations`` (OpenAI's) and
+``POST …:predict`` (Google's). It ends when its standard input does, so that no crash of its starter leaves it behind.
+It knows nothing of the contenders.
 """
 
 from __future__ import annotations
 
 import argparse
 import base64
+import itertools
 import json
 import socket
+import ssl
 import sys
 import threading
 import time
 from http import HTTPStatus
 from typing import BinaryIO
 
-from benchmarks.picture import png
+from benchmarks.picture import SMALLEST, png
 
 __all__ = ["Gate", "main"]
 
 LONGEST_LINE = 65_536
-MOST_CONNECTIONS = 1_024
+MOST_CONNECTIONS = 4_096
+SMALL_LATENCY = 0.02
 
 
 class Gate:
     """Keeps answers back until `hold` requests wait, so that all of them answer at once; then it stays open.
 
     A client that never has so many in flight gets its answers after `patience` seconds.
+
+    Attributes:
+        held: How many waited when it opened.
     """
 
-    def __init__(self, hold: int, *, patience: float = 10.0) -> None:
+    def __init__(self, hold: int, *, patience: float = 30.0) -> None:
         self._hold = hold
         self._patience = patience
         self._waiting = 0
+        self.held = 0
         self._lock = threading.Lock()
         self._open = threading.Event()
 
@@ -43,22 +51,46 @@ class Gate:
         """Block until the gate is open."""
         with self._lock:
             self._waiting += 1
-            if self._waiting >= self._hold:
-                self._open.set()
-        self._open.wait(self._patience)
-        self._open.set()
+            full = self._waiting >= self._hold
+        if full or not self._open.wait(self._patience):
+            self._let_go()
+
+    def _let_go(self) -> None:
+        with self._lock:
+            self.held = self.held or self._waiting
+            self._open.set()
 
 
 class Gateway:
-    """Answers on every connection to `listener` until the process ends."""
+    """Answers on every connection until the process ends.
 
-    def __init__(self, *, image: bytes, n: int, latency: float, hold: int) -> None:
-        coded = base64.b64encode(image).decode("ascii")
-        self._openai = _whole(_json({"created": 1_700_000_000, "data": [{"b64_json": coded}] * n}))
-        self._google = _whole(_json({"predictions": [{"mimeType": "image/png", "bytesBase64Encoded": coded}] * n}))
+    Args:
+        image: What is served.
+        n: How often in an answer.
+        latency: Seconds before an answer.
+        hold: See `Gate`.
+        small: So many requests are answered first, 20 ms late, with small images and by no gate: they let a client find
+            out how many it may have in flight, and open its connections.
+        context: For TLS.
+    """
+
+    def __init__(
+        self,
+        *,
+        image: bytes,
+        n: int,
+        latency: float = 0.0,
+        hold: int = 1,
+        small: int = 0,
+        context: ssl.SSLContext | None = None,
+    ) -> None:
+        self._answers = _both_dialects(image, n)
+        self._small = _both_dialects(png(SMALLEST), n)
+        self._numbers = itertools.count(1 - small)
         self._lost = _whole(_json({"error": {"message": "no such path"}}), HTTPStatus.NOT_FOUND)
         self._latency = latency
-        self._gate = Gate(hold)
+        self.gate = Gate(hold)
+        self._context = context
 
     def serve(self, listener: socket.socket) -> None:
         """Accept for ever."""
@@ -68,24 +100,26 @@ class Gateway:
             threading.Thread(target=self._converse, args=(connection,), daemon=True).start()
 
     def _converse(self, connection: socket.socket) -> None:
-        with connection, connection.makefile("rb") as stream:
-            try:
+        try:
+            if self._context is not None:
+                connection = self._context.wrap_socket(connection, server_side=True)
+            with connection, connection.makefile("rb") as stream:
                 while (path := _read_request(stream)) is not None:
                     connection.sendall(self._answer(path))
-            except OSError:
-                return  # the client left; that is its right
+        except OSError:
+            return  # the client left; that is its right
 
     def _answer(self, path: str) -> bytes:
-        if path.endswith(":predict"):
-            answer = self._google
-        elif path == "/v1/images/generations":
-            answer = self._openai
-        else:
+        google = path.endswith(":predict")
+        if not google and path != "/v1/images/generations":
             return self._lost
-        self._gate.wait()
+        if next(self._numbers) <= 0:
+            time.sleep(SMALL_LATENCY)
+            return self._small[google]
+        self.gate.wait()
         if self._latency:
             time.sleep(self._latency)
-        return answer
+        return self._answers[google]
 
 
 def _read_request(stream: BinaryIO) -> str | None:
@@ -108,6 +142,14 @@ def _read_request(stream: BinaryIO) -> str | None:
     return words[1].decode("latin-1").partition("?")[0]
 
 
+def _both_dialects(image: bytes, n: int) -> tuple[bytes, bytes]:
+    coded = base64.b64encode(image).decode("ascii")
+    return (
+        _whole(_json({"created": 1_700_000_000, "data": [{"b64_json": coded}] * n})),
+        _whole(_json({"predictions": [{"mimeType": "image/png", "bytesBase64Encoded": coded}] * n})),
+    )
+
+
 def _whole(body: bytes, status: HTTPStatus = HTTPStatus.OK) -> bytes:
     """Put the head before `body`."""
     head = (
@@ -122,18 +164,35 @@ def _json(value: object) -> bytes:
 
 
 def main() -> None:
-    """Listen on a free port, print ``{"url": …}``, and serve until standard input ends."""
+    """Listen on a free port, print ``{"url": …}``, serve until standard input ends, and print ``{"held": …}``."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.server", description=__doc__)
     parser.add_argument("--size", type=int, default=1_500_000, help="bytes of an image (%(default)s)")
     parser.add_argument("--n", type=int, default=1, help="images an answer (%(default)s)")
     parser.add_argument("--latency", type=float, default=0.0, help="seconds before an answer (%(default)s)")
     parser.add_argument("--hold", type=int, default=1, help="answer nobody until so many wait (%(default)s)")
+    parser.add_argument("--small", type=int, default=0, help="answer so many first, small and at once (%(default)s)")
+    parser.add_argument("--certificate", help="file with key and certificate: speak TLS")
     options = parser.parse_args()
-    gateway = Gateway(image=png(options.size), n=options.n, latency=options.latency, hold=options.hold)
+    gateway = Gateway(
+        image=png(options.size),
+        n=options.n,
+        latency=options.latency,
+        hold=options.hold,
+        small=options.small,
+        context=_context(options.certificate) if options.certificate else None,
+    )
+    scheme = "https" if options.certificate else "http"
     with socket.create_server(("127.0.0.1", 0), backlog=MOST_CONNECTIONS) as listener:
         threading.Thread(target=gateway.serve, args=(listener,), daemon=True).start()
-        print(json.dumps({"url": f"http://127.0.0.1:{listener.getsockname()[1]}"}), flush=True)
+        print(json.dumps({"url": f"{scheme}://127.0.0.1:{listener.getsockname()[1]}"}), flush=True)
         sys.stdin.buffer.read()
+    print(json.dumps({"held": gateway.gate.held}), flush=True)
+
+
+def _context(certificate: str) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    return context
 
 
 if __name__ == "__main__":

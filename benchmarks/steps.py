@@ -161,8 +161,8 @@ def main() -> None:
     found: dict[str, list[dict[str, float]]] = {step: [] for step in STEPS}
     for _ in range(given.rounds):
         for step, figures in found.items():
-            with gateway(Plan(contenders=(), images={})) as url:
-                figures.append(_run(step, url, given.images, given.folder))
+            with gateway(Plan(contenders=(), images={})) as server:
+                figures.append(_run(step, server.url, given.images, given.folder))
     print("| what is done with the body | images/s | CPU ms an image |\n| --- | ---: | ---: |")
     for step, text in STEPS.items():
         rate, ms = (statistics.median(each[name] for each in found[step]) for name in ("images/s", "ms"))

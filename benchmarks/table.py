@@ -1,7 +1,8 @@
-"""Medians of the runs as a table, plain and Markdown, each figure beside its ratio to openai-python's; pure."""
+"""Medians of the runs as a table, plain and Markdown, each figure beside its ratio to a yardstick's; pure."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from statistics import median
 
@@ -9,66 +10,88 @@ import attrs
 
 from benchmarks.contender import Measured
 
-__all__ = ["as_markdown", "as_text", "rows", "verdict"]
+__all__ = [
+    "CPU",
+    "DESCRIPTORS",
+    "LAG_MAX",
+    "LAG_P99",
+    "MEMORY",
+    "RATE",
+    "REQUESTS",
+    "USUAL",
+    "YARDSTICK",
+    "Column",
+    "as_markdown",
+    "as_text",
+    "figure",
+    "rows",
+]
 
 YARDSTICK = "openai-python"
-OURS = "ours"
 
 
 @attrs.frozen
 class Column:
-    """One figure: its heading, how a run gives it, how many decimals it deserves, whether it takes a ratio."""
+    """One figure: its heading, how a run gives it, how many decimals it deserves, whether it takes a ratio.
+
+    Attributes:
+        before: What stands before the heading where the column has no neighbours.
+    """
 
     heading: str
     of: Callable[[Measured], float]
     decimals: int = 1
     ratio: bool = True
+    before: str = ""
+
+    @property
+    def name(self) -> str:
+        """The heading, as it is said alone."""
+        return self.before + self.heading
 
 
-COLUMNS = (
-    Column("images/s", lambda run: run.images / run.seconds),
-    Column("CPU ms/image", lambda run: 1e3 * run.cpu_seconds / run.images, 2),
-    Column("peak memory MB", lambda run: (run.peak_rss - run.rss_before) / 1e6, 0),
-    Column("loop lag p50 ms", lambda run: 1e3 * run.lag_p50, 2, ratio=False),
-    Column("p99 ms", lambda run: 1e3 * run.lag_p99),
-    Column("max ms", lambda run: 1e3 * run.lag_max, ratio=False),
-)
+RATE = Column("images/s", lambda run: run.images / run.seconds)
+REQUESTS = attrs.evolve(RATE, heading="requests/s", decimals=0)
+"""With one image a request."""
+CPU = Column("CPU ms/image", lambda run: 1e3 * run.cpu_seconds / run.images, 2)
+MEMORY = Column("peak memory MB", lambda run: (run.peak_rss - run.rss_before) / 1e6, 0)
+LAG_P50 = Column("loop lag p50 ms", lambda run: _lag(run, run.lag_p50), 2, ratio=False)
+LAG_P99 = Column("p99 ms", lambda run: _lag(run, run.lag_p99), before="loop lag ")
+LAG_MAX = Column("max ms", lambda run: _lag(run, run.lag_max), ratio=False, before="loop lag ")
+DESCRIPTORS = Column("descriptors", lambda run: run.descriptors, 0, ratio=False)
+USUAL = (RATE, CPU, MEMORY, LAG_P50, LAG_P99, LAG_MAX)
 
 
-def _figure(column: Column, runs: Sequence[Measured]) -> float:
+def _lag(run: Measured, seconds: float) -> float:
+    """Give milliseconds; no number of a run that never let its loop go."""
+    return 1e3 * seconds if run.beats else math.nan
+
+
+def figure(column: Column, runs: Sequence[Measured]) -> float:
+    """Give the median over the runs."""
     return median(column.of(run) for run in runs)
 
 
-def rows(runs: dict[str, list[Measured]], absent: dict[str, str]) -> list[list[str]]:
+def rows(runs: dict[str, list[Measured]], absent: dict[str, str], columns: Sequence[Column] = USUAL) -> list[list[str]]:
     """Lay out the table, heading first; a contender without figures says why in the second cell."""
     yardstick = runs.get(YARDSTICK) if YARDSTICK not in absent else None
-    table = [["contender", *(column.heading for column in COLUMNS)]]
+    table = [["contender", *(column.heading for column in columns)]]
     for name, own in runs.items():
         if name in absent or not own:
-            table.append([name, absent.get(name, "no run"), *("" for _ in COLUMNS[1:])])
+            table.append([name, absent.get(name, "no run"), *("" for _ in columns[1:])])
         else:
-            table.append([name, *(_cell(column, own, yardstick) for column in COLUMNS)])
+            table.append([name, *(_cell(column, own, yardstick) for column in columns)])
     return table
 
 
 def _cell(column: Column, own: Sequence[Measured], yardstick: Sequence[Measured] | None) -> str:
-    figure = _figure(column, own)
-    text = f"{figure:,.{column.decimals}f}"
-    if not column.ratio or not yardstick or not (beside := _figure(column, yardstick)):
+    found = figure(column, own)
+    if math.isnan(found):
+        return "–"
+    text = f"{found:,.{column.decimals}f}"
+    if not column.ratio or not yardstick or not (beside := figure(column, yardstick)):
         return text
-    return f"{text} ({figure / beside:.2f}×)"
-
-
-def verdict(runs: dict[str, list[Measured]], absent: dict[str, str]) -> str:
-    """Say ours ÷ openai-python in one line; empty when either is missing."""
-    if any(name in absent or not runs.get(name) for name in (OURS, YARDSTICK)):
-        return ""
-    parts = []
-    for column in COLUMNS:
-        beside = _figure(column, runs[YARDSTICK])
-        if column.ratio and beside:
-            parts.append(f"{column.heading} {_figure(column, runs[OURS]) / beside:.2f}×")
-    return f"{OURS} ÷ {YARDSTICK}: " + ", ".join(parts)
+    return f"{text} ({found / beside:.2f}×)"
 
 
 def as_text(table: list[list[str]]) -> str:

@@ -8,6 +8,7 @@ module's import is its whole set-up: one whose package is missing fails there an
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import AbstractAsyncContextManager
 from importlib import import_module
@@ -18,9 +19,23 @@ import attrs
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["KEY", "MODEL", "NAMES", "Opened", "Run", "Task", "at_once", "kept", "load"]
+__all__ = ["KEY", "MODEL", "NAMES", "Opened", "Run", "Task", "at_once", "kept", "load", "wait_for_disk"]
 
-NAMES = ("ours", "ours-core", "openai-python", "google-genai", "aiohttp-json", "bare")
+NAMES = (
+    "ours",
+    "ours-core",
+    "openai-python",
+    "google-genai",
+    "litellm",
+    "aiohttp-json",
+    "bare",
+    "floor",
+    "bare-tenacity",
+    "ours-files",
+    "ours-files-fsync",
+    "ours-batch",
+    "ours-batch-no-fsync",
+)
 MODEL = "imagen-3.0-generate-001"
 KEY = "sk-" + 48 * "0"
 """Of a key's shape, for a server that does not look."""
@@ -35,12 +50,18 @@ class Task:
         concurrency: Requests at once.
         n: Images a request.
         threads: Whether peers write their files in threads (faster) or in the loop (needs less memory).
+        in_memory: Whether images stay in memory, in `kept`, of those contenders that leave one the choice.
+        stall: Seconds for which the disk takes nothing; after as many more it stalls again.
+        kept: The images.
     """
 
     url: str
     concurrency: int
     n: int = 1
     threads: bool = True
+    in_memory: bool = False
+    stall: float = 0.0
+    kept: list[bytes] = attrs.field(factory=list)
 
 
 class Run(Protocol):
@@ -75,8 +96,21 @@ async def at_once(concurrency: int, prompts: Iterable[str], do: Callable[[int, s
 
 
 async def kept(data: bytes, path: Path, task: Task) -> None:
-    """Write a peer's image."""
-    if task.threads:
-        await asyncio.to_thread(path.write_bytes, data)
+    """Keep a peer's image: in a file, or in memory."""
+    if task.in_memory:
+        task.kept.append(data)
+    elif task.threads:
+        await asyncio.to_thread(_write, data, path, task.stall)
     else:
-        path.write_bytes(data)  # noqa: ASYNC240 - as the peers' own examples write it
+        _write(data, path, task.stall)  # as the peers' own examples write it
+
+
+def _write(data: bytes, path: Path, stall: float) -> None:
+    wait_for_disk(stall)
+    path.write_bytes(data)
+
+
+def wait_for_disk(stall: float) -> None:
+    """Wait as one who writes to a disk that stalls for `stall` seconds and works for as many, for all who write."""
+    if stall and (over := time.monotonic() % (2 * stall)) < stall:
+        time.sleep(stall - over)

@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+import attrs
+import pytest
+
+from benchmarks.contenders import NAMES
+from benchmarks.scenes import PARTS, Choices, enough
+
+QUICK = Choices(quick=True)
+
+
+@pytest.mark.parametrize("part", PARTS)
+@pytest.mark.parametrize("choices", [Choices(), QUICK])
+def test_a_part_plays_contenders_that_there_are_and_judges_only_those(part: str, choices: Choices) -> None:
+    for scene in PARTS[part](choices):
+        assert set(scene.plan.contenders) == set(scene.plan.images) <= {*NAMES}
+        for target in scene.targets:
+            assert {target.who, target.beside or target.who} <= set(scene.plan.contenders)
+
+
+@pytest.mark.parametrize("part", ["throughput", "tls", "tiny", "stall"])
+def test_what_is_to_be_reached_is_judged_by_five_runs(part: str) -> None:
+    assert [scene.plan.rounds for scene in PARTS[part](Choices())] == [5]
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_what_was_chosen_goes_into_every_scene(part: str) -> None:
+    choices = Choices(contenders=("ours",), rounds=2, images=64, limit=9.0, latency=0.5)
+    for scene in PARTS[part](choices):
+        plan = scene.plan
+        assert (plan.contenders, plan.rounds, plan.images) == (("ours",), 2, {"ours": 64})
+        assert (plan.limit, plan.latency) == (9.0, 0.5)
+
+
+def test_size_n_and_concurrency_are_taken_where_the_part_has_its_own() -> None:
+    (scene,) = PARTS["memory"](Choices(size=20_000, n=2, concurrency=50))
+    plan = scene.plan
+    assert (plan.size, plan.n, plan.concurrency, plan.hold, plan.images["ours"]) == (20_000, 2, 50, 50, 100)
+    (tiny,) = PARTS["tiny"](Choices(size=2_000))
+    assert tiny.plan.size == 2_000
+
+
+def test_all_requests_of_a_memory_run_are_in_flight_at_once() -> None:
+    for scene in PARTS["memory"](Choices()):
+        plan = scene.plan
+        assert plan.hold == plan.concurrency
+        assert set(plan.images.values()) == {plan.concurrency * plan.n}
+        assert plan.warm_up > plan.hold, "a client begins with few requests in flight"
+        assert plan.small_warm_up, "what the warm-up takes would be the peak"
+
+
+def test_growth_changes_one_thing_at_a_time() -> None:
+    fields = {"in flight": "concurrency", "size": "size", "n": "n"}
+    for scene in PARTS["growth"](Choices()):
+        plan = attrs.asdict(scene.plan)
+        for axis, field in fields.items():
+            usual = {"in flight": 32, "size": 1_500_000, "n": 1}[axis]
+            assert plan[field] == (scene.at if axis == scene.axis else usual)
+
+
+def test_growth_reaches_from_the_least_to_the_most() -> None:
+    points: dict[str, list[float]] = {}
+    for scene in PARTS["growth"](Choices()):
+        points.setdefault(scene.axis, []).append(scene.at)
+    assert {axis: (min(at), max(at)) for axis, at in points.items()} == {
+        "in flight": (8, 1_024),
+        "size": (10_000, 20_000_000),
+        "n": (1, 4),
+    }
+
+
+def test_every_request_in_flight_has_an_image_to_ask_for() -> None:
+    assert enough("openai-python", size=20_000_000, least=128) == 128
+    assert enough("openai-python", size=1_500_000, least=32) == 120
+
+
+def test_the_conditions_say_what_is_special() -> None:
+    (tls,) = PARTS["tls"](Choices())
+    (stall,) = PARTS["stall"](Choices())
+    assert "over TLS" in tls.conditions
+    assert "a disk that stalls 50 ms at a time" in stall.conditions
+    assert "all answered at once when 300 wait" in PARTS["memory"](Choices())[0].conditions
