@@ -24,7 +24,7 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 .DEFAULT_GOAL := help
 PROMPTS ?=
 MINUTES ?= 10
-.PHONY: help demo test test-all lint format peers acceptance torture fuzz soak bench bench-pacing docs docs-serve build clean
+.PHONY: help demo test test-all lint format peers acceptance torture fuzz soak bench bench-full bench-pacing docs docs-serve build clean
 
 help: ## Show this
 	@sed -n 's/^\([a-z-]*\):.*## /\1  /p' Makefile | awk -F '  ' '{ printf "make %-13s %s\n", $$1, $$2 }'
@@ -88,8 +88,11 @@ fuzz: $(FUZZ_VENV)/.ready-fuzz ## Look for inputs that are not read as promised 
 soak: $(VENV)/.ready-dev ## 200,000 tiny jobs with faults: each ends once, and nothing grows (ARGS="--jobs 20000")
 	$(BIN)/python -m tests.torture.soak $(ARGS)
 
-bench: $(BENCH_VENV)/.ready-peers ## Measure ours beside its peers and print the table (ARGS="--memory", "--quick")
+bench: $(BENCH_VENV)/.ready-peers .venv-litellm/.ready-litellm ## Measure ours beside its peers (ARGS="memory", "--quick")
 	$(BENCH_VENV)/bin/python -m benchmarks $(ARGS)
+
+bench-full: $(BENCH_VENV)/.ready-peers .venv-litellm/.ready-litellm ## Measure all that benchmarks/README.md lists: hours
+	$(BENCH_VENV)/bin/python -m benchmarks full $(ARGS)
 
 bench-pacing: $(BENCH_VENV)/.ready-peers ## Measure how well a hidden limit is found (ARGS="--quick", "--rounds 3", "--all")
 	$(BENCH_VENV)/bin/python -m benchmarks.pacing $(ARGS)
@@ -141,7 +144,7 @@ clean: ## Remove environments, caches and everything else that was made here
 %/.ready-peers: $(PINS) | %/.ready-venv
 	@echo "installing imagen-async and its peers into $*"
 	@$*/bin/python $(PIP_INSTALL) pip
-	@$*/bin/python $(PIP_INSTALL) --build-constraint constraints.txt -e '.[all]' --group test --group peers
+	@$*/bin/python $(PIP_INSTALL) --build-constraint constraints.txt -e '.[all]' --group test --group peers --group plots
 	@touch $@
 
 %/.ready-fuzz: $(PINS) | %/.ready-venv
@@ -150,5 +153,12 @@ clean: ## Remove environments, caches and everything else that was made here
 	@$*/bin/python $(PIP_INSTALL) --build-constraint constraints.txt -e '.[all]' --group test --group fuzz
 	@touch $@
 
+# Wants other versions than its rivals do, so it has an environment of its own, which only the benchmark looks into.
+%/.ready-litellm: $(PINS) | %/.ready-venv
+	@echo "installing litellm into $*"
+	@$*/bin/python $(PIP_INSTALL) pip
+	@$*/bin/python $(subst -c constraints.txt,,$(PIP_INSTALL)) --group litellm
+	@touch $@
+
 # Stamps are no by-products: make would remove those of a chain of pattern rules.
-.PRECIOUS: %/.ready-venv %/.ready-run %/.ready-dev %/.ready-peers %/.ready-fuzz
+.PRECIOUS: %/.ready-venv %/.ready-run %/.ready-dev %/.ready-peers %/.ready-fuzz %/.ready-litellm
