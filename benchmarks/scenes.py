@@ -236,6 +236,8 @@ def _point(choices: Choices, axis: str, at: int) -> Scene:
     fields: dict[str, object] = {"rounds": 1 if choices.quick else 3, field: at}
     if at > 32 and axis == "in flight":
         fields |= _found_out(at)
+    if at > 128 and axis == "in flight":
+        fields["rounds"] = 1  # some peers need minutes for it
     in_flight, size, n = (int(str(fields.get(*pair))) for pair in (("concurrency", 32), ("size", USUAL_SIZE), ("n", 1)))
     images = {name: enough(name, size=size, least=in_flight * n) for name in GROWTH}
     return Scene(title=f"Growth: {axis} {at:,}", plan=planned(choices, GROWTH, images, **fields), axis=axis, at=at)

@@ -27,7 +27,8 @@ __all__ = ["Gate", "main"]
 
 LONGEST_LINE = 65_536
 MOST_CONNECTIONS = 4_096
-SMALL_LATENCY = 0.02
+SMALL_LATENCY = 1.0
+"""Seconds; so long that a client has as many in flight as it allows itself, and allows itself more."""
 
 
 class Gate:
@@ -69,8 +70,8 @@ class Gateway:
         n: How often in an answer.
         latency: Seconds before an answer.
         hold: See `Gate`.
-        small: So many requests are answered first, 20 ms late, with small images and by no gate: they let a client find
-            out how many it may have in flight, and open its connections.
+        small: So many requests are answered first, a second late, with small images and by no gate: they let a client
+            find out how many it may have in flight, and open its connections.
         context: For TLS.
     """
 
@@ -170,7 +171,7 @@ def main() -> None:
     parser.add_argument("--n", type=int, default=1, help="images an answer (%(default)s)")
     parser.add_argument("--latency", type=float, default=0.0, help="seconds before an answer (%(default)s)")
     parser.add_argument("--hold", type=int, default=1, help="answer nobody until so many wait (%(default)s)")
-    parser.add_argument("--small", type=int, default=0, help="answer so many first, small and at once (%(default)s)")
+    parser.add_argument("--small", type=int, default=0, help="answer so many first, with small images (%(default)s)")
     parser.add_argument("--certificate", help="file with key and certificate: speak TLS")
     options = parser.parse_args()
     gateway = Gateway(

@@ -77,7 +77,7 @@ def test_contenders_of_every_kind_give_their_figures(tmp_path: Path) -> None:
         size=2_000,
         n=2,
         concurrency=3,
-        warm_up=9,
+        warm_up=2,
         small_warm_up=True,
         tls=True,
         in_memory=True,
@@ -88,7 +88,7 @@ def test_contenders_of_every_kind_give_their_figures(tmp_path: Path) -> None:
     results = play(plan, tell=print)
     assert results.absent == {}
     assert [run.images for runs in results.runs.values() for run in runs] == 5 * [6]
-    held = play(attrs.evolve(plan, contenders=("ours",), hold=3, warm_up=40, in_memory=False, tls=False), tell=print)
+    held = play(attrs.evolve(plan, contenders=("ours",), hold=3, warm_up=6, in_memory=False, tls=False), tell=print)
     assert held.absent == {}
     assert list(tmp_path.iterdir()) == []
 

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from benchmarks import server
 from benchmarks.certificate import issued
 from benchmarks.contenders import Task
 from benchmarks.contenders.floor import opened
@@ -16,6 +17,8 @@ from benchmarks.server import Gate, Gateway
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    import pytest
 
 IMAGE = png(30_000)
 
@@ -58,7 +61,8 @@ def test_the_floor_writes_each_image_as_it_was_served(tmp_path: Path) -> None:
     assert [path.read_bytes() == IMAGE for path in tmp_path.iterdir()] == 4 * [True]
 
 
-def test_the_first_answers_are_small_and_pass_the_gate(tmp_path: Path) -> None:
+def test_the_first_answers_are_small_and_pass_the_gate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "SMALL_LATENCY", 0.0)
     gateway = Gateway(image=IMAGE, n=1, hold=1, small=2)
     with served(gateway) as url:
         asked(url, ["a", "b", "c"], tmp_path)
