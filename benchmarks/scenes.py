@@ -202,7 +202,8 @@ def tiny(choices: Choices) -> list[Scene]:
         Target(REQUESTS, who="ours-files-fsync", beside="ours-files"),
     )
     plan = planned(choices, TINY, TINY, size=1_000, in_memory=True)
-    columns = (REQUESTS, attrs.evolve(CPU, heading="CPU ms/request"), MEMORY, LAG_P99, LAG_MAX)
+    lag = attrs.evolve(LAG_P99, heading=LAG_P99.name, before="")
+    columns = (REQUESTS, attrs.evolve(CPU, heading="CPU ms/request"), MEMORY, lag, LAG_MAX)
     return [Scene(title="Tiny images", plan=plan, columns=columns, targets=targets)]
 
 
