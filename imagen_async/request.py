@@ -97,6 +97,9 @@ class Findings:
     notes: tuple[str, ...] = ()
 
 
+_NOTHING = Findings()
+
+
 def check_request(request: ImageRequest, catalog: Catalog = CATALOG, *, max_n: int | None = None) -> Findings:
     """Check `request` against the contract and the catalog; pure, raises nothing.
 
@@ -106,13 +109,41 @@ def check_request(request: ImageRequest, catalog: Catalog = CATALOG, *, max_n: i
         max_n: Most images to allow instead of the model's own limit, for callers that split.
     """
     model = _known(request.model, catalog)
+    limit = max_n or (model.max_n if model else 4)
+    if model is not None and _is_plain(request, model, limit):
+        return _NOTHING
     problems: list[str] = []
     notes: list[str] = []
     for rule in _RULES:
         for finding in rule(request, model):
             (notes if isinstance(finding, _Note) else problems).append(finding)
-    problems.extend(_check_n(request.n, max_n or (model.max_n if model else 4)))
+    problems.extend(_check_n(request.n, limit))
     return Findings(tuple(problems), tuple(notes))
+
+
+def _is_plain(request: Any, model: Model, limit: int) -> bool:
+    """Whether no rule can find anything, as with nearly every row of a long file; what is not plain may be good, too.
+
+    The rules take five times as long, and a row is checked up to three times on its way.
+    """
+    prompt, name, extra = request.prompt, request.id, request.extra
+    return (
+        type(prompt) is str
+        and prompt.isascii()
+        and len(prompt) <= (model.prompt_tokens or 0)
+        and not prompt.isspace()
+        and prompt != ""
+        and type(request.n) is int
+        and 1 <= request.n <= limit
+        and type(request.aspect_ratio) is str
+        and request.aspect_ratio in model.aspect_ratios
+        and type(request.output_format) is str
+        and request.output_format in model.output_formats
+        and request.style is None
+        and (name is None or (type(name) is str and name != ""))
+        and type(extra) is dict
+        and not extra
+    )
 
 
 def _known(model_id: object, catalog: Catalog) -> Model | None:

@@ -39,6 +39,8 @@ class Stream(AsyncIterator[_Out], Generic[_In, _Out]):
         window: Most items between source and consumer.
         ordered: Whether results come in the order of the source.
         on_drain: Called when nothing more is read although the source may have more.
+        at_once: Gives the result of an item for which there is nothing to wait for, or None; an item that it answers
+            costs a tenth of one that gets a task.
     """
 
     def __init__(
@@ -49,16 +51,18 @@ class Stream(AsyncIterator[_Out], Generic[_In, _Out]):
         window: int,
         ordered: bool = False,
         on_drain: Callable[[], object] | None = None,
+        at_once: Callable[[_In], _Out | None] | None = None,
     ) -> None:
         self._function = function
         self._source = source
         self._ordered = ordered
         self._on_drain = on_drain
+        self._at_once = at_once
         self._room = asyncio.Semaphore(window)
-        self._running: deque[asyncio.Task[_Out]] = deque()
-        """Ordered: every task whose result is not taken, in the order of the source."""
+        self._running: deque[asyncio.Future[_Out]] = deque()
+        """Ordered: every call whose result is not taken, in the order of the source."""
         self._tasks: set[asyncio.Task[_Out]] = set()
-        self._finished: deque[asyncio.Task[_Out]] = deque()
+        self._finished: deque[asyncio.Future[_Out]] = deque()
         self._wake = asyncio.Event()
         self._reader: asyncio.Task[None] | None = None
         self._exhausted = False
@@ -139,12 +143,12 @@ class Stream(AsyncIterator[_Out], Generic[_In, _Out]):
         if cancelled is not None:
             raise cancelled
 
-    def _next_done(self) -> asyncio.Task[_Out] | None:
+    def _next_done(self) -> asyncio.Future[_Out] | None:
         if not self._ordered:
             return self._finished.popleft() if self._finished else None
         return self._running.popleft() if self._running and self._running[0].done() else None
 
-    def _error_of(self, task: asyncio.Task[_Out]) -> BaseException | None:
+    def _error_of(self, task: asyncio.Future[_Out]) -> BaseException | None:
         return asyncio.CancelledError() if task.cancelled() else task.exception()
 
     def _stop(self, error: BaseException) -> None:
@@ -209,11 +213,21 @@ class Stream(AsyncIterator[_Out], Generic[_In, _Out]):
         return self._closed or self._draining
 
     def _start(self, item: _In) -> None:
+        result = None if self._at_once is None else self._at_once(item)
+        if result is not None:
+            self._give(result)
+            return
         task = asyncio.ensure_future(self._call(item))
         self._tasks.add(task)
         task.add_done_callback(self._end)
         if self._ordered:
             self._running.append(task)
+
+    def _give(self, result: _Out) -> None:
+        given: asyncio.Future[_Out] = asyncio.get_running_loop().create_future()
+        given.set_result(result)
+        (self._running if self._ordered else self._finished).append(given)
+        self._wake.set()
 
     async def _call(self, item: _In) -> _Out:
         return await self._function(item)

@@ -96,11 +96,13 @@ def digest(request: ImageRequest) -> bytes:
         '14ce340a14b8d5bb751bc1deae73082a'
     """
     fields = {name: getattr(request, name) for name in _DIGESTED}
-    text = json.dumps(fields, sort_keys=True, separators=(",", ":"), allow_nan=False, default=_as_dict)
-    return hashlib.sha256(text.encode("ascii")).digest()[:_DIGEST_SIZE]
+    return hashlib.sha256(_CANONICAL.encode(fields).encode("ascii")).digest()[:_DIGEST_SIZE]
 
 
 def _as_dict(value: Any) -> dict[str, Any]:
     if isinstance(value, Mapping):  # read-only views of a dict, which json does not know
         return dict(value)
     raise TypeError(f"a {type(value).__name__} has no JSON form")
+
+
+_CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False, default=_as_dict)

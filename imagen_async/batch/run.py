@@ -237,6 +237,7 @@ class Batch(AsyncIterator[Outcome]):
             window=self._client.window,
             ordered=self._ordered,
             on_drain=self._withdrawal.withdraw,
+            at_once=self._skipped,
         )
         await self._books.begin(self._withdrawal.withdraw, self._space)
         self._stream = await stream.__aenter__()
@@ -246,6 +247,13 @@ class Batch(AsyncIterator[Outcome]):
         self.progress.stopping = printable(str(cause))
         if self._stream is not None:
             self._stream.fail(cause)
+
+    def _skipped(self, task: Task) -> Outcome | None:
+        """Return the outcome of a job that has succeeded in an earlier run, or None."""
+        if task.entry.status != Status.SUCCEEDED:
+            return None
+        self.progress.count(Status.SKIPPED)
+        return Outcome(request=task.part.request, status=Status.SKIPPED)
 
     async def _run(self, task: Task) -> Outcome:
         outcome = await self._already(task)
@@ -262,8 +270,6 @@ class Batch(AsyncIterator[Outcome]):
         status = task.entry.status
         if status is None or status == INTERRUPTED or status in self._retried:
             return None
-        if status == Status.SUCCEEDED:
-            return Outcome(request=task.part.request, status=Status.SKIPPED)
         if status == Status.PARTIAL and self._retried and await self._books.broke_off(task.entry):
             return None
         if status == Status.PARTIAL and await self._books.lacks_withdrawn(task.entry):

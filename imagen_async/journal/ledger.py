@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from imagen_async.exceptions import JournalError, printable
 from imagen_async.journal.lines import storable
@@ -18,7 +18,7 @@ from imagen_async.journal.records import ABANDONED, DIGEST_BYTES, INTERRUPTED, A
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
 __all__ = [
     "EncodedImage",
@@ -37,6 +37,12 @@ __all__ = [
 
 EncodedImage = tuple[int, int, str]
 """An image's index, its size in bytes, and its line of metadata."""
+
+_Known = list[Any]
+"""What the journal has of a job: stem, status, images, attempts."""
+
+_TOGETHER = 250
+"""Jobs that are looked up with one question: SQLite takes a thousand parameters everywhere, and more gain nothing."""
 
 _LIKE_A_KEY = re.compile(r"[0-9a-f]{32}(?:[0-9a-f]{8})?")
 
@@ -63,30 +69,52 @@ def abandon(connection: sqlite3.Connection, *, at: float) -> int:
 
 def admit(connection: sqlite3.Connection, items: Iterable[Admission]) -> list[Entry]:
     """Look jobs up, in the order of the input; nothing but the run's own tables is written."""
-    return [_admitted(connection, item) for item in items]
+    entries: list[Entry] = []
+    rest = iter(items)
+    while group := list(itertools.islice(rest, _TOGETHER)):
+        keys = _numbered(connection, [item.digest for item in group])
+        known = _known(connection, keys)
+        entries += [_admitted(connection, item, key, known.get(key)) for item, key in zip(group, keys, strict=True)]
+    return entries
 
 
-def _admitted(connection: sqlite3.Connection, item: Admission) -> Entry:
-    key = _numbered(connection, item.digest)
-    row = connection.execute("SELECT stem, status, images, attempts FROM jobs WHERE key = ?", (key,)).fetchone()
-    stem, status, images, attempts = row or (None, None, 0, 0)
+def _known(connection: sqlite3.Connection, keys: Sequence[bytes]) -> dict[bytes, _Known]:
+    wanted = ", ".join("?" * len(keys))
+    rows = connection.execute(
+        f"SELECT key, stem, status, images, attempts FROM jobs WHERE key IN ({wanted})",  # noqa: S608 - question marks
+        keys,
+    )
+    return {key: known for key, *known in rows}
+
+
+def _admitted(connection: sqlite3.Connection, item: Admission, key: bytes, known: _Known | None) -> Entry:
+    stem, status, images, attempts = known or (None, None, 0, 0)
     if stem is None:
         wish = item.id if item.stem is None else item.stem
-        stem = key.hex() if row or wish is None else _claimed_stem(connection, storable(wish), key)
+        stem = key.hex() if known or wish is None else _claimed_stem(connection, storable(wish), key)
     return Entry(
         key=key, stem=stem, id=item.id, line=item.line, n=item.n, status=status, images=images, attempts=attempts
     )
 
 
-def _numbered(connection: sqlite3.Connection, digest: bytes) -> bytes:
-    if len(digest) != DIGEST_BYTES:
-        raise JournalError(f"a request's digest must be {DIGEST_BYTES} bytes, not {len(digest)}")
-    rows = connection.execute(
-        "INSERT INTO temp.seen VALUES (?, 1) ON CONFLICT (digest) DO UPDATE SET times = times + 1 RETURNING times",
-        (digest,),
-    ).fetchall()
-    earlier = rows[0][0] - 1
-    return digest + earlier.to_bytes(4, "big") if earlier else digest
+def _numbered(connection: sqlite3.Connection, digests: Sequence[bytes]) -> list[bytes]:
+    """Make keys of digests: equals are numbered as they come."""
+    for digest in digests:
+        if len(digest) != DIGEST_BYTES:
+            raise JournalError(f"a request's digest must be {DIGEST_BYTES} bytes, not {len(digest)}")
+    wanted = ", ".join("?" * len(digests))
+    times: dict[bytes, int] = dict(
+        connection.execute(f"SELECT digest, times FROM temp.seen WHERE digest IN ({wanted})", digests)  # noqa: S608 - question marks
+    )
+    keys: list[bytes] = []
+    for digest in digests:
+        earlier = times.get(digest, 0)
+        times[digest] = earlier + 1
+        keys.append(digest + earlier.to_bytes(4, "big") if earlier else digest)
+    connection.executemany(
+        "INSERT INTO temp.seen VALUES (?, ?) ON CONFLICT (digest) DO UPDATE SET times = excluded.times", times.items()
+    )
+    return keys
 
 
 def _claimed_stem(connection: sqlite3.Connection, wish: str, key: bytes) -> str:

@@ -42,6 +42,8 @@ def json_line(record: Mapping[str, Any]) -> str:
             text = _encode(_finite(record))
     except (TypeError, ValueError, RecursionError) as error:
         raise JournalError(f"a record cannot be written as JSON: {error}") from None
+    if text.isascii() and "\x7f" not in text:
+        return text
     return storable(_ACTIVE.sub(lambda found: f"\\u{ord(found[0]):04x}", text))
 
 
@@ -51,11 +53,14 @@ def storable(text: str) -> str:
 
 
 def _encode(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, allow_nan=False, default=_plain)
+    return _ENCODER.encode(value)
 
 
 def _plain(value: Any) -> Any:
     return dict(value) if isinstance(value, Mapping) else str(value)
+
+
+_ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False, default=_plain)
 
 
 def _finite(value: Any) -> Any:
