@@ -80,7 +80,7 @@ def _in_memory() -> str | None:
     return "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # noqa: S108 - a fresh folder is made in it
 
 
-def _phases(options: argparse.Namespace, folder: Path) -> Iterator[dict[str, Told | Command]]:
+def _phases(options: argparse.Namespace, folder: Path) -> Iterator[dict[str, Any]]:
     """Play one phase after the other; each is a field of `Results`."""
     prompts, output = folder / "prompts.jsonl", folder / "out"
     words = ("run", str(prompts), "--output", str(output), "--progress", "off", "--json")
@@ -98,7 +98,9 @@ def _phases(options: argparse.Namespace, folder: Path) -> Iterator[dict[str, Tol
 def _write_prompts(path: Path, rows: int) -> None:
     with path.open("w", encoding="utf-8") as file:
         for number in range(1, rows + 1):
-            file.write(json.dumps({"id": f"otter-{number}", "prompt": f"A cute baby sea otter, number {number}"}) + "\n")
+            file.write(
+                json.dumps({"id": f"otter-{number}", "prompt": f"A cute baby sea otter, number {number}"}) + "\n"
+            )
 
 
 def _batch(options: argparse.Namespace, prompts: Path, output: Path, *more: str) -> Told:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 import attrs
 
-from benchmarks.scale_run import Sample, Told
+from benchmarks.scale_run import Told
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from benchmarks.scale_run import Sample
 
 __all__ = ["MOST_BYTES", "Command", "Results", "as_markdown", "growth", "speeds"]
 
@@ -80,7 +84,9 @@ def _ends(samples: Sequence[Sample]) -> tuple[Sequence[Sample], Sequence[Sample]
 def as_markdown(results: Results) -> str:
     """Write the table, a line for each limit of which there is a figure."""
     lines = [line for part in (_of_batch, _of_commands) for line in part(results)]
-    return "\n".join(["| | limit | measured |", "| --- | ---: | ---: |", *(f"| {' | '.join(line)} |" for line in lines)])
+    return "\n".join(
+        ["| | limit | measured |", "| --- | ---: | ---: |", *(f"| {' | '.join(line)} |" for line in lines)]
+    )
 
 
 def _of_batch(results: Results) -> list[tuple[str, str, str]]:
@@ -113,14 +119,16 @@ def _of_commands(results: Results) -> list[tuple[str, str, str]]:
     )
     for name, command, limit in named:
         if command is not None:
-            lines.append((name, f"≤ {limit:g} s, ≤ {_mb(MOST_BYTES)}", f"{command.seconds:.1f} s, {_mb(command.peak_rss)}"))
+            lines.append(
+                (name, f"≤ {limit:g} s, ≤ {_mb(MOST_BYTES)}", f"{command.seconds:.1f} s, {_mb(command.peak_rss)}")
+            )
     if (again := results.again) is not None:
         told = f"{again.seconds:.1f} s, the first after {again.first_s:.1f} s, {_mb(again.peak_rss)}"
         lines.append(("every outcome of it again, through `Batch`", f"≤ {_mb(MOST_BYTES)}", told))
     return lines
 
 
-def _listed(statuses: Mapping[str, Any]) -> str:
+def _listed(statuses: Mapping[str, int]) -> str:
     return ", ".join(f"{number:,} {status}" for status, number in statuses.items())
 
 

@@ -134,9 +134,10 @@ class Stream(AsyncIterator[_Out], Generic[_In, _Out]):
         for task in tasks:
             task.cancel()
         cancelled = await ended(*tasks)
-        for task in (*tasks, *self._finished, *self._running):
-            if not task.cancelled():
-                task.exception()  # seen: nobody is left to be told
+        calls: tuple[asyncio.Future[object], ...] = (*tasks, *self._finished, *self._running)  # type: ignore[arg-type] # of any result
+        for call in calls:
+            if not call.cancelled():
+                call.exception()  # seen: nobody is left to be told
         self._finished.clear()
         self._running.clear()
         self._wake.set()  # somebody else may be waiting for a result

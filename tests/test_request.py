@@ -217,3 +217,27 @@ def test_a_number_of_thousands_of_digits_is_a_finding() -> None:
     assert check_request(ImageRequest("A red fox", n=10**5000)).problems == (
         "n must be 1 to 4, not <int too large to show>",
     )
+
+
+_LIKELY = {
+    "prompt": st.sampled_from(["A red fox", "", " \n", "\x1f", "fox " * 200, "Лиса", 7, None]),
+    "model": st.sampled_from([*CATALOG, "imagen-9", 3, None]),
+    "n": st.sampled_from([1, 4, 5, 0, True, 1.0, "1"]),
+    "aspect_ratio": st.sampled_from(["1:1", "2:1", None, ()]),
+    "output_format": st.sampled_from(["png", "gif", None, ()]),
+    "style": st.sampled_from([None, "sketch", 1]),
+    "id": st.sampled_from([None, "fox", "", 7]),
+    "extra": st.sampled_from([{}, {"seed": 7}, {"n": 2}, None, ()]),
+}
+
+
+@given(
+    st.fixed_dictionaries({"prompt": _LIKELY["prompt"]}, optional={k: v for k, v in _LIKELY.items() if k != "prompt"})
+)
+@times(4)
+def test_the_short_way_through_the_check_comes_to_what_the_rules_say(fields: dict[str, Any]) -> None:
+    request = ImageRequest(**fields)
+    short = check_request(request, max_n=None)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("imagen_async.request._is_plain", lambda *_: False)
+        assert check_request(request) == short

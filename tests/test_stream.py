@@ -389,3 +389,28 @@ async def test_its_repr_counts_what_is_under_way() -> None:
         work.finish(0)
         await settle()
         assert repr(results) == "<Stream 3 under way, 1 ready>"
+
+
+@pytest.mark.parametrize("ordered", [False, True])
+async def test_what_needs_no_waiting_gets_no_call_and_its_place_in_the_order(*, ordered: bool) -> None:
+    called: list[int] = []
+
+    async def call(item: int) -> int:
+        called.append(item)
+        return await double(item)
+
+    stream = Stream(call, range(20), window=3, ordered=ordered, at_once=lambda item: None if item % 3 else 2 * item)
+    results = await all_of(stream)
+    assert called == [item for item in range(20) if item % 3]
+    assert (results if ordered else sorted(results)) == list(range(0, 40, 2))
+
+
+async def test_what_needs_no_waiting_is_no_further_ahead_of_the_consumer_than_all_else() -> None:
+    source = Source(range(50))
+    async with Stream(double, source.sync(), window=4, at_once=lambda item: item) as results:
+        await settle()
+        assert source.pulled == 4
+        assert [await anext(results) for _ in range(10)] == list(range(10))
+        await settle()
+        assert source.pulled <= 14
+    assert not other_tasks()

@@ -71,6 +71,8 @@ class Intake:
         self._journal = journal
         self._progress = progress
         self._invalid = invalid
+        self.planned: int | None = None
+        """How many jobs the input came to, once it has been read to its end."""
 
     async def tasks(self) -> AsyncGenerator[Task, None]:
         """Iterate over the jobs, in the order of the input.
@@ -88,7 +90,7 @@ class Intake:
                 entries = await self._journal.admit([_admission(part) for part in parts])
                 for part, entry in zip(parts, entries, strict=True):
                     yield Task(part, entry)
-        self._progress.total = planned
+        self.planned = self._progress.total = planned
 
     async def _rows(self) -> AsyncGenerator[list[Row], None]:
         async with aclosing(self._groups()) as groups:

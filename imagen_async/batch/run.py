@@ -21,6 +21,7 @@ from imagen_async.batch.feed import aside
 from imagen_async.batch.files import IMAGES_NAME, INNER_NAME, TEMPORARY_NAME, refuse_links
 from imagen_async.batch.intake import Intake, Item, Task
 from imagen_async.batch.invalid import InvalidFile
+from imagen_async.batch.receipt import Receipt
 from imagen_async.batch.sources import Report, Source
 from imagen_async.batch.space import MIN_FREE, Space
 from imagen_async.batch.tally import Progress, Summary
@@ -68,6 +69,8 @@ class Batch(AsyncIterator[Outcome]):
         min_free: Bytes of the disk that are to stay free, besides room for the images under way; before there are
             fewer, the batch stops. 0 for no such watch.
         skip_invalid: Whether rows that are not valid are listed in ``invalid.jsonl`` and skipped.
+        tell_skipped: Whether jobs that had succeeded in an earlier run are given out as well. Without them, a file
+            whose every job has succeeded is not read row by row again, so that a finished batch is over at once.
         clock: Gives monotonic seconds.
 
     Attributes:
@@ -103,6 +106,7 @@ class Batch(AsyncIterator[Outcome]):
         budget: float | None = None,
         min_free: int = MIN_FREE,
         skip_invalid: bool = False,
+        tell_skipped: bool = True,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._client = client
@@ -114,11 +118,15 @@ class Batch(AsyncIterator[Outcome]):
         self._fsync = fsync
         self._spending = Spending(max_images=max_images, max_usd=budget, catalog=client.catalog)
         self._invalid = InvalidFile(self._folder) if skip_invalid else None
+        self._tell_skipped = tell_skipped
         self._clock = clock
         temporary = self._folder / INNER_NAME / TEMPORARY_NAME
         self._store = LocalStore(self._folder / IMAGES_NAME, fsync=fsync, temporary=temporary)
         self._withdrawal = Withdrawal(on_cause=self._stop)
         self._stream: Stream[Task, Outcome] | None = None
+        self._receipt: Receipt | None = None
+        self._fine = 0
+        """Jobs of which nothing is left to do."""
         self._began = self._ended = 0.0
         self.progress = Progress()
         self.report: Report | None = None
@@ -167,7 +175,10 @@ class Batch(AsyncIterator[Outcome]):
         """
         if self._stream is None:
             raise RuntimeError("a batch is iterated inside its own 'async with'")
-        return await anext(self._stream)
+        outcome = await anext(self._stream)
+        while outcome.status is Status.SKIPPED and not self._tell_skipped:
+            outcome = await anext(self._stream)
+        return outcome
 
     def drain(self) -> None:
         """Send nothing more; what is in flight is finished and given out, and the rest is left to the next run."""
@@ -202,20 +213,23 @@ class Batch(AsyncIterator[Outcome]):
         try:
             await stream.aclose()
             await self._books.settle()
+            await self._leave_receipt()
         finally:
             self._ended = self._clock()
             await self._books.journal.close()
 
     async def _check_input(self) -> None:
         if isinstance(self._requests, Source) and self._requests.rewindable:
-            left = threading.Event()
-            try:
-                self.report = await aside(functools.partial(self._requests.check, stopped=left.is_set))
-            finally:
-                left.set()
+            self._receipt = Receipt(self._requests, self._folder, self._client.catalog)
+            self.report = await aside(self._receipt.find) or await _checked(self._requests)
             if self._invalid is None:
                 self.report.raise_for_bad_rows()
             self.progress.total = self.report.requests
+
+    async def _leave_receipt(self) -> None:
+        whole = self.report is not None and not self.report.bad and self._fine == self._intake.planned
+        if self._receipt is not None and self.report is not None and whole:
+            await self._receipt.leave(self.report, self._books.journal)
 
     async def _begin(self, journal: Journal) -> None:
         self._books = Books(journal, self._folder, spending=self._spending, progress=self.progress, fsync=self._fsync)
@@ -224,7 +238,10 @@ class Batch(AsyncIterator[Outcome]):
             await withdraw_damaged(journal, self._folder)
         if self._invalid is not None:
             self._invalid.clear()
-        intake = Intake(
+        done = not self._tell_skipped and self._receipt is not None and await self._receipt.holds(journal)
+        if done and self.report is not None:
+            self.progress.skipped = self.report.requests
+        self._intake = Intake(
             self._requests,
             catalog=self._client.catalog,
             journal=journal,
@@ -233,7 +250,7 @@ class Batch(AsyncIterator[Outcome]):
         )
         stream = Stream(
             self._run,
-            intake.tasks(),
+            () if done else self._intake.tasks(),
             window=self._client.window,
             ordered=self._ordered,
             on_drain=self._withdrawal.withdraw,
@@ -252,8 +269,9 @@ class Batch(AsyncIterator[Outcome]):
         """Return the outcome of a job that has succeeded in an earlier run, or None."""
         if task.entry.status != Status.SUCCEEDED:
             return None
-        self.progress.count(Status.SKIPPED)
-        return Outcome(request=task.part.request, status=Status.SKIPPED)
+        outcome = Outcome(request=task.part.request, status=Status.SKIPPED)
+        self._count(outcome)
+        return outcome
 
     async def _run(self, task: Task) -> Outcome:
         outcome = await self._already(task)
@@ -262,8 +280,12 @@ class Batch(AsyncIterator[Outcome]):
             earlier = await self._earlier(task) if task.entry.status is not None else Earlier()
             whole = len(earlier.images) == task.part.request.n
             outcome = await (self._adopt(task, earlier) if whole else self._ask(task, earlier))
-        self.progress.count(outcome.status)
+        self._count(outcome)
         return outcome
+
+    def _count(self, outcome: Outcome) -> None:
+        self.progress.count(outcome.status)
+        self._fine += outcome.ok
 
     async def _already(self, task: Task) -> Outcome | None:
         """Return the outcome of a job that an earlier run has ended for good, or None."""
@@ -357,6 +379,14 @@ class Batch(AsyncIterator[Outcome]):
         except asyncio.CancelledError:
             witness.keep(job.images)
             raise
+
+
+async def _checked(source: Source) -> Report:
+    left = threading.Event()
+    try:
+        return await aside(functools.partial(source.check, stopped=left.is_set))
+    finally:
+        left.set()
 
 
 def _together(earlier: Earlier, outcome: Outcome) -> Outcome:

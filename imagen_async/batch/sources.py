@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import gzip
+import hashlib
 import itertools
 import os
 import stat
@@ -37,6 +38,7 @@ FORMATS = (*TEXT_READERS, "parquet")
 _SAME_AS = {"ndjson": "jsonl"}
 _STANDARD_INPUT = frozenset({"-", "/dev/stdin"})
 _DESCRIPTORS = ("/dev/fd/", "/proc/self/fd/")
+_CHUNK = 1 << 20
 _KINDS_OF_NOTES = 100
 """A note may quote the input, so how many different ones there can be has no bound of its own."""
 
@@ -144,6 +146,23 @@ class Source:
             notes=dict(notes),
             models=dict(models),
         )
+
+    def fingerprint(self) -> str:
+        """Return a digest of the file's bytes and of all that decides what their rows are.
+
+        Raises:
+            ConfigurationError: It cannot be read, has changed since it was read before, or can be read only once.
+        """
+        if self._path is None or not self.rewindable:
+            raise ConfigurationError(f"{self.name} can be read only once: save it to a file first")
+        terms = (self.format, self._path.lower().endswith(".gz"), dict(self._terms.defaults))
+        whole = hashlib.sha256(repr((terms, list(self._terms.catalog.values()))).encode("utf-8", "surrogatepass"))
+        with _readable(self.name), open(self._path, "rb") as file:  # noqa: PTH123 - a plain text path
+            self._expect_unchanged(file)
+            while chunk := file.read(_CHUNK):
+                whole.update(chunk)
+            self._expect_unchanged(file)
+        return whole.hexdigest()
 
     def _read(self) -> Iterator[Row | BadRow]:
         with _readable(self.name), contextlib.ExitStack() as held:

@@ -233,6 +233,7 @@ async def _carry_out(source: "Source", catalog: "Catalog", order: _Order) -> int
             budget=pace.budget,
             min_free=pace.min_free * 2**20,
             skip_invalid=order.skip_invalid,
+            tell_skipped=False,
         )
         reasons = Reasons()
         ending = await _Session(batch, client, order.show, reasons).run()

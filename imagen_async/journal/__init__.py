@@ -10,7 +10,7 @@ what is written and read, `schema` is the file, `lock` keeps a second run out.
 from imagen_async.journal.face import Journal
 from imagen_async.journal.lines import json_line
 from imagen_async.journal.lock import folder_in_use
-from imagen_async.journal.reading import read_images, read_newest_doubts, read_status
+from imagen_async.journal.reading import read_images, read_newest_doubts, read_receipt, read_status
 from imagen_async.journal.records import (
     DIGEST_BYTES,
     INTENT,
@@ -44,5 +44,6 @@ __all__ = [
     "json_line",
     "read_images",
     "read_newest_doubts",
+    "read_receipt",
     "read_status",
 ]

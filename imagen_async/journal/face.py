@@ -287,6 +287,22 @@ class Journal:
             at = self._clock()
             await self.perform(lambda connection: ledger.withdraw(connection, images, at=at))
 
+    async def receipt(self) -> str | None:
+        """Return the receipt that a run left, or None; a withdrawal has taken it back.
+
+        Raises:
+            JournalError: The journal broke.
+        """
+        return await self.perform(listing.receipt)
+
+    async def leave_receipt(self, text: str) -> None:
+        """Keep words for it that every job of some input has succeeded, instead of those that are there.
+
+        Raises:
+            JournalError: The journal broke.
+        """
+        await self.perform(lambda connection: ledger.set_receipt(connection, text))
+
     async def images_by_model(self) -> dict[str, int]:
         """Count the images that were ever bought by the ``model`` of their records; takes a second for a million.
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from imagen_async.exceptions import JournalError, printable
 from imagen_async.journal.lines import storable
-from imagen_async.journal.records import ABANDONED, DIGEST_BYTES, INTERRUPTED, Admission, Doubt, Entry
+from imagen_async.journal.records import ABANDONED, DIGEST_BYTES, INTERRUPTED, RECEIPT, Admission, Doubt, Entry
 
 if TYPE_CHECKING:
     import sqlite3
@@ -32,6 +32,7 @@ __all__ = [
     "never_sent",
     "received",
     "set_position",
+    "set_receipt",
     "withdraw",
 ]
 
@@ -284,8 +285,16 @@ def withdraw(connection: sqlite3.Connection, images: Iterable[tuple[bytes, int]]
             connection.execute(
                 "UPDATE jobs SET status = ?, updated = ? WHERE key = ? AND status = 'succeeded'", (INTERRUPTED, at, key)
             )
+    set_receipt(connection, None)
     # What was exported has their lines, and the number of the last image may be given to another.
     connection.execute("UPDATE exports SET seq = 0, offset = 0")
+
+
+def set_receipt(connection: sqlite3.Connection, text: str | None) -> None:
+    """Keep a receipt: words for it that every job of some input has succeeded; None takes it back."""
+    connection.execute("DELETE FROM meta WHERE name = ?", (RECEIPT,))
+    if text is not None:
+        connection.execute("INSERT INTO meta VALUES (?, ?)", (RECEIPT, text))
 
 
 def set_position(connection: sqlite3.Connection, name: str, *, seq: int, offset: int) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from imagen_async.exceptions import JournalError, printable
 from imagen_async.journal.records import (
     ABANDONED,
+    RECEIPT,
     Doubt,
     Failure,
     KeptImage,
@@ -36,6 +37,7 @@ __all__ = [
     "kept_images",
     "newest_doubts",
     "position",
+    "receipt",
     "totals",
     "troubled_after",
     "unanswered_requests",
@@ -202,6 +204,12 @@ def position(connection: sqlite3.Connection, name: str) -> tuple[int, int] | Non
         "SELECT seq, offset FROM exports WHERE name = ?", (name,)
     ).fetchone()
     return row
+
+
+def receipt(connection: sqlite3.Connection) -> str | None:
+    """Return the receipt, or None."""
+    row = connection.execute("SELECT value FROM meta WHERE name = ?", (RECEIPT,)).fetchone()
+    return None if row is None else str(row[0])
 
 
 def images_by_model(connection: sqlite3.Connection) -> dict[str, int]:

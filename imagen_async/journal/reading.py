@@ -8,13 +8,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from imagen_async.journal import listing, schema
+from imagen_async.journal.seal import read_seal
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from imagen_async.journal.records import ListedDoubt, RecordedImage, Totals
 
-__all__ = ["read_images", "read_newest_doubts", "read_status"]
+__all__ = ["read_images", "read_newest_doubts", "read_receipt", "read_status"]
 
 
 def read_status(folder: Path) -> Totals:
@@ -41,6 +42,20 @@ def read_newest_doubts(folder: Path, *, running: bool, limit: int) -> list[Liste
     with schema.open_for_reading(folder / schema.JOURNAL_NAME) as connection:
         unanswered = [] if running else listing.unanswered_requests(connection, limit)
         return [*unanswered, *listing.newest_doubts(connection, limit - len(unanswered))]
+
+
+def read_receipt(folder: Path) -> str | None:
+    """Read the receipt that the last run left, if that run closed its journal; to be believed once that is opened.
+
+    Raises:
+        JournalError: The journal is damaged, foreign or of another version.
+    """
+    path = folder / schema.JOURNAL_NAME
+    with schema.translated(path, "it cannot be read"):
+        if not path.is_file() or read_seal(path) is None:
+            return None
+    with schema.open_for_reading(path, immutable=True) as connection:
+        return listing.receipt(connection)
 
 
 def read_images(folder: Path, *, after: int, limit: int) -> list[RecordedImage]:

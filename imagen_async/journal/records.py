@@ -15,6 +15,7 @@ __all__ = [
     "DIGEST_BYTES",
     "INTENT",
     "INTERRUPTED",
+    "RECEIPT",
     "Admission",
     "Doubt",
     "Entry",
@@ -33,6 +34,9 @@ INTERRUPTED = "interrupted"
 
 ABANDONED = "the run ended while the request was in flight"
 """Why what a dead run left in flight is in doubt."""
+
+RECEIPT = "receipt"
+"""The name under which a receipt is kept."""
 
 DIGEST_BYTES = 16
 """The length of a request's digest."""

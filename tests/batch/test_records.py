@@ -137,6 +137,7 @@ def test_whatever_is_carried_no_field_is_lost_and_none_is_doubled(carried: dict[
         (PurePosixPath("out/images/3f/a-0.png"), PurePosixPath("out")),
         (PurePosixPath("images/3f/a-0.png"), PurePosixPath(".")),
         (PurePosixPath("/srv/out/images/3f/a-0.png"), PurePosixPath("/srv/out/")),
+        (PurePosixPath("/images/3f/a-0.png"), PurePosixPath("/")),
     ],
 )
 def test_a_file_is_named_from_the_output_folder(path: PurePath, folder: PurePath) -> None:

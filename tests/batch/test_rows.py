@@ -8,7 +8,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imagen_async.batch.rows import MAX_IMAGES, BadRow, Row, Terms, as_row, as_rows, row_of_json, row_of_text
+from imagen_async.batch.rows import (
+    MAX_IMAGES,
+    BadRow,
+    Row,
+    Terms,
+    as_row,
+    as_rows,
+    json_fault,
+    json_value,
+    row_of_json,
+    row_of_text,
+)
 from imagen_async.catalog import CATALOG, Model
 from imagen_async.exceptions import ConfigurationError
 from imagen_async.request import FIELDS, ImageRequest
@@ -184,3 +195,27 @@ def test_a_row_cannot_be_changed_by_changing_what_it_was_made_of() -> None:
     metadata["a"] = 2
     assert row.metadata == {"a": 1}
     assert hash(row) == hash(Row(ImageRequest("An owl"), 1))
+
+
+_JSON_PIECES = st.sampled_from(
+    ['{"a": ', "1", '"x"', "}", "[", "]", ", ", '"a": ', "NaN", "\ufeff", "nul", "{}", "[" * 3000]
+)
+
+
+@given(plain_json().map(json.dumps) | st.lists(_JSON_PIECES, max_size=9).map("".join))
+def test_the_short_way_to_read_json_comes_to_what_the_long_one_does(text: str) -> None:
+    def read() -> tuple[Any, list[str]]:
+        faults: list[str] = []
+        try:
+            return json_value(text, faults), faults
+        except (ValueError, RecursionError) as error:
+            return json_fault(error), faults
+
+    short = read()
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("imagen_async.batch.rows._FAULTLESS.decode", _refuse_all)
+        assert read() == short
+
+
+def _refuse_all(_: Any) -> None:
+    raise ValueError

@@ -9,9 +9,14 @@ import hashlib
 import os
 import sqlite3
 import threading
+from collections import Counter
+from contextlib import closing
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from imagen_async.exceptions import JournalError, JournalLockedError
 from imagen_async.journal import (
@@ -23,11 +28,13 @@ from imagen_async.journal import (
     Journal,
     Unanswered,
     folder_in_use,
+    ledger,
     read_newest_doubts,
     read_status,
 )
 from imagen_async.journal.schema import connect
 from imagen_async.journal.writer import LARGEST_GROUP
+from tests.profiles import times
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -91,6 +98,38 @@ async def test_equal_requests_are_numbered_and_keep_their_numbers_in_another_ord
     again = await readmitted(tmp_path, ["fox", "fox", "owl", "new", "fox"])
     assert [entry.status for entry in again] == [None, "failed", None, None, None]
     assert {entry.key for entry in entries} <= {entry.key for entry in again}
+
+
+@given(st.lists(st.integers(0, 30), max_size=700), st.lists(st.integers(1, 300), max_size=5))
+@times(0.1)
+def test_equals_are_numbered_alike_however_the_input_is_grouped(names: list[int], sizes: list[int]) -> None:
+    def grouped(sizes: Sequence[int]) -> list[bytes]:
+        with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
+            connection.execute("CREATE TABLE jobs (key BLOB, stem TEXT, status TEXT, images INTEGER, attempts INTEGER)")
+            ledger.begin_run(connection)
+            rest = iter([Admission(digest(str(name))) for name in names])
+            groups = [list(islice(rest, size)) for size in sizes] + [list(rest)]
+            return [entry.key for group in groups for entry in ledger.admit(connection, group)]
+
+    times_seen: Counter[int] = Counter()
+    expected = []
+    for name in names:
+        earlier = times_seen[name]
+        expected.append(digest(str(name)) + (earlier.to_bytes(4, "big") if earlier else b""))
+        times_seen[name] += 1
+    assert grouped(sizes) == grouped([1] * len(names)) == expected
+
+
+async def test_more_jobs_than_one_question_asks_for_are_found_each_with_its_own(tmp_path: Path) -> None:
+    names = [str(number) for number in range(700)]
+    async with await open_journal(tmp_path) as journal:
+        entries = await journal.admit([Admission(digest(name)) for name in names])
+        for attempts, entry in enumerate(entries[::7], 1):
+            await journal.done(entry, status="failed", attempts=attempts)
+    again = await readmitted(tmp_path, names)
+    assert [entry.key for entry in again] == [digest(name) for name in names]
+    assert [entry.attempts for entry in again[::7]] == list(range(1, 101))
+    assert [entry.status for entry in again] == [None if place % 7 else "failed" for place in range(700)]
 
 
 async def test_an_id_names_the_files_and_a_second_owner_of_it_gets_another_name(tmp_path: Path) -> None:
