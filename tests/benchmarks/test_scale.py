@@ -19,6 +19,7 @@ REQUESTS = (
     b"POST /v1/images/generations HTTP/1.1\r\nHost: x\r\nContent-Length: 12\r\n\r\n" + b"\r\n\r\nGET / HT",
     b"GET /v1/models HTTP/1.1\r\nHost: x\r\n\r\n",
     b"POST /v1/images/generations HTTP/1.1\r\ncontent-length:2\r\nHost: x\r\n\r\n{}",
+    b"POST /v1/images/generations HTTP/1.1\r\nContent-Length: 300\r\n\r\n" + 300 * b"x",
 )
 
 

@@ -15,7 +15,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from imagen_async.exceptions import JournalError, JournalLockedError
@@ -100,6 +100,7 @@ async def test_equal_requests_are_numbered_and_keep_their_numbers_in_another_ord
     assert {entry.key for entry in entries} <= {entry.key for entry in again}
 
 
+@example([7] * 4, [1, 2])
 @given(st.lists(st.integers(0, 30), max_size=700), st.lists(st.integers(1, 300), max_size=5))
 @times(0.1)
 def test_equals_are_numbered_alike_however_the_input_is_grouped(names: list[int], sizes: list[int]) -> None:

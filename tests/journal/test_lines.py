@@ -37,6 +37,10 @@ def test_an_override_that_would_reorder_a_terminals_text_is_escaped() -> None:
     assert json_line({"id": "a\u202eb"}) == '{"id": "a\\u202eb"}'
 
 
+def test_a_delete_among_nothing_but_plain_letters_is_escaped() -> None:
+    assert json_line({"id": "a\x7fb"}) == '{"id": "a\\u007fb"}'
+
+
 def test_numbers_that_json_has_not_become_null() -> None:
     record = {"a": [float("nan"), 1.5], "b": {"c": float("inf")}, "d": (float("-inf"),)}
     assert json.loads(json_line(record)) == {"a": [None, 1.5], "b": {"c": None}, "d": [None]}
