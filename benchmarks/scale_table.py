@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from benchmarks.scale_run import Sample
 
-__all__ = ["MOST_BYTES", "Command", "Results", "as_markdown", "growth", "speeds"]
+__all__ = ["MOST_BYTES", "Command", "Results", "as_markdown", "costs", "growth", "speeds"]
 
 MOST_BYTES = 150_000_000
 MOST_SECONDS = 10.0
@@ -68,12 +68,24 @@ def growth(samples: Sequence[Sample]) -> tuple[int, int]:
 def speeds(samples: Sequence[Sample]) -> tuple[float, float]:
     """Give the jobs a second in the first and in the last part of the rows."""
     first, last = _ends(samples)
-    before = samples[len(samples) - len(last) - 1] if len(samples) > len(last) else None
-    begun = (before.jobs, before.seconds) if before else (0, 0.0)
-    return (
-        first[-1].jobs / first[-1].seconds,
-        (last[-1].jobs - begun[0]) / (last[-1].seconds - begun[1]),
-    )
+    before = samples[-len(last) - 1] if len(samples) > len(last) else attrs.evolve(samples[0], jobs=0, seconds=0.0)
+    late = (last[-1].jobs - before.jobs) / (last[-1].seconds - before.seconds)
+    return first[-1].jobs / first[-1].seconds, late
+
+
+def costs(samples: Sequence[Sample]) -> tuple[float, float]:
+    """Give the CPU seconds a job likewise, which tell less of what else the machine does; 0.0 of too few samples.
+
+    The first part begins with the first sample: what the process did before its first job is none of it.
+    """
+    part = len(_ends(samples)[0])
+    if len(samples) <= part:
+        return 0.0, 0.0
+    return _cost(samples[0], samples[part]), _cost(samples[-part - 1], samples[-1])
+
+
+def _cost(one: Sample, other: Sample) -> float:
+    return (other.cpu_seconds - one.cpu_seconds) / (other.jobs - one.jobs)
 
 
 def _ends(samples: Sequence[Sample]) -> tuple[Sequence[Sample], Sequence[Sample]]:
@@ -94,6 +106,7 @@ def _of_batch(results: Results) -> list[tuple[str, str, str]]:
     if told is None or not told.samples:
         return []
     (first, last), (early, late) = growth(told.samples), speeds(told.samples)
+    cost, late_cost = costs(told.samples)
     part = f"{max(1, len(told.samples) // PARTS) * told.samples[0].jobs:,}"
     return [
         ("jobs", "–", f"{sum(told.statuses.values()):,} ({_listed(told.statuses)})"),
@@ -105,7 +118,7 @@ def _of_batch(results: Results) -> list[tuple[str, str, str]]:
             f"{late / early:.2f} ({late:,.0f} ÷ {early:,.0f})",
         ),
         ("open files, most", "–", str(max(sample.descriptors for sample in told.samples))),
-        ("CPU ms a job", "–", f"{1e3 * told.cpu_seconds / sum(told.statuses.values()):.2f}"),
+        (f"CPU ms a job in the last {part}, and in the first", "–", f"{1e3 * late_cost:.2f}, {1e3 * cost:.2f}"),
         ("journal, bytes a job", "–", f"{told.samples[-1].journal / told.samples[-1].jobs:,.0f}"),
     ]
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from benchmarks.scale_run import Sample, Told
 from benchmarks.scale_server import Conversation, answer, tiny_png
-from benchmarks.scale_table import Command, Results, as_markdown, growth, speeds
+from benchmarks.scale_table import Command, Results, as_markdown, costs, growth, speeds
 from imagen_async.picture import Inspector
 
 REQUESTS = (
@@ -75,6 +75,7 @@ def test_the_first_and_the_last_tenth_are_compared() -> None:
     samples[-1] = sample(200, 24.0, 50_000_000)
     assert growth(samples) == (50_000_002, 50_000_019)
     assert speeds(samples) == pytest.approx((10.0, 20 / 6))
+    assert costs(samples) == pytest.approx((0.1, 6 / 20))
 
 
 def test_few_samples_are_compared_one_by_one() -> None:
