@@ -77,10 +77,9 @@ class Receipt:
     async def leave(self, report: Report, journal: Journal) -> None:
         """Note that every job of the file has succeeded; a file that was changed meanwhile gets no receipt.
 
-        Raises:
-            JournalError: The journal broke.
+        Without one the next run only takes longer: nobody's work is called failed for it.
         """
-        with contextlib.suppress(ConfigurationError):
+        with contextlib.suppress(ConfigurationError, JournalError):
             mark = await aside(functools.partial(mark_of, self._source, self._catalog))
             await journal.leave_receipt(receipt_of(report, mark))
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from imagen_async.batch import Report, Source, open_source
 from imagen_async.batch.receipt import mark_of, receipt_of, report_in
 from imagen_async.catalog import CATALOG, Model
-from imagen_async.exceptions import InvalidInputError
+from imagen_async.exceptions import ConfigurationError, InvalidInputError, JournalError
 from imagen_async.journal import Journal, read_receipt
 from tests.batch.running import FOX, OWL, WHALE, caught, metadata, run
 from tests.profiles import times
@@ -156,6 +156,19 @@ async def test_a_run_that_was_stopped_leaves_no_receipt(imagen_sandbox: SandboxG
     stopped = await caught(imagen_sandbox, open_source(path), out, max_images=1)
     assert stopped.error is not None
     assert read_receipt(out / ".imagen") is None
+
+
+@pytest.mark.parametrize("error", [JournalError("the disk is full"), ConfigurationError("the file has changed")])
+async def test_a_run_without_a_receipt_at_its_end_is_none_the_worse(
+    imagen_sandbox: SandboxGateway, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    async def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(Journal, "leave_receipt", fail)
+    path, out = file_of(tmp_path, *ROWS), tmp_path / "out"
+    assert (await run(imagen_sandbox, open_source(path), out)).summary.ok
+    assert (await run(imagen_sandbox, open_source(path), out)).statuses == ["skipped"] * 3
 
 
 async def test_a_run_that_is_let_go_before_its_end_leaves_no_receipt(
