@@ -20,7 +20,7 @@ import zlib
 __all__ = ["Conversation", "answer", "main", "tiny_png"]
 
 SIDE = 18
-"""Pixels: with three random bytes each, a file of 1,076 bytes."""
+"""Pixels: with three random bytes each, a file of 1,058 bytes."""
 
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 
@@ -30,7 +30,7 @@ def tiny_png() -> bytes:
 
     Example:
         >>> len(tiny_png())
-        1076
+        1058
     """
     noise = random.Random(0)
     rows = b"".join(b"\0" + noise.randbytes(3 * SIDE) for _ in range(SIDE))
