@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Connector"]
 
+_HEAD = 2**14
+"""Bytes of a read while no body is being taken."""
+
 
 class Connector(aiohttp.TCPConnector):
     """A connector for one gateway; takes what aiohttp's own takes."""
@@ -42,6 +45,7 @@ class Connector(aiohttp.TCPConnector):
             connection.close()
         if protocol is not None:
             self._used.add(protocol)
+            _read_little(protocol.transport)
         return connection
 
 
@@ -51,6 +55,12 @@ def _has_spoken(protocol: ResponseHandler) -> bool:
         return True
     socket = protocol.transport.get_extra_info("socket")
     return socket is not None and _readable(socket.fileno())
+
+
+def _read_little(transport: Any) -> None:
+    """Let a read bring an answer's headers and not much of its body, which may have to wait."""
+    if isinstance(getattr(transport, "max_size", None), int):
+        transport.max_size = _HEAD
 
 
 def _readable(descriptor: int) -> bool:

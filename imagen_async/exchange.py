@@ -125,9 +125,13 @@ class Exchange:
     async def _read(
         self, job: Job, receiver: Receiver, answering: Answering, turn: Turn
     ) -> TransportError | ProtocolError | None:
-        while chunk := await answering.read():
+        def take(chunk: bytes) -> bool:
             turn.moved(len(chunk))
-            await receiver.feed(chunk, together=turn.span)
+            return receiver.take(chunk, together=turn.span)
+
+        while await answering.pump(take):
+            turn.rest()
+            await receiver.hand_over()
             turn.wait()
         turn.end()
         received = await receiver.close()

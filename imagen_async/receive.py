@@ -100,14 +100,15 @@ class Receiver:
         """By entry, the place of its image among the images."""
         self._incoming: dict[int, Incoming] = {}
         """By payload; one without any text is none."""
+        self._full: list[Incoming] = []
 
     @property
     def fault(self) -> ProtocolError | None:
         """What is wrong with the first broken image of those that have come so far, or None."""
         return next((image.fault for image in self._incoming.values() if image.fault is not None), None)
 
-    async def feed(self, chunk: bytes, *, together: int = 2**19) -> None:
-        """Take the next bytes of the body.
+    def take(self, chunk: bytes, *, together: int) -> bool:
+        """Decode and verify the next bytes of the body; nothing is written yet.
 
         What is wrong with one image alone does not raise: the other images may be good.
 
@@ -116,17 +117,43 @@ class Receiver:
             together: Bytes of an image that are gathered before a thread is asked to write them; fewer cost more hops,
                 more cost more memory.
 
+        Returns:
+            Whether enough has been gathered for `hand_over`.
+
         Raises:
             ProtocolError: The document breaks the contract, it holds more images than were asked for, or an image is
                 larger than any may be.
-            StoreError: The store cannot take its images.
         """
         try:
             events = self._decoder.feed(chunk)
         except ProtocolError:
-            await self._follow(self._decoder.before_fault, together)
+            self._follow(self._decoder.before_fault, together)
             raise
-        await self._follow(events, together)
+        self._follow(events, together)
+        return bool(self._full)
+
+    async def hand_over(self) -> None:
+        """Let a thread write what has been gathered.
+
+        Raises:
+            StoreError: The store cannot take its images.
+        """
+        full, self._full = self._full, []
+        for incoming in full:
+            if incoming.gathered:
+                await self._writers.run(incoming.write, incoming.handed())
+                if incoming.trouble is not None:
+                    self._on_trouble(incoming.trouble)
+
+    async def feed(self, chunk: bytes, *, together: int = 2**19) -> None:
+        """Do both, as far as there is something to hand over.
+
+        Raises:
+            ProtocolError: As `take`.
+            StoreError: As `hand_over`.
+        """
+        if self.take(chunk, together=together):
+            await self.hand_over()
 
     async def close(self) -> Received:
         """Say that the body has ended, and commit the images that are whole.
@@ -174,17 +201,17 @@ class Receiver:
         if left:
             await self._writers.run(_discard_all, left)
 
-    async def _follow(self, events: Iterable[Event], together: int) -> None:
+    def _follow(self, events: Iterable[Event], together: int) -> None:
         for event in events:
             if isinstance(event, Payload):
                 incoming = self._incoming.get(event.hole) or self._begin(event)
                 incoming.take(event)
                 if incoming.waiting >= together:
-                    await self._hand_over(incoming)
+                    self._full.append(incoming)
             elif isinstance(event, PayloadStart):
                 self._entries.append(event.entry)
             else:
-                await self._end(event.hole)
+                self._end(event.hole)
 
     def _begin(self, span: Payload) -> Incoming:
         place = self._places.setdefault(self._entries[span.hole], len(self._places))
@@ -196,18 +223,12 @@ class Receiver:
         self._incoming[span.hole] = incoming
         return incoming
 
-    async def _end(self, hole: int) -> None:
+    def _end(self, hole: int) -> None:
         if hole in self._incoming:
             self._incoming[hole].finish()
         # The last image stays gathered for `close`; one before it need not wait in memory.
-        if hole - 1 in self._incoming:
-            await self._hand_over(self._incoming[hole - 1])
-
-    async def _hand_over(self, incoming: Incoming) -> None:
-        if incoming.gathered:
-            await self._writers.run(incoming.write, incoming.handed())
-            if incoming.trouble is not None:
-                self._on_trouble(incoming.trouble)
+        if (before := self._incoming.get(hole - 1)) is not None and before.gathered:
+            self._full.append(before)
 
     def _fault(self, answer: Answer) -> ProtocolError | None:
         """Find the first item whose image cannot be taken, and say on its error which one that is."""

@@ -73,11 +73,11 @@ class Translated:
         mask: Takes the key out of what is told.
     """
 
-    __slots__ = ("_request", "_timeouts", "mask")
+    __slots__ = ("_request", "mask", "timeouts")
 
     def __init__(self, request: UnderWay, timeouts: Timeouts, mask: Mask) -> None:
         self._request = request
-        self._timeouts = timeouts
+        self.timeouts = timeouts
         self.mask = mask
 
     def __enter__(self) -> None:
@@ -87,7 +87,7 @@ class Translated:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.clean(error)
-        if error is not None and (ours := _translation(error, self._request, self._timeouts)) is not None:
+        if error is not None and (ours := _translation(error, self._request, self.timeouts)) is not None:
             _mask_words(ours, self.mask)
             try:
                 raise ours

@@ -19,10 +19,11 @@ from imagen_async._version import __version__
 from imagen_async.connector import Connector
 from imagen_async.exceptions import ConfigurationError, ImagenError, printable
 from imagen_async.secret import Mask, Secret
+from imagen_async.straight import borrowed
 from imagen_async.translation import Timeouts, Translated, UnderWay
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Iterator, Sequence
+    from collections.abc import Awaitable, Callable, Iterator, Sequence
     from types import SimpleNamespace, TracebackType
 
     from yarl import URL
@@ -42,6 +43,9 @@ _HEADERS = {
 }
 _UNDONE = frozenset({"", "identity", "gzip", "deflate", "br", "zstd"})
 """Encodings that aiohttp undoes, the last two if it finds a library for them, or says itself that it cannot."""
+_GOOD = 200
+_READ = 2**18
+"""Bytes of one read of a body: small enough to stay in the processor's cache until they are decoded."""
 _KEEP_ALIVE = 5.0
 """Seconds an idle connection is kept: a POST on one that the gateway has closed fails and must not be resent."""
 
@@ -98,7 +102,12 @@ class Answering:
     """
 
     def __init__(
-        self, response: aiohttp.ClientResponse, request: UnderWay, translated: Translated, allowance: _Allowance
+        self,
+        response: aiohttp.ClientResponse,
+        request: UnderWay,
+        translated: Translated,
+        allowance: _Allowance,
+        memory: bytearray,
     ) -> None:
         self.status = response.status
         self.mask = translated.mask
@@ -118,6 +127,9 @@ class Answering:
             self._closed.remove_done_callback(_heard)
             self._closed.add_done_callback(_heard)
             self._closed.add_done_callback(self._lost)
+        self._straight = (
+            borrowed(response, memory, patience=translated.timeouts.read) if response.status == _GOOD else None
+        )
 
     def leave(self) -> None:
         """Have no more to do with the connection: the next request may have it."""
@@ -144,15 +156,50 @@ class Answering:
         if isinstance(getattr(self._wire, "max_size", None), int):
             self._wire.max_size = size
 
+    async def pump(self, take: Callable[[bytes], bool]) -> bool:
+        """Give the body to `take`, chunk by chunk as it comes, until that wants a rest; a rest slows the socket.
+
+        Args:
+            take: Called in the event loop; says whether it wants a rest.
+
+        Returns:
+            Whether there may be more to come.
+
+        Raises:
+            TransportError: The connection broke or a time-out ran out.
+            Exception: Whatever `take` raised.
+        """
+        if self._straight is None:
+            if chunk := await self._read():
+                take(chunk)
+            return bool(chunk)
+
+        def taken(chunk: bytes) -> bool:
+            self._count(chunk)
+            return take(chunk)
+
+        with self._translated:
+            return await self._allowance.wait_for(self._straight.pump(taken))
+
     async def read(self) -> bytes:
-        """Wait for the next bytes of the body, as they come; a slow reader slows the socket.
+        """Wait for the next bytes of the body, as they come.
 
         Returns:
             The bytes, or none at the end of the body.
 
         Raises:
-            TransportError: The connection broke or a time-out ran out.
+            TransportError: As `pump`.
         """
+        chunks: list[bytes] = []
+
+        def take(chunk: bytes) -> bool:
+            chunks.append(chunk)
+            return True
+
+        await self.pump(take)
+        return chunks[0] if chunks else b""
+
+    async def _read(self) -> bytes:
         with self._translated:
             try:
                 # Unlike readany, readchunk never joins what has piled up: no copy. It may give an empty chunk, too.
@@ -162,9 +209,12 @@ class Answering:
                 chunk = self._left(error)
                 if not chunk:
                     raise
+        self._count(chunk)
+        return chunk
+
+    def _count(self, chunk: bytes) -> None:
         self._taken += len(chunk)
         self._request.taken = self._taken
-        return chunk
 
     async def _chunk(self) -> bytes:
         if self._broken is not None:
@@ -239,6 +289,7 @@ class Transport:
         # aiohttp's total would run on while the disk keeps us from reading.
         self._client_timeout = aiohttp.ClientTimeout(total=None, sock_connect=timeouts.connect, sock_read=timeouts.read)
         self._urls: dict[str, URL] = {}
+        self.memory = bytearray(_READ)
         self._closed = False
 
     def __repr__(self) -> str:
@@ -342,7 +393,9 @@ class _Exchange:
         with self._translated:
             self._response = await self._allowance.wait_for(self._transport.request(*self._what, self._request))
         self._request.taken = 0
-        self._answering = Answering(self._response, self._request, self._translated, self._allowance)
+        self._answering = Answering(
+            self._response, self._request, self._translated, self._allowance, self._transport.memory
+        )
         return self._answering
 
     async def __aexit__(

@@ -95,7 +95,7 @@ class Turns:
 
 
 class Turn:
-    """One body's turn, as ``async with``; `moved` and `wait` alternate."""
+    """One body's turn, as ``async with``; `rest` and `wait` alternate."""
 
     def __init__(self, turns: Turns, read_at_once: Callable[[int], object]) -> None:
         self._turns = turns
@@ -127,9 +127,12 @@ class Turn:
         self._waiting = True
 
     def moved(self, size: int) -> None:
-        """So many bytes have come, and are being worked on."""
-        self._waiting = False
+        """So many bytes have come."""
         self._bytes += size
+
+    def rest(self) -> None:
+        """What has come is being worked on: it is not the network that is waited for."""
+        self._waiting = False
 
     def end(self) -> None:
         """Leave the turn to another body; may be called again."""

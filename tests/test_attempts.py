@@ -55,7 +55,7 @@ from tests.servers import body_of
 from tests.spying import SpySink, SpyStore
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
 
     from imagen_async.stores import ImageName
     from imagen_async.transport import Transport
@@ -81,13 +81,15 @@ class Said:
 
     given: bool = False
 
-    async def read(self) -> bytes:
+    async def pump(self, take: Callable[[bytes], bool]) -> bool:
         if self.gate is not None:
             await self.gate.wait()
         self.given = not self.given
         if not self.given and self.breaks is not None:
             raise self.breaks
-        return self.body if self.given else b""
+        if self.given:
+            take(self.body)
+        return self.given
 
     def read_at_once(self, size: int) -> None:
         """Take no notice of it: there is one chunk."""

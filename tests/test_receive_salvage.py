@@ -243,9 +243,13 @@ async def test_after_a_store_failed_salvage_keeps_what_it_has_taken(step: str) -
 
 async def test_an_image_too_many_counts_though_the_store_failed_before_it_was_looked_at() -> None:
     store, overflow = SpyStore(fails="write", from_index=1), overflow_of(OverflowPolicy(max_bytes=0))
+    body = body_of(png(), png(), png())
+    middle = len(body_of(png(), png())) - 1
     async with receiving(store, n=2, overflow=overflow) as receiver:
         with pytest.raises(StoreError):
-            await receiver.feed(body_of(png(), png(), png()), together=1)
+            await receiver.feed(body[:middle], together=1)
+        with pytest.raises(ProtocolError, match="more images than the 2"):
+            receiver.take(body[middle:], together=1)
         assert await receiver.salvage() == ()
     assert store.committed == []
 

@@ -166,7 +166,7 @@ async def test_nothing_is_sent_after_closing() -> None:
 async def test_how_much_one_read_brings_can_be_set_where_the_event_loop_has_that_setting() -> None:
     body = b"x" * 300_000
     async with (
-        serving(answer(reply(body))) as server,
+        serving(answer(b"HTTP/1.1 200 OK\r\n\r\n" + body, close=True)) as server,
         transport_to(server.base_url) as transport,
         transport.post(PATH, b"{}", {}) as answering,
     ):
@@ -512,10 +512,12 @@ async def test_the_read_time_out_is_between_two_reads_and_not_of_the_whole_body(
             assert await answering.read() == b"0"
             for number in (b"1", b"2", b"3"):
                 waiting = asyncio.ensure_future(answering.read())
+                await settle()
                 await loop_clock.jump(250.0)
                 parts.put_nowait(number)
                 assert await waiting == number
             waiting = asyncio.ensure_future(answering.read())
+            await settle()
             await loop_clock.jump(302.0)
             with pytest.raises(TimeoutExceededError) as caught:
                 await waiting

@@ -64,7 +64,7 @@ async def test_a_body_that_waits_for_the_network_loses_its_turn_and_reads_on_in_
 async def test_a_body_that_waits_for_our_own_disk_keeps_its_turn() -> None:
     free = Turns(1, of=32)
     async with free.turn(no_matter) as turn:
-        turn.moved(1)
+        turn.rest()
         await until(lambda: turn._looks == 3)
         assert await taken(free)
     assert not await taken(free)
