@@ -81,6 +81,8 @@ def printable(text: str, limit: int = 500) -> str:
         'bad\\x1b[31m\\nnews'
     """
     cut = text if len(text) <= limit else text[: limit - 1] + "…"
+    if cut.isprintable():
+        return cut
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in cut)
 
 

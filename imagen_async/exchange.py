@@ -81,8 +81,13 @@ class Exchange:
             if answering.status != 200:  # noqa: PLR2004 - the contract's one good status
                 # The body has no name here, which a traceback with locals would show: some gateways repeat the key.
                 raise gateway_error(answering.status, answering.headers, await _head(answering), now=self._wall_clock())
+            # A body that came with its headers is in memory already: there is nothing to take turns at.
+            turn = self._turns.turn(answering.read_at_once)
+            if answering.here:
+                await self._receive(job, answering, turn, on_trouble)
+                return
             # What waits here has its headers only: a body that nobody reads costs a socket buffer, not an image.
-            async with self._turns.turn(answering.read_at_once) as turn:
+            async with turn:
                 await self._receive(job, answering, turn, on_trouble)
 
     async def _receive(

@@ -11,7 +11,7 @@ fault in one image is that image's own. It knows neither the network nor why an 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 import attrs
 
@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     from imagen_async.writers import Writers
 
 __all__ = ["Caps", "Received", "Receiver"]
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
 
 _NO_SECRETS = Mask()
 
@@ -54,7 +57,7 @@ class Receiver:
 
     Args:
         store: Where the images go.
-        writers: Threads for the heavy work.
+        writers: Threads for what may block.
         job_id: What the images are called.
         indices: The index that each image gets, in the order in which they come; as many as were asked for.
         wish: The format that was asked for.
@@ -80,7 +83,8 @@ class Receiver:
         mask: Mask = _NO_SECRETS,
     ) -> None:
         self._store = store
-        self._writers = writers
+        # A digest takes longer than a hop to a thread.
+        self._run = writers.run if sha256 or getattr(store, "blocking", True) else _at_once
         self._job_id = job_id
         self._indices = indices
         self._wish = wish
@@ -141,7 +145,7 @@ class Receiver:
         full, self._full = self._full, []
         for incoming in full:
             if incoming.gathered:
-                await self._writers.run(incoming.write, incoming.handed())
+                await self._run(incoming.write, incoming.handed())
                 if incoming.trouble is not None:
                     self._on_trouble(incoming.trouble)
 
@@ -199,7 +203,7 @@ class Receiver:
         incoming, self._incoming = self._incoming, {}
         left = [image for image in incoming.values() if image.open]
         if left:
-            await self._writers.run(_discard_all, left)
+            await self._run(_discard_all, left)
 
     def _follow(self, events: Iterable[Event], together: int) -> None:
         for event in events:
@@ -245,7 +249,7 @@ class Receiver:
         whole = [(item, incoming) for item, incoming in named if incoming is not None and incoming.whole]
         while whole:
             try:
-                await self._writers.run(self._commit, whole)
+                await self._run(self._commit, whole)
                 break
             except StoreError as error:
                 self._on_trouble(error)
@@ -274,6 +278,10 @@ class Receiver:
     def _kept(self) -> tuple[Image, ...]:
         kept = [incoming.image for incoming in self._incoming.values() if incoming.image is not None]
         return tuple(sorted(kept, key=lambda image: image.index))
+
+
+async def _at_once(work: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
+    return work(*args, **kwargs)
 
 
 def _discard_all(incoming: Iterable[Incoming]) -> None:

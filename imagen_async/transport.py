@@ -147,6 +147,11 @@ class Answering:
         encoding = self.headers.get("Content-Encoding", "").strip()
         return None if encoding.lower() in _UNDONE else printable(encoding, 80)
 
+    @property
+    def here(self) -> bool:
+        """Whether all of the body has come already."""
+        return self._content.is_eof()
+
     def read_at_once(self, size: int) -> None:
         """Let one read of the socket bring up to `size` bytes; where the event loop has no such setting, nothing.
 

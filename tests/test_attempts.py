@@ -80,6 +80,7 @@ class Said:
     packed: str | None = None
 
     given: bool = False
+    here: bool = False
 
     async def pump(self, take: Callable[[bytes], bool]) -> bool:
         if self.gate is not None:

@@ -28,6 +28,9 @@ class MemoryStore:
         b'...'
     """
 
+    blocking = False
+    """Nothing here waits for a disk or a network, so no thread is needed."""
+
     def open(self, name: ImageName, /) -> MemorySink:
         """Begin an image."""
         return MemorySink(name)

@@ -1,7 +1,8 @@
 """What a store is: the few methods that the rest of the library needs of any place that keeps images.
 
-A store is synchronous on purpose. Its methods are called in writer threads, never on the event loop: one call at a
-time for each sink, but several sinks at once from several threads. Whether the bytes are a whole image is not a
+A store is synchronous on purpose. Its methods are called in writer threads, not on the event loop: one call at a time
+for each sink, but several sinks at once from several threads. Only one that says of itself ``blocking = False``,
+because its calls wait for nothing, spares the threads. Whether the bytes are a whole image is not a
 store's business: it is told so by `commit`, and must show nothing under a final name before that.
 """
 

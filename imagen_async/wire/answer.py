@@ -56,6 +56,8 @@ class Answer:
 
     def masked(self, mask: Mask) -> Answer:
         """Return it without secrets; some gateways repeat the key."""
+        if not self.reasons and not any(item.details for item in self.items):
+            return self
         items = (attrs.evolve(item, details=mask.inside(item.details)) if item.details else item for item in self.items)
         return attrs.evolve(self, items=tuple(items), reasons=mask.inside(self.reasons))
 
