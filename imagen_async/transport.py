@@ -44,8 +44,8 @@ _HEADERS = {
 _UNDONE = frozenset({"", "identity", "gzip", "deflate", "br", "zstd"})
 """Encodings that aiohttp undoes, the last two if it finds a library for them, or says itself that it cannot."""
 _GOOD = 200
-_READ = 2**18
-"""Bytes of one read of a body: small enough to stay in the processor's cache until they are decoded."""
+_READ = 2**20
+"""Bytes of one read of a body: each costs Python as much as decoding 100 KiB, and the loop stands still meanwhile."""
 _KEEP_ALIVE = 5.0
 """Seconds an idle connection is kept: a POST on one that the gateway has closed fails and must not be resent."""
 
