@@ -7,6 +7,7 @@ left, and how far the answer had come. It opens no connection and reads no byte.
 from __future__ import annotations
 
 import asyncio
+import math
 import re
 from typing import TYPE_CHECKING, Any
 
@@ -38,7 +39,8 @@ class Timeouts:
 
     Attributes:
         connect: To connect, TLS included.
-        read: Between two reads; a generation may be silent for minutes.
+        read: From the request to its answer's headers, and between two reads of the body; a generation may be silent
+            for minutes.
         total: For one whole attempt, as far as it is the gateway that is waited for.
     """
 
@@ -60,6 +62,16 @@ class UnderWay:
     sent: bool = False
     traced: bool = True
     taken: int | None = None
+    _left_at: float = attrs.field(default=math.inf, init=False)
+
+    def leave(self, now: float) -> None:
+        """Note that the first bytes are about to leave."""
+        self.sent = True
+        self._left_at = now
+
+    def sent_at(self) -> float:
+        """Return when they left, by the event loop's clock; infinity if it is not known."""
+        return self._left_at
 
 
 class Translated:

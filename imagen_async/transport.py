@@ -8,6 +8,7 @@ between two reads, and a disk that stalls meanwhile, counts in none. It knows no
 from __future__ import annotations
 
 import asyncio
+import math
 import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -51,28 +52,75 @@ _KEEP_ALIVE = 5.0
 
 
 class _Allowance:
-    """Seconds that the gateway may still take, all waits for it together."""
+    """Seconds that the gateway may still take, all waits for it together.
+
+    Args:
+        seconds: How many; None for no limit.
+    """
 
     __slots__ = ("_left",)
 
     def __init__(self, seconds: float | None) -> None:
-        self._left = seconds
+        self._left = math.inf if seconds is None else seconds
 
-    async def wait_for(self, gateway: Awaitable[_T]) -> _T:
+    async def wait_for(
+        self, gateway: Awaitable[_T], *, patience: float | None = None, sent_at: Callable[[], float] | None = None
+    ) -> _T:
         """Wait, and let it count.
+
+        Args:
+            gateway: What is waited for.
+            patience: Seconds that this one wait may take; None for no limit.
+            sent_at: Says since when they count, by the loop's clock; infinity for not yet. By default from now on.
 
         Raises:
             TimeoutError: The time is over.
+            aiohttp.SocketTimeoutError: The patience is.
         """
-        if self._left is None:
-            return await gateway
         now = asyncio.get_running_loop().time
         began = now()
+        wait = _Wait(began + self._left, math.inf if patience is None else patience, sent_at or (lambda: began))
         try:
-            async with asyncio.timeout_at(began + self._left):
+            async with asyncio.timeout(None) as wait.limit:
+                wait.look()
                 return await gateway
+        except TimeoutError:
+            if wait.impatient and wait.limit.expired():
+                raise aiohttp.SocketTimeoutError("nothing came for too long") from None
+            raise
         finally:
+            wait.end()
             self._left -= now() - began
+
+
+class _Wait:
+    """One wait and its one timer, which looks again when it was early: to move it with each event costs more."""
+
+    __slots__ = ("_last", "_patience", "_sent_at", "_timer", "impatient", "limit")
+
+    limit: asyncio.Timeout
+
+    def __init__(self, last: float, patience: float, sent_at: Callable[[], float]) -> None:
+        self._last = last
+        self._patience = patience
+        self._sent_at = sent_at
+        self._timer: asyncio.TimerHandle | None = None
+        self.impatient = False
+
+    def look(self) -> None:
+        """End the wait if it is time; otherwise look again when it may be."""
+        loop = asyncio.get_running_loop()
+        now, given_up = loop.time(), self._sent_at() + self._patience
+        if now >= min(self._last, given_up):
+            self.impatient = given_up < self._last
+            self.limit.reschedule(now)
+        elif (due := min(self._last, given_up, now + self._patience)) < math.inf:
+            self._timer = loop.call_at(due, self.look)
+
+    def end(self) -> None:
+        """Stop looking."""
+        if self._timer is not None:
+            self._timer.cancel()
 
 
 class _MaskedHeaders(Mapping[str, str]):
@@ -116,6 +164,7 @@ class Answering:
         self._request = request
         self._translated = translated
         self._allowance = allowance
+        self._patience = translated.timeouts.read
         self._taken = 0
         self._broken: BaseException | None = None
         # A body that came whole with its headers has given its connection back already.
@@ -175,9 +224,9 @@ class Answering:
             Exception: Whatever `take` raised.
         """
         if self._straight is None:
-            if chunk := await self._read():
+            if chunk := self._whole() or await self._read():
                 take(chunk)
-            return bool(chunk)
+            return bool(chunk) and not self._content.at_eof()
 
         def taken(chunk: bytes) -> bool:
             self._count(chunk)
@@ -204,6 +253,14 @@ class Answering:
         await self.pump(take)
         return chunks[0] if chunks else b""
 
+    def _whole(self) -> bytes:
+        """Take a body that has come whole; nothing is waited for."""
+        if not self._content.is_eof() or self._content.exception() is not None:
+            return b""
+        chunk = self._content.read_nowait(-1)
+        self._count(chunk)
+        return chunk
+
     async def _read(self) -> bytes:
         with self._translated:
             try:
@@ -226,8 +283,9 @@ class Answering:
             raise self._broken
         reading = self._content.readchunk()
         # What is here already is not waited for, and a timer costs as much as the chunk.
-        here = self._content.total_bytes > self._taken
-        return (await reading if here else await self._allowance.wait_for(reading))[0]
+        here = self._content.total_bytes > self._taken or self._content.is_eof()
+        waiting = reading if here else self._allowance.wait_for(reading, patience=self._patience)
+        return (await waiting)[0]
 
     def _left(self, error: Exception) -> bytes:
         """Take what had come before the body broke: it is paid for, and aiohttp gives it to nobody any more."""
@@ -291,8 +349,8 @@ class Transport:
         # The caller's "user-agent" takes the place of ours, however it is spelled, instead of standing beside it.
         self._headers = CIMultiDict(_HEADERS)
         self._headers.update({str(name): Secret(text) for name, text in _checked(headers or {}, self.mask).items()})
-        # aiohttp's total would run on while the disk keeps us from reading.
-        self._client_timeout = aiohttp.ClientTimeout(total=None, sock_connect=timeouts.connect, sock_read=timeouts.read)
+        # aiohttp's total would run on while the disk keeps us from reading, and its sock_read is a timer for each read.
+        self._client_timeout = aiohttp.ClientTimeout(total=None, sock_connect=timeouts.connect)
         self._urls: dict[str, URL] = {}
         self.memory = bytearray(_READ)
         self._closed = False
@@ -368,7 +426,7 @@ def _tracing() -> aiohttp.TraceConfig:
 
     async def headers_sent(_: object, context: SimpleNamespace, __: object) -> None:
         if isinstance(context.trace_request_ctx, UnderWay):
-            context.trace_request_ctx.sent = True
+            context.trace_request_ctx.leave(asyncio.get_running_loop().time())
 
     config.on_request_headers_sent.append(headers_sent)
     return config
@@ -396,7 +454,11 @@ class _Exchange:
 
     async def __aenter__(self) -> Answering:
         with self._translated:
-            self._response = await self._allowance.wait_for(self._transport.request(*self._what, self._request))
+            self._response = await self._allowance.wait_for(
+                self._transport.request(*self._what, self._request),
+                patience=self._transport.timeouts.read,
+                sent_at=self._request.sent_at if self._request.traced else None,
+            )
         self._request.taken = 0
         self._answering = Answering(
             self._response, self._request, self._translated, self._allowance, self._transport.memory

@@ -88,6 +88,9 @@ class Body:
     def at_eof(self) -> bool:
         return False
 
+    def is_eof(self) -> bool:
+        return False
+
 
 def response(error: BaseException) -> Any:
     return SimpleNamespace(status=200, headers={}, content=Body(error), connection=None, close=Mock(), release=Mock())

@@ -86,7 +86,7 @@ def read_answer(document: Mapping[str, Any], empty: Collection[int] = ()) -> Ans
 
 
 def _item(index: int, entry: object, empty: Collection[int]) -> Item:
-    if not isinstance(entry, Mapping):
+    if not isinstance(entry, dict):
         odd = ProtocolError("item", "an entry of data is not an object", item=index)
         return Item(None, {}, None if entry is None else odd)
     details = {key: value for key, value in entry.items() if key not in {"b64_json", "url"} and value is not None}

@@ -212,7 +212,7 @@ class Decoder:
         Raises:
             ProtocolError: The body is cut off, is no JSON, or is not an answer of the contract.
         """
-        if self._mode in {_Mode.PROLOGUE, _Mode.COMMENT}:
+        if self._mode is _Mode.PROLOGUE or self._mode is _Mode.COMMENT:
             raise ProtocolError("empty", "the body holds no JSON", offset=self._base)
         if self._mode is not _Mode.STRUCTURE:
             raise ProtocolError("truncated", "the body ends inside a string", offset=self._base)
@@ -270,14 +270,13 @@ class Decoder:
 
     def _structure(self, chunk: bytes, position: int, events: list[Event]) -> int:
         quote = chunk.find(b'"', position)
-        end = len(chunk) if quote < 0 else quote
+        end = len(chunk) if quote < 0 else quote + 1
         self._nest(chunk, position, end)
         self._keep(chunk[position:end], position)
         if quote < 0:
             return end
-        key = self._key if self._skeleton[self._after :].strip(_WHITE) == b":" else None
+        key = self._key if self._skeleton[self._after : -1].strip(_WHITE) == b":" else None
         self._key = None
-        self._keep(b'"', quote)
         self._string = len(self._skeleton)
         if key == "b64_json":
             self._open(quote + 1, events)
@@ -445,21 +444,18 @@ class Decoder:
 
 
 _BOM = b"\xef\xbb\xbf"
-_DECIDING_KEYS = frozenset({"b64_json", "url", "data"})
+_DECIDING_KEYS = {b"b64_json": "b64_json", b"url": "url", b"data": "data"}
 
 
 def _deciding_key(raw: bytes) -> str | None:
     """Return the key if it is ``data`` or one that a payload may stand at."""
-    if len(raw) > _LONGEST_KEY:
+    if len(raw) > _LONGEST_KEY or b"\\" not in raw:
+        return _DECIDING_KEYS.get(raw)
+    try:
+        key = json.loads(b'"' + raw + b'"', strict=False)
+    except ValueError:  # the skeleton's verdict will say so
         return None
-    if b"\\" in raw:
-        try:
-            key = json.loads(b'"' + raw + b'"', strict=False)
-        except ValueError:  # the skeleton's verdict will say so
-            return None
-    else:
-        key = raw.decode("utf-8", "replace")
-    return key if key in _DECIDING_KEYS else None
+    return key if key in _DECIDING_KEYS.values() else None
 
 
 def _first_quote(chunk: bytes, slash: int) -> int:

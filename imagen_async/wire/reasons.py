@@ -34,7 +34,7 @@ def filter_reasons(document: Mapping[str, object]) -> tuple[str, ...]:
     """
     data = document.get("data")
     tables = chain(data if isinstance(data, list) else (), (document,))
-    told = (text for table in tables if isinstance(table, Mapping) for text in _told(table))
+    told = (text for table in tables if isinstance(table, dict) for text in _told(table))
     return tuple(islice(dict.fromkeys(printable(text, _LONGEST_REASON) for text in told), _MOST_REASONS))
 
 
