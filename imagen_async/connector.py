@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Connector"]
 
-_HEAD = 2**14
+_HEAD = 2**12
 """Bytes of a read while no body is being taken."""
 
 
