@@ -73,6 +73,9 @@ class Facts:
     size: int
 
 
+_NOTHING = memoryview(b"")
+
+
 @attrs.define
 class _Cursor:
     """Where a walk stands: the inspector moves it, the walk says what to pass over and what it found.
@@ -82,6 +85,7 @@ class _Cursor:
         left: Bytes still to pass over before the walk sees the next field.
         summing: Whether `crc` sums up what is passed over.
         ending: What the last bytes must be, for a format whose end shows in nothing else.
+        ahead: What of the span follows the field that was sent; a walk may take from its front what it has all of.
     """
 
     max_pixels: int
@@ -94,6 +98,7 @@ class _Cursor:
     width: int = 0
     height: int = 0
     ending: bytes = b""
+    ahead: memoryview = _NOTHING
 
     def found(self, kind: str, width: int, height: int) -> None:
         self.format, self.width, self.height = kind, width, height
@@ -148,6 +153,8 @@ class Inspector:
         except ProtocolError as error:
             self._failure = (error.check, error.message)
             raise
+        finally:
+            self._cursor.ahead = _NOTHING
 
     def finish(self) -> Facts:
         """Say that no more bytes come, and learn what the image is.
@@ -179,7 +186,9 @@ class Inspector:
                 field = bytes(span[position : position + self._wanted - len(self._carry)])
                 position += len(field)
                 cursor.offset += len(field)
+                cursor.ahead = span[position:]
                 self._look_at(self._walk, self._carry + field)
+                position = end - len(cursor.ahead)
             else:
                 raise _broken("image-end", f"bytes follow the end of the {cursor.format} image", cursor.offset)
 
@@ -236,6 +245,9 @@ def _walk_png(cursor: _Cursor) -> _Walk:
         length, name = int.from_bytes(head[:4], "big"), head[4:]
         _check_chunk(length, name, picture, cursor.offset - 8)
         picture += length if name == b"IDAT" else 0
+        if name != b"IEND" and len(cursor.ahead) >= length + 12:
+            head = _whole_chunk(cursor, name, length)
+            continue
         cursor.crc, cursor.left = crc32(name), length
         # The checksum of one chunk and the head of the next are one field: a step less for each chunk.
         after = yield 4 if name == b"IEND" else 12
@@ -244,6 +256,16 @@ def _walk_png(cursor: _Cursor) -> _Walk:
         if name == b"IEND":
             return
         head = after[4:]
+
+
+def _whole_chunk(cursor: _Cursor, name: bytes, length: int) -> bytes:
+    """Pass over a chunk that is all here, at once: most encoders make hundreds of them. Return the next one's head."""
+    ahead, stop = cursor.ahead, length + 4
+    if cursor.summing and crc32(ahead[:length], crc32(name)) != int.from_bytes(ahead[length:stop], "big"):
+        raise _damaged(name, cursor.offset + length)
+    cursor.ahead = ahead[stop + 8 :]
+    cursor.offset += stop + 8
+    return bytes(ahead[stop : stop + 8])
 
 
 def _read_ihdr(cursor: _Cursor, chunk: bytes) -> None:

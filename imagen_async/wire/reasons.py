@@ -7,10 +7,13 @@ AI and usage guidelines for Imagen", whose messages end in ``Support codes: 3932
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
 from itertools import chain, islice
+from typing import TYPE_CHECKING
 
 from imagen_async.exceptions import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
 
 __all__ = ["filter_reasons", "support_codes"]
 
