@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import select
 from typing import TYPE_CHECKING, Any
-from weakref import WeakSet
+from weakref import WeakKeyDictionary
 
 import aiohttp
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from aiohttp.client_proto import ResponseHandler
 
 __all__ = ["Connector"]
@@ -27,7 +29,8 @@ class Connector(aiohttp.TCPConnector):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
-        self._used: WeakSet[ResponseHandler] = WeakSet()
+        self._used: WeakKeyDictionary[ResponseHandler, Callable[[], bool]] = WeakKeyDictionary()
+        """By connection, what tells whether something can be read from it."""
 
     async def connect(
         self,
@@ -39,22 +42,27 @@ class Connector(aiohttp.TCPConnector):
         while True:
             connection = await super().connect(req, traces, timeout)
             protocol = connection.protocol
+            readable = self._used.get(protocol) if protocol is not None else None
             # On a new one TLS may have said something: that is its own business.
-            if protocol is None or protocol not in self._used or not _has_spoken(protocol):
+            if protocol is None or readable is None or not _has_spoken(protocol, readable):
                 break
             connection.close()
         if protocol is not None:
-            self._used.add(protocol)
+            if readable is None:
+                self._used[protocol] = _listening(protocol)
             _read_little(protocol.transport)
         return connection
 
 
-def _has_spoken(protocol: ResponseHandler) -> bool:
+def _has_spoken(protocol: ResponseHandler, readable: Callable[[], bool]) -> bool:
     """Tell whether bytes have come that belong to no request: read already, or waiting in the system."""
-    if protocol.should_close or protocol.transport is None:
-        return True
-    socket = protocol.transport.get_extra_info("socket")
-    return socket is not None and _readable(socket.fileno())
+    return protocol.should_close or protocol.transport is None or readable()
+
+
+def _listening(protocol: ResponseHandler) -> Callable[[], bool]:
+    """Return what tells whether the system has bytes of a connection; to be asked only while that is open."""
+    socket = protocol.transport.get_extra_info("socket") if protocol.transport is not None else None
+    return (lambda: False) if socket is None else _readable(socket.fileno())
 
 
 def _read_little(transport: Any) -> None:
@@ -63,9 +71,9 @@ def _read_little(transport: Any) -> None:
         transport.max_size = _HEAD
 
 
-def _readable(descriptor: int) -> bool:
+def _readable(descriptor: int) -> Callable[[], bool]:
     if not hasattr(select, "poll"):  # on Windows, where select takes descriptors of any number
-        return bool(select.select([descriptor], [], [], 0)[0])
+        return lambda: bool(select.select([descriptor], [], [], 0)[0])
     poll = select.poll()
     poll.register(descriptor, select.POLLIN)
-    return bool(poll.poll(0))
+    return lambda: bool(poll.poll(0))

@@ -7,7 +7,8 @@ body's end: what a gateway says behind it is for the connection's next user to n
 connection is paused, and the rest waits with the system.
 
 All means are public ones: `asyncio.Transport.set_protocol` and `asyncio.BufferedProtocol`, and of aiohttp
-`ClientResponse.connection` and `StreamReader.feed_eof`, after which it gives the connection to the next request.
+`ClientResponse.connection`, `ResponseHandler.set_response_params` and `StreamReader.feed_eof`, after which it gives the
+connection to the next request.
 """
 
 from __future__ import annotations
@@ -159,6 +160,8 @@ class Straight(asyncio.BufferedProtocol):
 
     def _end_if_all_is_here(self) -> None:
         if not self._left:
+            # A fresh parser: the old one would take what the gateway says next for the rest of this body.
+            self._owner.set_response_params()
             self._transport.set_protocol(self._owner)
             self._content.feed_eof()
 

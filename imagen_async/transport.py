@@ -133,6 +133,11 @@ class _MaskedHeaders(Mapping[str, str]):
     def __getitem__(self, name: str) -> str:
         return self._mask(self._headers[name])
 
+    def get(self, name: str, default: Any = None, /) -> Any:
+        """Mapping's own would raise and catch an error for each header that is not there."""
+        text = self._headers.get(name)
+        return default if text is None else self._mask(text)
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._headers)
 

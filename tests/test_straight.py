@@ -73,10 +73,15 @@ class FakeOwner:
     def __init__(self, transport: FakeTransport) -> None:
         self._transport = transport
         self._reading_paused = False
+        self.ready = False
 
     def pause_reading(self) -> None:
         self._reading_paused = True
         self._transport.pause_reading()
+
+    def set_response_params(self) -> None:
+        assert not self.ready
+        self.ready = True
 
     def resume_reading(self, *, resume_parser: bool = True) -> None:
         del resume_parser
@@ -129,6 +134,7 @@ def test_however_a_body_comes_all_of_it_is_taken_in_order_and_no_byte_more(
             assert more is (at < length)
             assert transport.reads is not more
         assert cast("object", transport.owner) is owner
+        assert owner.ready
         assert content.at_eof()
 
     asyncio.run(run())
