@@ -197,7 +197,7 @@ class TimeoutExceededError(TransportError):
     """A time-out ran out.
 
     Attributes:
-        phase: ``"connect"``, ``"read"`` (between two reads) or ``"total"`` (the whole request).
+        phase: ``"connect"``, ``"read"`` (to the headers, or between two reads) or ``"total"`` (the whole request).
         seconds: The limit that ran out.
     """
 

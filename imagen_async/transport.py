@@ -193,7 +193,12 @@ class Answering:
     def _lost(self, _: object) -> None:
         """Wake a reader whom aiohttp forgets: after a chunk that is none it tells of no end and no error any more."""
         if not self._content.is_eof() and self._content.exception() is None:
-            self._content.set_exception(aiohttp.ClientPayloadError("the connection closed on bytes that are no HTTP"))
+            encoding = self.headers.get("Content-Encoding", "").strip().lower()
+            packed = encoding in _UNDONE - {"", "identity"}
+            told = "the connection closed on bytes that are no HTTP"
+            # The end of a deflated body that is cut off is one of the things that it tells nobody.
+            told = f"Can not decode content-encoding: {encoding}" if packed else told
+            self._content.set_exception(aiohttp.ClientPayloadError(told))
 
     @property
     def packed(self) -> str | None:

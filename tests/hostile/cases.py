@@ -308,7 +308,7 @@ SLOW = {
     "headers a byte a second": Case(
         said=dripping(b"", reply(BODY, headers="X-Padding: " + "x" * 2000 + "\r\n")),
         error=TimeoutExceededError,
-        where="total time-out of 900 s",
+        where="read time-out of 300 s",
         step=1.0,
     ),
     "an error body a byte a second": Case(
