@@ -61,8 +61,9 @@ class _Nowhere:
         """Nothing to forget."""
 
 
-async def _drop(_self: Receiver, _chunk: bytes, *, together: int = 0) -> None:
+def _drop(_self: Receiver, _chunk: bytes, *, together: int) -> bool:
     del together
+    return False
 
 
 async def _no_verdict(_self: Receiver) -> Received:
@@ -100,7 +101,7 @@ def _switch_off(step: str) -> None:
     """Replace what `step` leaves out; for this process alone."""
     off: list[tuple[type, str, Any]] = []
     if step == "drop":
-        off += [(Receiver, "feed", _drop), (Receiver, "close", _no_verdict)]
+        off += [(Receiver, "take", _drop), (Receiver, "close", _no_verdict)]
     if step == "find":
         off += [(Incoming, "take", lambda *_: None), (Incoming, "finish", lambda *_: None)]
         off += [(Incoming, "whole", True), (Incoming, "commit", _commit_nothing)]
