@@ -44,7 +44,7 @@ DEMO = --sandbox --sandbox-seed 327 --sandbox-latency 0.3-2 --concurrency 8 --pr
 	--sandbox-fault truncate=3% --sandbox-fault corrupt-base64=3% --sandbox-fault odd-wrapping=10%
 
 test: $(VENV)/.ready-dev ## Run the whole suite: tests, examples of the documentation, docstrings
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n 2 $(ARGS)
 
 test-all: ## Run the suite on every Python from 3.11 up that is found, each in its own environment
 	@ran=; failed=; \

@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 
 from tests.clock import FakeClock, LoopClock
 from tests.profiles import use_profile
 
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
 pytest_plugins = ["imagen_async.sandbox.pytest_plugin"]
 
 use_profile()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Let what was printed and logged be sent between processes, which lone surrogates cannot be."""
+    report = yield
+    report.sections = [(name, text.encode(errors="backslashreplace").decode()) for name, text in report.sections]
+    return report
 
 
 @pytest.fixture

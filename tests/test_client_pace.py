@@ -165,7 +165,7 @@ async def test_a_cancelled_attempt_leaves_no_slot_connection_or_file(
                 await job
             assert client.slots.in_flight == 0
             await until(lambda: server.open == 0)
-            assert open_files() <= files
+            await until(lambda: open_files() <= files)
             # What had arrived whole was paid for.
             assert len(files_under(tmp_path)) == (point == "after an image")
         assert not {task for task in other_tasks() if "connected" not in task}
