@@ -53,13 +53,15 @@ class Left:
         images: The digest of each file under ``images/``.
         told: The digest that ``metadata.jsonl`` tells of each, as far as its lines are whole.
         done: Jobs that the journal has as succeeded.
-        open: Requests that were sent and not answered, as far as the journal and the folder tell.
+        unanswered: Requests that were sent and whose answers the journal does not have.
+        open: Those of them whose images are not in the folder either.
         doubts: Those that it has in doubt.
     """
 
     images: Mapping[str, str]
     told: Mapping[str, str]
     done: AbstractSet[str]
+    unanswered: int
     open: int
     doubts: int
 
@@ -73,7 +75,7 @@ class Left:
             done, unanswered, doubts = _journal(Path(copy) / "journal.sqlite")
         there = Counter(Path(name).name.rpartition("-")[0] for name in digests)
         waiting = sum(there[id_] < n for id_, n in unanswered.items())
-        return cls(digests, _told(folder), done, waiting, doubts)
+        return cls(digests, _told(folder), done, len(unanswered), waiting, doubts)
 
     def check(self, folder: Path, said: AbstractSet[str], *, most_open: int) -> None:
         """Nothing is half done, and what was said to be done is."""
