@@ -101,8 +101,8 @@ def test_the_defaults_that_are_told_are_the_defaults() -> None:
     text = " ".join(page("reference/errors-and-statuses.md").split())
     assert f"at most {policy.max_attempts} attempts, {policy.max_elapsed:,.0f} s" in text
     assert f"from {policy.initial:g} s to {policy.longest:g} s" in text
-    told = f"{timeouts.connect:g} s to connect, {timeouts.read:g} s between two reads, {timeouts.total:g} s in all"
-    assert told in text
+    assert f"{timeouts.connect:g} s to connect, {timeouts.read:g} s to the headers" in text
+    assert f"between two reads of its body, {timeouts.total:g} s in all" in text
 
 
 def test_the_weak_cases_of_the_pace_are_what_the_simulator_shows() -> None:
