@@ -108,7 +108,7 @@ class Straight(asyncio.BufferedProtocol):
         if self._first:
             first, self._first = self._first, b""
             if take(first):
-                return True
+                return self._left > 0
         if not self._left:
             return False
         if (lost := self._content.exception()) is not None:
@@ -132,8 +132,11 @@ class Straight(asyncio.BufferedProtocol):
         """Pass on what has come."""
         self._left -= count
         self._moved_at = self._loop.time()
+        chunk = bytes(self._memory[:count])
         try:
-            tired = self._take is not None and self._take(bytes(self._memory[:count]))
+            if self._take is None:  # a transport that had begun to read when it was paused
+                self._first += chunk
+            tired = self._take is not None and self._take(chunk)
         except Exception as error:  # noqa: BLE001 - it is raised in `pump`, to whom it belongs
             self._end_if_all_is_here()
             self._wake(error)

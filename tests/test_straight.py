@@ -89,6 +89,16 @@ class FakeOwner:
         self._transport.resume_reading()
 
 
+def deliver(straight: Straight, body: bytes, at: int, count: int) -> int:
+    """Let up to `count` bytes come, and return where the next ones begin."""
+    room = straight.get_buffer(-1)
+    count = min(count, len(room))
+    room[:count] = body[at : at + count]
+    if count:
+        straight.buffer_updated(count)
+    return at + count
+
+
 @given(data=st.data(), length=st.integers(2, 400), memory=st.integers(1, 64))
 def test_however_a_body_comes_all_of_it_is_taken_in_order_and_no_byte_more(
     data: st.DataObject, length: int, memory: int
@@ -117,17 +127,15 @@ def test_however_a_body_comes_all_of_it_is_taken_in_order_and_no_byte_more(
 
         at, more = before, True
         while more:
+            if data.draw(st.booleans(), label="too late for the pause"):
+                at = deliver(straight, body, at, data.draw(st.integers(0, 3), label="of it"))
             pumping = asyncio.ensure_future(straight.pump(take))
             await settle()
             while not pumping.done():
                 assert transport.reads
                 assert transport.owner is straight
-                room = straight.get_buffer(-1)
-                assert len(room) <= length - at
-                count = data.draw(st.integers(1, len(room)), label="come")
-                room[:count] = body[at : at + count]
-                at += count
-                straight.buffer_updated(count)
+                assert len(straight.get_buffer(-1)) <= length - at
+                at = deliver(straight, body, at, data.draw(st.integers(1, memory), label="come"))
                 await settle()
             more = pumping.result()
             assert taken == body[:at]
