@@ -62,7 +62,7 @@ async def leaving_nothing() -> AsyncIterator[None]:
     yield
     await _gone(lambda: _left() == before)
     gc.collect()
-    assert complaints == []
+    assert not complaints, complaints
 
 
 def _left() -> tuple[int, set[str]]:
