@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"  # or its import asks the network for a list of prices
 
-import litellm  # type: ignore[import-not-found,unused-ignore]
+import litellm  # type: ignore[import-not-found,unused-ignore] # has an environment of its own
 
 from benchmarks.contenders import KEY, MODEL, Run, Task, at_once, kept
 
