@@ -15,6 +15,7 @@ from imagen_async import (
     TimeoutExceededError,
     Timeouts,
 )
+from imagen_async.receive import Receiver
 from tests.clients import (
     KEY,
     client_of,
@@ -98,7 +99,7 @@ async def test_a_refusal_whose_body_does_not_come_is_heard_all_the_same(loop_clo
     async with serving(holding) as server, ImagenClient(KEY, server.base_url) as client:
         refused = asyncio.ensure_future(client.generate("a fox"))
         await holding.reached.wait()
-        for _ in range(10):
+        while not client.pace.paused_s:
             await loop_clock.jump(1.0)
             await asyncio.sleep(0.001)
         assert 90 < client.pace.paused_s <= 100
@@ -147,18 +148,34 @@ POINTS = {
 }
 
 
+@pytest.fixture
+def taken(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The sizes of what receivers took, as they take it."""
+    sizes: list[int] = []
+    take = Receiver.take
+
+    def noted(receiver: Receiver, chunk: bytes, *, together: int) -> bool:
+        sizes.append(len(chunk))
+        return take(receiver, chunk, together=together)
+
+    monkeypatch.setattr(Receiver, "take", noted)
+    return sizes
+
+
 @linux
 @pytest.mark.parametrize("point", POINTS)
 async def test_a_cancelled_attempt_leaves_no_slot_connection_or_file(
-    point: str, tmp_path: Path, clock: FakeClock
+    point: str, tmp_path: Path, clock: FakeClock, taken: list[int]
 ) -> None:
     holding = Holding(POINTS[point])
+    to_take = len(POINTS[point].partition(b"\r\n\r\n")[2]) if point != "in an error" else 0
     async with serving(holding) as server:
         async with ImagenClient(KEY, server.base_url, max_concurrency=1, **clock.arguments) as client:
             files = open_files()
             job = asyncio.ensure_future(client.generate("a fox", n=2, store=LocalStore(tmp_path)))
             await holding.reached.wait()
             await asyncio.sleep(0.003)
+            await until(lambda: sum(taken) == to_take)
             assert client.slots.in_flight == 1
             job.cancel()
             with pytest.raises(asyncio.CancelledError):

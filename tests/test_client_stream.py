@@ -110,7 +110,7 @@ async def test_what_was_in_flight_is_given_out_before_the_error(clock: FakeClock
         ):
             await until(lambda: len(server.asked) == 3)
             bad.set()
-            await asyncio.sleep(0.003)
+            await until(lambda: client.slots.in_flight < 3 or len(server.asked) > 3)
             good.set()
             seen = [await anext(outcomes), await anext(outcomes)]
             assert {outcome.request.prompt for outcome in seen} == {"one", "two"}
