@@ -94,9 +94,12 @@ class Gateway:
         self._context = context
 
     def serve(self, listener: socket.socket) -> None:
-        """Accept for ever."""
+        """Accept until the listener is shut down."""
         while True:
-            connection, _ = listener.accept()
+            try:
+                connection, _ = listener.accept()
+            except OSError:
+                return
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             threading.Thread(target=self._converse, args=(connection,), daemon=True).start()
 

@@ -35,6 +35,17 @@ _LONGEST_PEEK = 6 * len(_DATA_URL)
 _WHITE = b" \t\r\n"
 _SKIPPED = re.compile(rb"(?:[ \t\r\n]++|:[^\n]*+\n)++")
 """What may stand before the JSON besides its byte-order mark, at once: many lines must not cost many steps."""
+_OPENING = re.compile(
+    rb"""
+    \{ (?: [^"\[\]{}]*+ "(?!data"|b64_json"|url") [^"\\]*+" )*+
+    [^"\[\]{}]*+ "data" [ \t\r\n]*+ : [ \t\r\n]*+ \[ [ \t\r\n]*+
+    \{ (?: [^"\[\]{}]*+ "(?!data"|b64_json"|url") [^"\\]*+" )*+
+    [^"\[\]{}]*+ "b64_json" [ \t\r\n]*+ : [ \t\r\n]*+ "
+    """,
+    re.VERBOSE,
+)
+"""How nearly every answer begins, up to its first image: taken at once, to the same effect as string by string."""
+_LONGEST_OPENING = 2**12
 _SPECIAL = re.compile(rb'["\\]')
 _BRACKET = re.compile(rb"[\[\]{}]")
 _ESCAPE = re.compile(rb'\\(?:(["\\/bfnrt])|u([0-9A-Fa-f]{4}))')
@@ -203,7 +214,7 @@ class Decoder:
             elif self._mode is _Mode.PEEK:
                 position = self._peek(chunk, position, events)
             else:
-                position = self._before(chunk, position)
+                position = self._before(chunk, position, events)
         self._base += len(chunk)
 
     def close(self) -> Answer:
@@ -228,7 +239,7 @@ class Decoder:
 
     # -- before the document ------------------------------------------------------------------------------------
 
-    def _before(self, chunk: bytes, position: int) -> int:
+    def _before(self, chunk: bytes, position: int, events: list[Event]) -> int:
         """Skip a byte-order mark, white space and comment lines (``: PROCESSING``) before the JSON."""
         if self._mode is _Mode.COMMENT:
             end = chunk.find(b"\n", position)
@@ -251,7 +262,7 @@ class Decoder:
         elif byte == b"{":
             self._skeleton_at = self._base + position
             self._mode = _Mode.STRUCTURE
-            return position
+            return self._begin_at_once(chunk, position, events)
         else:
             self._not_json(chunk[position : position + 40], self._base + position)
         return position + 1
@@ -265,6 +276,17 @@ class Decoder:
         shown = printable(begin.decode("utf-8", "backslashreplace"), 40)
         kind = "HTML" if begin.lstrip().startswith(b"<") else "not a JSON object"
         raise ProtocolError("json", f"the body is {kind}: it begins with {shown!r}", offset=offset)
+
+    def _begin_at_once(self, chunk: bytes, position: int, events: list[Event]) -> int:
+        """Go straight to the first image, if the document begins as usual."""
+        limit = min(_LONGEST_OPENING, self._max_skeleton)
+        opening = _OPENING.match(chunk, position, position + limit)
+        if opening is None or self._max_depth < _IMAGE_DEPTH:
+            return position
+        self._skeleton += opening[0]
+        self._depth, self._in_data, self._string = _IMAGE_DEPTH, True, len(self._skeleton)
+        self._open(opening.end(), events)
+        return opening.end()
 
     # -- the skeleton -------------------------------------------------------------------------------------------
 

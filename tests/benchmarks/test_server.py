@@ -26,8 +26,11 @@ IMAGE = png(30_000)
 @contextmanager
 def served(gateway: Gateway) -> Iterator[str]:
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        threading.Thread(target=gateway.serve, args=(listener,), daemon=True).start()
+        serving = threading.Thread(target=gateway.serve, args=(listener,), daemon=True)
+        serving.start()
         yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        listener.shutdown(socket.SHUT_RDWR)
+        serving.join()
 
 
 def asked(url: str, prompts: list[str], out: Path, *, n: int = 1) -> int:
@@ -59,6 +62,13 @@ def test_the_floor_writes_each_image_as_it_was_served(tmp_path: Path) -> None:
     with served(Gateway(image=IMAGE, n=2)) as url:
         assert asked(url, ["a", "b"], tmp_path, n=2) == 4
     assert [path.read_bytes() == IMAGE for path in tmp_path.iterdir()] == 4 * [True]
+
+
+def test_a_large_answer_arrives_whole(tmp_path: Path) -> None:
+    image = png(1_500_000)
+    with served(Gateway(image=image, n=2)) as url:
+        asked(url, ["a"], tmp_path, n=2)
+    assert [path.read_bytes() == image for path in tmp_path.iterdir()] == [True, True]
 
 
 def test_the_first_answers_are_small_and_pass_the_gate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
