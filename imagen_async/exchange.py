@@ -130,9 +130,8 @@ class Exchange:
     async def _read(
         self, job: Job, receiver: Receiver, answering: Answering, turn: Turn
     ) -> TransportError | ProtocolError | None:
-        def take(chunk: bytes) -> bool:
-            turn.moved(len(chunk))
-            return receiver.take(chunk, together=turn.span)
+        def take(chunk: bytes | bytearray, size: int) -> bool:
+            return receiver.take(chunk, size, together=turn.moved(size))
 
         while await answering.pump(take):
             turn.rest()

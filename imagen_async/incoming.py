@@ -172,12 +172,13 @@ class Incoming:
 
     def _verify(self, parts: Iterable[bytes]) -> None:
         for part in parts:
-            self._size += len(part)
+            size = len(part)
+            self._size += size
             if self._size > self._caps.max_image_bytes:
                 raise ProtocolError("size", f"an image of over {self._caps.max_image_bytes} bytes")
             self._inspector.feed(part)
             self.gathered.append(part)
-            self.waiting += len(part)
+            self.waiting += size
 
     def _blame(self, error: ProtocolError) -> None:
         """Note what is wrong with this image, and take no more of it; a bomb ends the whole body."""

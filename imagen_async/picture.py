@@ -147,6 +147,11 @@ class Inspector:
         """
         if self._failure:
             raise ProtocolError(*self._failure)
+        if self._cursor.left >= len(data) > 1 and len(self._beginning) == len(_PNG):
+            # Most of an image is this: the inside of one of its chunks.
+            self._pass_over(data)
+            self._tail = bytes(data[-2:])
+            return
         try:
             with memoryview(data) as span:
                 self._take(span)
@@ -192,13 +197,13 @@ class Inspector:
             else:
                 raise _broken("image-end", f"bytes follow the end of the {cursor.format} image", cursor.offset)
 
-    def _pass_over(self, stretch: memoryview) -> int:
-        cursor = self._cursor
+    def _pass_over(self, stretch: bytes | memoryview | bytearray) -> int:
+        cursor, size = self._cursor, len(stretch)
         if cursor.summing:
             cursor.crc = crc32(stretch, cursor.crc)
-        cursor.left -= len(stretch)
-        cursor.offset += len(stretch)
-        return len(stretch)
+        cursor.left -= size
+        cursor.offset += size
+        return size
 
     def _look_at(self, walk: _Walk, field: bytes) -> None:
         if len(field) < self._wanted:
@@ -230,17 +235,17 @@ def _walk(cursor: _Cursor) -> _Walk:
     elif beginning.startswith(_JPEG):
         yield from _walk_jpeg(cursor, beginning[3])
     else:
-        beginning += yield 4
+        beginning += yield from _field(cursor, 4)
         if beginning != _PNG:
             raise _unknown(beginning)
         yield from _walk_png(cursor)
 
 
 def _walk_png(cursor: _Cursor) -> _Walk:
-    _read_ihdr(cursor, (yield 25))
+    _read_ihdr(cursor, (yield from _field(cursor, 25)))
     cursor.summing = cursor.checksums
     picture = 0
-    head = yield 8
+    head = yield from _field(cursor, 8)
     while True:
         length, name = int.from_bytes(head[:4], "big"), head[4:]
         _check_chunk(length, name, picture, cursor.offset - 8)
@@ -250,12 +255,22 @@ def _walk_png(cursor: _Cursor) -> _Walk:
             continue
         cursor.crc, cursor.left = crc32(name), length
         # The checksum of one chunk and the head of the next are one field: a step less for each chunk.
-        after = yield 4 if name == b"IEND" else 12
+        after = (yield from _field(cursor, 4)) if name == b"IEND" else (yield 12)
         if cursor.summing and cursor.crc != int.from_bytes(after[:4], "big"):
             raise _damaged(name, cursor.offset - len(after))
         if name == b"IEND":
             return
         head = after[4:]
+
+
+def _field(cursor: _Cursor, size: int) -> Generator[int, bytes, bytes]:
+    """Take a field at once if all of it is here; nothing may be left to pass over before it."""
+    ahead = cursor.ahead
+    if len(ahead) < size:
+        return (yield size)
+    cursor.ahead = ahead[size:]
+    cursor.offset += size
+    return bytes(ahead[:size])
 
 
 def _whole_chunk(cursor: _Cursor, name: bytes, length: int) -> bytes:

@@ -111,13 +111,14 @@ class Receiver:
         """What is wrong with the first broken image of those that have come so far, or None."""
         return next((image.fault for image in self._incoming.values() if image.fault is not None), None)
 
-    def take(self, chunk: bytes, *, together: int) -> bool:
+    def take(self, chunk: bytes | bytearray, size: int, *, together: int) -> bool:
         """Decode and verify the next bytes of the body; nothing is written yet.
 
         What is wrong with one image alone does not raise: the other images may be good.
 
         Args:
-            chunk: The bytes.
+            chunk: The bytes; or a bytearray that begins with them, and may be used again afterwards.
+            size: How many.
             together: Bytes of an image that are gathered before a thread is asked to write them; fewer cost more hops,
                 more cost more memory.
 
@@ -129,7 +130,7 @@ class Receiver:
                 larger than any may be.
         """
         try:
-            events = self._decoder.feed(chunk)
+            events = self._decoder.feed(chunk, size)
         except ProtocolError:
             self._follow(self._decoder.before_fault, together)
             raise
@@ -156,7 +157,7 @@ class Receiver:
             ProtocolError: As `take`.
             StoreError: As `hand_over`.
         """
-        if self.take(chunk, together=together):
+        if self.take(chunk, len(chunk), together=together):
             await self.hand_over()
 
     async def close(self) -> Received:

@@ -14,16 +14,23 @@ connection to the next request.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import aiohttp
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from aiohttp.client_proto import ResponseHandler
 
-__all__ = ["Straight", "borrowed"]
+__all__ = ["Straight", "Take", "borrowed"]
+
+Take = Callable[[bytes | bytearray, int], bool]
+"""Takes so many bytes from the front of what it is given, where others stand as soon as it has returned.
+
+It says whether it wants a rest.
+"""
 
 _IDENTITY = frozenset({"", "identity"})
 
@@ -79,24 +86,30 @@ class Straight(asyncio.BufferedProtocol):
         self._content = content
         self._transport = transport
         self._owner = owner
+        self._length = length
         self._left = length - content.total_bytes
-        self._memory = memoryview(memory)
+        self._memory = memory
         self._patience = patience
         self._loop = asyncio.get_running_loop()
         self._moved_at = 0.0
         self._timer: asyncio.TimerHandle | None = None
-        self._take: Callable[[bytes], bool] | None = None
+        self._take: Take | None = None
         self._waiter: asyncio.Future[bool] | None = None
         self._first = content.read_nowait(-1) if content.total_bytes else b""
         # aiohttp's own pause stops its clock, too; until the content has its end, nothing may start it again.
         owner.pause_reading()
         transport.set_protocol(self)
 
-    async def pump(self, take: Callable[[bytes], bool]) -> bool:
+    @property
+    def taken(self) -> int:
+        """Bytes of the body that were given to whoever takes them."""
+        return self._length - self._left - len(self._first)
+
+    async def pump(self, take: Take) -> bool:
         """Give what comes to `take`, as it comes, until that wants a rest or the body has ended.
 
         Args:
-            take: Called in the event loop with the next bytes; says whether it wants a rest.
+            take: Called in the event loop with the next bytes.
 
         Returns:
             Whether there is more to come.
@@ -107,7 +120,7 @@ class Straight(asyncio.BufferedProtocol):
         """
         if self._first:
             first, self._first = self._first, b""
-            if take(first):
+            if take(first, len(first)):
                 return self._left > 0
         if not self._left:
             return False
@@ -126,17 +139,16 @@ class Straight(asyncio.BufferedProtocol):
     def get_buffer(self, sizehint: int) -> memoryview:
         """Say where the next bytes go: never more of them than belong to the body."""
         del sizehint
-        return self._memory if self._left >= len(self._memory) else self._memory[: self._left]
+        return memoryview(self._memory)[: self._left]
 
     def buffer_updated(self, count: int) -> None:
         """Pass on what has come."""
         self._left -= count
         self._moved_at = self._loop.time()
-        chunk = bytes(self._memory[:count])
         try:
             if self._take is None:  # a transport that had begun to read when it was paused
-                self._first += chunk
-            tired = self._take is not None and self._take(chunk)
+                self._first += self._memory[:count]
+            tired = self._take is not None and self._take(self._memory, count)
         except Exception as error:  # noqa: BLE001 - it is raised in `pump`, to whom it belongs
             self._end_if_all_is_here()
             self._wake(error)

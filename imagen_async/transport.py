@@ -20,7 +20,7 @@ from imagen_async._version import __version__
 from imagen_async.connector import Connector
 from imagen_async.exceptions import ConfigurationError, ImagenError, printable
 from imagen_async.secret import Mask, Secret
-from imagen_async.straight import borrowed
+from imagen_async.straight import Take, borrowed
 from imagen_async.translation import Timeouts, Translated, UnderWay
 
 if TYPE_CHECKING:
@@ -220,11 +220,11 @@ class Answering:
         if isinstance(getattr(self._wire, "max_size", None), int):
             self._wire.max_size = size
 
-    async def pump(self, take: Callable[[bytes], bool]) -> bool:
+    async def pump(self, take: Take) -> bool:
         """Give the body to `take`, chunk by chunk as it comes, until that wants a rest; a rest slows the socket.
 
         Args:
-            take: Called in the event loop; says whether it wants a rest.
+            take: Called in the event loop.
 
         Returns:
             Whether there may be more to come.
@@ -235,15 +235,13 @@ class Answering:
         """
         if self._straight is None:
             if chunk := self._whole() or await self._read():
-                take(chunk)
+                take(chunk, len(chunk))
             return bool(chunk) and not self._content.at_eof()
-
-        def taken(chunk: bytes) -> bool:
-            self._count(chunk)
-            return take(chunk)
-
         with self._translated:
-            return await self._allowance.wait_for(self._straight.pump(taken))
+            try:
+                return await self._allowance.wait_for(self._straight.pump(take))
+            finally:
+                self._request.taken = self._straight.taken
 
     async def read(self) -> bytes:
         """Wait for the next bytes of the body, as they come.
@@ -256,8 +254,8 @@ class Answering:
         """
         chunks: list[bytes] = []
 
-        def take(chunk: bytes) -> bool:
-            chunks.append(chunk)
+        def take(chunk: bytes | bytearray, size: int) -> bool:
+            chunks.append(bytes(chunk[:size]))
             return True
 
         await self.pump(take)

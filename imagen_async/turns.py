@@ -117,18 +117,14 @@ class Turn:
     ) -> None:
         self.end()
 
-    @property
-    def span(self) -> int:
-        """Bytes that may be gathered before they are handed on."""
-        return _SPAN_IN_TURN if self._held else _SPAN_OUT_OF_TURN
-
     def wait(self) -> None:
         """The next bytes are being waited for."""
         self._waiting = True
 
-    def moved(self, size: int) -> None:
-        """So many bytes have come."""
+    def moved(self, size: int) -> int:
+        """So many bytes have come; return how many may be gathered before they are handed on."""
         self._bytes += size
+        return _SPAN_IN_TURN if self._held else _SPAN_OUT_OF_TURN
 
     def rest(self) -> None:
         """What has come is being worked on: it is not the network that is waited for."""

@@ -109,11 +109,11 @@ async def test_a_chunk_costs_no_more_calls_than_it_did(encoder: str) -> None:
     picture = png(ihdr(), *[chunk(b"IDAT", content[at : at + step]) for at in range(0, 2**21, step)], chunk(b"IEND"))
     body, size = body_of(picture), 2**18
     async with receiving(SpyStore(), n=1) as receiver:
-        receiver.take(body[:size], together=2**30)
-        chunks = [body[at : at + size] for at in range(size, len(body) - size, size)]
+        receiver.take(body[:size], size, together=2**30)
+        chunks = [bytearray(body[at : at + size]) for at in range(size, len(body) - size, size)]
         with counted() as calls:
             for part in chunks:
-                receiver.take(part, together=2**30)
+                receiver.take(part, size, together=2**30)
         await receiver.feed(body[size + size * len(chunks) :])
         [image] = (await receiver.close()).images
     assert image.size == len(picture)

@@ -154,9 +154,9 @@ def taken(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     sizes: list[int] = []
     take = Receiver.take
 
-    def noted(receiver: Receiver, chunk: bytes, *, together: int) -> bool:
-        sizes.append(len(chunk))
-        return take(receiver, chunk, together=together)
+    def noted(receiver: Receiver, chunk: bytes | bytearray, size: int, *, together: int) -> bool:
+        sizes.append(size)
+        return take(receiver, chunk, size, together=together)
 
     monkeypatch.setattr(Receiver, "take", noted)
     return sizes

@@ -249,7 +249,7 @@ async def test_an_image_too_many_counts_though_the_store_failed_before_it_was_lo
         with pytest.raises(StoreError):
             await receiver.feed(body[:middle], together=1)
         with pytest.raises(ProtocolError, match="more images than the 2"):
-            receiver.take(body[middle:], together=1)
+            receiver.take(body[middle:], len(body) - middle, together=1)
         assert await receiver.salvage() == ()
     assert store.committed == []
 

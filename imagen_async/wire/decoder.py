@@ -188,19 +188,38 @@ class Decoder:
         self._tail = b""
         """An escape that the end of a chunk cut in two."""
 
-    def feed(self, chunk: bytes) -> list[Event]:
+    def feed(self, chunk: bytes | bytearray, size: int | None = None) -> list[Event]:
         """Take the next bytes of the body.
+
+        Args:
+            chunk: The bytes, of which events may be views; or a bytearray that begins with them.
+            size: How many of a bytearray; by default all.
 
         Raises:
             ProtocolError: The body breaks a rule that is already decided; see `ProtocolError.check`.
         """
         events: list[Event] = []
         try:
+            if isinstance(chunk, bytearray):
+                chunk = self._out_of(chunk, len(chunk) if size is None else size, events)
             self._scan(chunk, events)
         except ProtocolError:
             self.before_fault = events
             raise
         return events
+
+    def _out_of(self, memory: bytearray, size: int, events: list[Event]) -> bytes:
+        """Take what belongs to the current payload out of memory that will be used again; return a copy of the rest."""
+        stop = 0
+        if self._mode is _Mode.PAYLOAD and not self._tail:
+            quote = memory.find(b'"', 0, size)
+            stop = size if quote < 0 else quote
+            if memory.find(b"\\", 0, stop) >= 0:
+                stop = 0
+            elif stop:
+                self._emit(Payload(self._hole, memoryview(memory)[:stop], self._base), events)
+                self._base += stop
+        return bytes(memoryview(memory)[stop:size])
 
     def _scan(self, chunk: bytes, events: list[Event]) -> None:
         position = 0

@@ -3,7 +3,7 @@
 Standard text in spans whose length is a multiple of four goes straight through pybase64; white space, the URL-safe
 alphabet, a ``data:`` prefix and missing padding take a slower path for that span only. At most three characters are
 carried from one span to the next. The verdict is the canonical one: the bytes, encoded again, give the same text, so
-leftover bits, characters after the padding and half a padding are refused. Pure; runs in writer threads.
+leftover bits, characters after the padding and half a padding are refused. Pure.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from imagen_async.exceptions import ProtocolError
 from imagen_async.wire.decoder import Payload
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 __all__ = ["PayloadDecoder"]
 
@@ -63,20 +63,17 @@ class PayloadDecoder:
         self._end = 0
         """Body offset after the last character seen."""
 
-    def decode(self, span: Payload) -> Iterator[bytes]:
+    def decode(self, span: Payload) -> Iterable[bytes]:
         """Decode one span.
 
-        Yields:
-            Decoded bytes, in order; their joins have no meaning.
+        Returns:
+            Decoded bytes, in order; their joins have no meaning. Only to be asked for before the next span.
 
         Raises:
-            ProtocolError: ``check`` is ``"base64"``; the offset is that of the character to blame.
+            ProtocolError: On being iterated; ``check`` is ``"base64"``, the offset is that of the character to blame.
         """
-        if self._begin is not None:
-            yield from self._decode_begin(span, self._begin)
-        else:
-            yield from self._decode(span)
         self._end = span.at(len(span.data))
+        return self._decode(span) if self._begin is None else self._decode_begin(span, self._begin)
 
     def flush(self) -> Iterator[bytes]:
         """End the payload.
@@ -120,18 +117,25 @@ class PayloadDecoder:
         skipped = first.start() + found.end() - len(begin)
         yield from self._slow(span.after(skipped))
 
-    def _decode(self, span: Payload) -> Iterator[bytes]:
-        """Decode a span of plain text in three steps, and any other in the slow way."""
+    def _decode(self, span: Payload) -> Iterable[bytes]:
+        """Decode a span of plain text at once, and any other in the slow way."""
+        if self._padding or span.raw is not None:
+            return self._slow(span)
         view = memoryview(span.data)
-        # Padding ends most payloads, and only the few characters around it need care.
-        most = len(view) - _LAST if len(view) > _LAST and view[-1] == _PAD else len(view)
-        parts = None if self._padding or span.raw is not None else self._plain(view[:most])
+        if len(view) > _LAST and view[-1] == _PAD:
+            return self._padded(span, view)
+        parts = self._plain(view)
+        return self._slow(span) if parts is None else parts
+
+    def _padded(self, span: Payload, view: memoryview) -> Iterator[bytes]:
+        """Padding ends most payloads, and only the few characters around it need care."""
+        most = len(view) - _LAST
+        parts = self._plain(view[:most])
         if parts is None:
             yield from self._slow(span)
             return
         yield from parts
-        if most < len(view):
-            yield from self._slow(Payload(span.hole, view[most:], span.at(most)))
+        yield from self._slow(Payload(span.hole, view[most:], span.at(most)))
 
     def _plain(self, view: memoryview) -> tuple[bytes, ...] | None:
         """Decode standard text without padding; None, with nothing changed, if it is anything else."""
@@ -139,7 +143,7 @@ class PayloadDecoder:
         start = -len(carry) % _QUANTUM
         stop = len(view) - (len(view) - start) % _QUANTUM
         head, tail = carry + bytes(view[:start]), bytes(view[stop:])
-        if stop <= start or not _PLAIN.fullmatch(tail) or view[stop - 1] == _PAD:
+        if stop <= start or (tail and not _PLAIN.fullmatch(tail)) or view[stop - 1] == _PAD:
             return None
         try:
             body = pybase64.b64decode(view[start:stop], validate=True)

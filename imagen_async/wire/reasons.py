@@ -37,8 +37,9 @@ def filter_reasons(document: Mapping[str, object]) -> tuple[str, ...]:
     """
     data = document.get("data")
     tables = chain(data if isinstance(data, list) else (), (document,))
-    told = (text for table in tables if isinstance(table, dict) for text in _told(table))
-    return tuple(islice(dict.fromkeys(printable(text, _LONGEST_REASON) for text in told), _MOST_REASONS))
+    telling = [table for table in tables if isinstance(table, dict) and not table.keys().isdisjoint(_KEYS)]
+    told = (printable(text, _LONGEST_REASON) for table in telling for text in _told(table))
+    return tuple(islice(dict.fromkeys(told), _MOST_REASONS))
 
 
 def support_codes(text: str) -> tuple[str, ...]:
