@@ -86,7 +86,9 @@ class Exchange:
             if answering.here:
                 await self._receive(job, answering, turn, on_trouble)
                 return
-            # What waits here has its headers only: a body that nobody reads costs a socket buffer, not an image.
+            if self._turns.taken:
+                # What waits has its headers only: a body that nobody reads costs a socket buffer, not an image.
+                answering.hold()
             async with turn:
                 await self._receive(job, answering, turn, on_trouble)
 

@@ -14,6 +14,7 @@ connection to the next request.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -36,7 +37,7 @@ _IDENTITY = frozenset({"", "identity"})
 
 
 def borrowed(response: aiohttp.ClientResponse, memory: bytearray, *, patience: float | None) -> Straight | None:
-    """Borrow the connection of an answer that has a body to come, and pause it.
+    """Borrow the connection of an answer that has a body to come.
 
     Args:
         response: The answer; its headers are in.
@@ -89,47 +90,51 @@ class Straight(asyncio.BufferedProtocol):
         self._length = length
         self._left = length - content.total_bytes
         self._memory = memory
-        self._patience = patience
+        self._patience = math.inf if patience is None else patience
         self._loop = asyncio.get_running_loop()
-        self._moved_at = 0.0
+        self._moved_at, self._until = 0.0, math.inf
         self._timer: asyncio.TimerHandle | None = None
         self._take: Take | None = None
         self._waiter: asyncio.Future[bool] | None = None
         self._first = content.read_nowait(-1) if content.total_bytes else b""
-        # aiohttp's own pause stops its clock, too; until the content has its end, nothing may start it again.
-        owner.pause_reading()
         transport.set_protocol(self)
+
+    def hold(self) -> None:
+        """Let the rest of the body wait with the system until somebody takes it."""
+        self._transport.pause_reading()
 
     @property
     def taken(self) -> int:
         """Bytes of the body that were given to whoever takes them."""
         return self._length - self._left - len(self._first)
 
-    async def pump(self, take: Take) -> bool:
+    async def pump(self, take: Take, *, until: float = math.inf) -> bool:
         """Give what comes to `take`, as it comes, until that wants a rest or the body has ended.
 
         Args:
             take: Called in the event loop with the next bytes.
+            until: When to give up, by the event loop's clock.
 
         Returns:
             Whether there is more to come.
 
         Raises:
             aiohttp.ClientError: The connection was lost, or nothing came for too long.
+            TimeoutError: It is time to give up.
             Exception: Whatever `take` raised.
         """
         if self._first:
             first, self._first = self._first, b""
-            if take(first, len(first)):
-                return self._left > 0
+            if take(first, len(first)) and self._left:
+                self.hold()
+                return True
         if not self._left:
             return False
         if (lost := self._content.exception()) is not None:
             raise lost
         self._waiter, self._take = self._loop.create_future(), take
-        self._moved_at = self._loop.time()
-        if self._patience is not None:
-            self._timer = self._loop.call_later(self._patience, self._look)
+        self._moved_at, self._until = self._loop.time(), until
+        self._look()
         self._transport.resume_reading()
         try:
             return await self._waiter
@@ -146,8 +151,9 @@ class Straight(asyncio.BufferedProtocol):
         self._left -= count
         self._moved_at = self._loop.time()
         try:
-            if self._take is None:  # a transport that had begun to read when it was paused
+            if self._take is None:  # also on a transport that had begun to read when it was paused
                 self._first += self._memory[:count]
+                self.hold()
             tired = self._take is not None and self._take(self._memory, count)
         except Exception as error:  # noqa: BLE001 - it is raised in `pump`, to whom it belongs
             self._end_if_all_is_here()
@@ -188,7 +194,7 @@ class Straight(asyncio.BufferedProtocol):
         else:
             self._waiter.set_result(what)
         if self._left:
-            self._transport.pause_reading()
+            self.hold()
 
     def _rest(self) -> None:
         self._take = self._waiter = None
@@ -196,13 +202,14 @@ class Straight(asyncio.BufferedProtocol):
             self._timer.cancel()
             self._timer = None
         if self._left:
-            self._transport.pause_reading()
+            self.hold()
 
     def _look(self) -> None:
-        """End the wait if nothing has come for too long: one timer for a whole body, not one a read."""
-        assert self._patience is not None, "there is no timer without"  # noqa: S101 - `pump` sees to that
-        due = self._moved_at + self._patience
-        if self._loop.time() >= due:
+        """End the wait if it is time; otherwise look again when it may be: one timer, not one a read."""
+        now, given_up = self._loop.time(), self._moved_at + self._patience
+        if now >= self._until:
+            self._wake(TimeoutError())
+        elif now >= given_up:
             self._wake(aiohttp.SocketTimeoutError("nothing came for too long"))
-        else:
+        elif (due := min(given_up, self._until)) < math.inf:
             self._timer = self._loop.call_at(due, self._look)

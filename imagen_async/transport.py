@@ -79,7 +79,7 @@ class _Allowance:
         """
         now = asyncio.get_running_loop().time
         began = now()
-        wait = _Wait(began + self._left, math.inf if patience is None else patience, sent_at or (lambda: began))
+        wait = _Wait(self.end(began), math.inf if patience is None else patience, sent_at or (lambda: began))
         try:
             async with asyncio.timeout(None) as wait.limit:
                 wait.look()
@@ -90,7 +90,15 @@ class _Allowance:
             raise
         finally:
             wait.end()
-            self._left -= now() - began
+            self.spend(now() - began)
+
+    def end(self, now: float) -> float:
+        """Return when it is used up, if the gateway is waited for from now on."""
+        return now + self._left
+
+    def spend(self, seconds: float) -> None:
+        """Count what the gateway has taken."""
+        self._left -= seconds
 
 
 class _Wait:
@@ -211,6 +219,11 @@ class Answering:
         """Whether all of the body has come already."""
         return self._content.is_eof()
 
+    def hold(self) -> None:
+        """Let the rest of the body wait with the system: it will be a while until it is read."""
+        if self._straight is not None:
+            self._straight.hold()
+
     def read_at_once(self, size: int) -> None:
         """Let one read of the socket bring up to `size` bytes; where the event loop has no such setting, nothing.
 
@@ -237,10 +250,13 @@ class Answering:
             if chunk := self._whole() or await self._read():
                 take(chunk, len(chunk))
             return bool(chunk) and not self._content.at_eof()
+        now = asyncio.get_running_loop().time
+        began = now()
         with self._translated:
             try:
-                return await self._allowance.wait_for(self._straight.pump(take))
+                return await self._straight.pump(take, until=self._allowance.end(began))
             finally:
+                self._allowance.spend(now() - began)
                 self._request.taken = self._straight.taken
 
     async def read(self) -> bytes:

@@ -64,6 +64,11 @@ class Turns:
         self._held: set[Turn] = set()
         self._timer: asyncio.TimerHandle | None = None
 
+    @property
+    def taken(self) -> bool:
+        """Whether the next turn has to be waited for."""
+        return self.free.locked()
+
     def turn(self, read_at_once: Callable[[int], object]) -> Turn:
         """Wait for a turn with ``async with``, and have it until the body has been read or proves slow.
 

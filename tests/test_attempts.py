@@ -55,9 +55,10 @@ from tests.servers import body_of
 from tests.spying import SpySink, SpyStore
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator
 
     from imagen_async.stores import ImageName
+    from imagen_async.straight import Take
     from imagen_async.transport import Transport
 
 GOOD = body_of(png())
@@ -82,15 +83,18 @@ class Said:
     given: bool = False
     here: bool = False
 
-    async def pump(self, take: Callable[[bytes], bool]) -> bool:
+    async def pump(self, take: Take) -> bool:
         if self.gate is not None:
             await self.gate.wait()
         self.given = not self.given
         if not self.given and self.breaks is not None:
             raise self.breaks
         if self.given:
-            take(self.body)
+            take(self.body, len(self.body))
         return self.given
+
+    def hold(self) -> None:
+        """Take no notice of it: nothing comes before it is asked for."""
 
     def read_at_once(self, size: int) -> None:
         """Take no notice of it: there is one chunk."""

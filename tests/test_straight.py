@@ -17,7 +17,7 @@ from imagen_async.exceptions import DisconnectedError
 from imagen_async.straight import Straight
 from imagen_async.translation import Timeouts
 from imagen_async.transport import Transport
-from tests.clock import settle
+from tests.clock import settle, until
 from tests.servers import answer, reply, serving
 
 if TYPE_CHECKING:
@@ -179,9 +179,27 @@ async def test_what_waits_is_not_read() -> None:
     async with serving(answer(reply(BODY))) as server:
         transport = transport_to(server.base_url)
         async with transport.post(PATH, b"{}", {}) as answering:
+            answering.hold()
             assert not answering._wire.is_reading()
-            assert answering._content.total_bytes < 2**16
+            await settle()
+            assert answering._straight is not None
+            assert len(answering._straight._first) < 2**16
             assert await body_of(answering) == BODY
+        await transport.close()
+
+
+async def test_what_comes_before_anybody_takes_it_is_kept_and_the_rest_waits() -> None:
+    async with serving(answer(reply(BODY))) as server:
+        transport = transport_to(server.base_url)
+        async with transport.post(PATH, b"{}", {}) as answering:
+            transport.memory = answering._straight._memory = bytearray(2**12)  # type: ignore[union-attr] # it is borrowed
+            await until(lambda: not answering._wire.is_reading())
+            await settle()
+            assert len(answering._straight._first) < 2**16  # type: ignore[union-attr] # likewise
+            assert await body_of(answering) == BODY
+        async with transport.post(PATH, b"{}", {}) as answering:
+            assert await body_of(answering) == BODY
+        assert server.connections == 1
         await transport.close()
 
 
