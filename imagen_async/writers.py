@@ -23,6 +23,9 @@ __all__ = ["Writers"]
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
+_AT_A_TIME = 2
+"""Callers that go on in one turn of the loop: after a pause of the disk many could, and all else would wait for it."""
+
 
 class _Hop(Generic[_T]):
     """One piece of work on its way through a thread and back."""
@@ -118,9 +121,12 @@ class Writers:
             if not self._told:
                 self._told = True
                 with contextlib.suppress(RuntimeError):  # the loop is closed, and nobody waits
-                    loop.call_soon_threadsafe(self._deliver)
+                    loop.call_soon_threadsafe(self._deliver, loop)
 
-    def _deliver(self) -> None:
+    def _deliver(self, loop: asyncio.AbstractEventLoop) -> None:
         self._told = False
-        while self._ended:
+        for _ in range(min(len(self._ended), _AT_A_TIME)):
             self._ended.popleft().end()
+        if self._ended:
+            self._told = True
+            loop.call_soon(self._deliver, loop)

@@ -118,3 +118,18 @@ async def test_threads_begin_with_the_first_work_and_end_with_close() -> None:
     assert set(writer_threads()) <= set(before)
     writers.close()
     assert repr(writers) == "<Writers: 2 threads>"
+
+
+async def test_callers_whose_work_ended_at_once_go_on_a_few_in_each_turn_of_the_loop() -> None:
+    writers, last = Writers(1), threading.Event()
+    work = [asyncio.ensure_future(writers.run(lambda: None)) for _ in range(9)]
+    work.append(asyncio.ensure_future(writers.run(last.set)))
+    await asyncio.sleep(0)
+    last.wait(30)
+    turns = []
+    while not all(each.done() for each in work):
+        before = sum(each.done() for each in work)
+        await asyncio.sleep(0)
+        turns.append(sum(each.done() for each in work) - before)
+    writers.close()
+    assert max(turns) <= 2
