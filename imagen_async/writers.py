@@ -1,4 +1,4 @@
-"""Writer threads: where base64 is decoded, images are verified and disks may stall.
+"""Writer threads: where files are written, and disks may stall.
 
 What is handed to a thread is always waited for, even by a caller that is cancelled: nothing may still be writing to a
 file that its owner is about to discard. Results of several hops come back in one wake of the event loop, which an
