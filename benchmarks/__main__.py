@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import subprocess
 import sys
 from datetime import UTC, datetime
 from functools import partial
@@ -21,7 +22,7 @@ from benchmarks.rounds import play
 from benchmarks.scenes import PARTS, Choices
 
 RESULTS = HOME / "benchmarks" / "results"
-STARTUP, FULL, PLOTS = "startup", "full", "plots"
+STARTUP, SCALE, FULL, PLOTS = "startup", "scale", "full", "plots"
 PACKAGES = ("imagen-async", "aiohttp", "pybase64", "isal", "openai", "google-genai", "litellm")
 say = partial(print, flush=True)
 tell = partial(print, file=sys.stderr, flush=True)
@@ -33,8 +34,8 @@ def main() -> int:
     choices = Choices(**{field.name: getattr(options, field.name) for field in attrs.fields(Choices)})
     if options.part == PLOTS:
         return _draw()
-    parts = (*PARTS, STARTUP) if options.part == FULL else (options.part,)
-    failed = sum([_play(part, choices, options.results) for part in parts])
+    parts = (*PARTS, STARTUP, SCALE) if options.part == FULL else (options.part,)
+    failed = sum([(_scale if part == SCALE else _play)(part, choices, options.results) for part in parts])
     _remove_if_empty(choices.folder)
     if options.part == FULL and not choices.quick:
         _draw()
@@ -43,7 +44,7 @@ def main() -> int:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parts = (*PARTS, STARTUP, FULL, PLOTS)
+    parts = (*PARTS, STARTUP, SCALE, FULL, PLOTS)
     parser.add_argument("part", nargs="?", choices=parts, default="throughput", help="%(choices)s (%(default)s)")
     parser.add_argument("--contenders", type=_names, help=f"comma-separated, of {', '.join(NAMES)}")
     parser.add_argument("--rounds", type=natural, help="runs of each contender, alternating (5, some parts 3)")
@@ -92,6 +93,15 @@ def _play(part: str, choices: Choices, folder: Path) -> bool:
     return failed
 
 
+def _scale(part: str, choices: Choices, folder: Path) -> bool:
+    """Run one long batch, which has a command of its own; say whether it failed."""
+    say(f"== {part}")
+    words = ["--rows", "2000"] if choices.quick else []
+    file = folder / f"{'quick-' if choices.quick else ''}{part}.json"
+    command = [sys.executable, "-m", "benchmarks.scale", *words, "--results", str(file)]
+    return subprocess.run(command, check=False, cwd=HOME).returncode != 0
+
+
 def _keep(file: Path, machine: str, sections: list[report.Section]) -> None:
     kept = report.kept(datetime.now(UTC).isoformat(timespec="seconds"), machine, sections)
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -101,7 +111,7 @@ def _keep(file: Path, machine: str, sections: list[report.Section]) -> None:
 
 def _draw() -> int:
     """Draw what has been kept; say 1 if that is nothing."""
-    found = plots.charts(plots.read(RESULTS / "growth.json"), plots.read(RESULTS / "scale.json"))
+    found = plots.charts(*(plots.read(RESULTS / f"{name}.json") for name in ("growth", "rows", "scale")))
     for chart in found:
         say(f"drawn: {plots.draw(chart)}")
     return int(not found)

@@ -27,10 +27,12 @@ AXES = {
     "in flight": ("growth-in-flight.svg", "requests in flight"),
     "size": ("growth-size.svg", "bytes of an image"),
     "n": ("growth-n.svg", "images a request"),
+    "rows": ("growth-rows.svg", "rows of a run"),
 }
 MEMORY_NOW = "resident memory MB"
 COLOURS = {
     "ours": "#00796b",
+    "ours-batch-no-fsync": "#26a69a",
     "openai-python": "#c62828",
     "google-genai": "#1565c0",
     "litellm": "#6a1b9a",
@@ -60,14 +62,17 @@ class Chart:
     linear: bool = False
 
 
-def charts(growth: dict[str, Any] | None, scale: dict[str, Any] | None) -> list[Chart]:
+def charts(
+    growth: dict[str, Any] | None, rows: dict[str, Any] | None = None, scale: dict[str, Any] | None = None
+) -> list[Chart]:
     """Say what there is to draw.
 
     Args:
         growth: What `python -m benchmarks growth` has kept.
+        rows: What `python -m benchmarks rows` has kept.
         scale: What ``python -m benchmarks.scale`` has kept: of its batch, the samples.
     """
-    found = [] if growth is None else _grown(growth["scenes"])
+    found = _grown([scene for kept in (growth, rows) if kept is not None for scene in kept["scenes"]])
     samples = ((scale or {}).get("batch") or {}).get("samples") or []
     return [*found, _scaled(samples)] if samples else found
 
@@ -104,7 +109,7 @@ def _scaled(samples: list[dict[str, Any]]) -> Chart:
         jobs, seconds, cpu = (this[name] - last[name] for name in ("jobs", "seconds", "cpu_seconds"))
         for heading, value in zip(panels, (jobs / seconds, 1e3 * cpu / jobs, this["peak_rss"] / 1e6), strict=True):
             panels[heading]["ours"].append((float(this["jobs"]), value))
-    return Chart(file="growth-rows.svg", axis="rows done", panels=panels, linear=True)
+    return Chart(file="growth-one-batch.svg", axis="rows done", panels=panels, linear=True)
 
 
 def draw(chart: Chart, folder: Path = ASSETS) -> Path:

@@ -241,6 +241,22 @@ def enough(name: str, *, size: int, least: int) -> int:
     return max(least, fair)
 
 
+ROWS = (1_000, 10_000, 100_000)
+LONG_RUNNERS = ("ours-batch-no-fsync", "ours", "openai-python", "google-genai", "aiohttp-json")
+
+
+def rows(choices: Choices) -> list[Scene]:
+    """Points of one more curve: against the rows of a run, of tiny images into files, none of which is synced."""
+    return [_run_of(choices, at) for at in (ROWS[:1] if choices.quick else ROWS)]
+
+
+def _run_of(choices: Choices, at: int) -> Scene:
+    names = LONG_RUNNERS if at > ROWS[1] else (*LONG_RUNNERS, "litellm")  # who would need ten minutes
+    rounds = 1 if choices.quick or at > ROWS[0] else 3
+    plan = planned(choices, names, dict.fromkeys(names, at), size=1_000, rounds=rounds)
+    return Scene(title=f"Rows: {at:,}", plan=plan, axis="rows", at=at)
+
+
 PARTS: dict[str, Callable[[Choices], list[Scene]]] = {
     "throughput": throughput,
     "tls": tls,
@@ -248,5 +264,6 @@ PARTS: dict[str, Callable[[Choices], list[Scene]]] = {
     "tiny": tiny,
     "stall": stall,
     "growth": growth,
+    "rows": rows,
 }
 """What gives a part's scenes, by its name, in the order in which all are played."""

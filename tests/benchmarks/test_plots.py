@@ -20,7 +20,7 @@ def scene(axis: str, at: float, *, absent: dict[str, str] | None = None, **runs:
 
 def test_a_curve_goes_through_the_medians_from_left_to_right() -> None:
     scenes = [scene("n", 4, ours=[1.0, 0.5, 0.1]), scene("n", 1, ours=[1.0])]
-    (chart,) = charts({"scenes": scenes}, None)
+    (chart,) = charts({"scenes": scenes})
     assert (chart.file, chart.linear) == ("growth-n.svg", True)
     assert chart.panels["images/s"] == {"ours": [(1.0, 100.0), (4.0, 200.0)]}
 
@@ -31,22 +31,27 @@ def test_who_has_no_figures_has_no_point() -> None:
         scene("size", 2, ours=[1.0], peer=[1.0], absent={"peer": "stopped after 300 s"}),
         scene("size", 3, ours=[1.0], peer=[]),
     ]
-    (chart,) = charts({"scenes": scenes}, None)
+    (chart,) = charts({"scenes": scenes})
     assert [len(curve) for curve in chart.panels["images/s"].values()] == [3, 1]
 
 
 def test_a_chart_holds_the_points_of_its_own_axis() -> None:
     scenes = [scene("size", 1, ours=[1.0]), scene("in flight", 8, ours=[1.0])]
-    found = {chart.file: chart.panels["images/s"]["ours"] for chart in charts({"scenes": scenes}, None)}
+    found = {chart.file: chart.panels["images/s"]["ours"] for chart in charts({"scenes": scenes})}
     assert found == {"growth-size.svg": [(1.0, 100.0)], "growth-in-flight.svg": [(8.0, 100.0)]}
 
 
-def test_rows_are_drawn_from_what_their_own_benchmark_keeps() -> None:
+def test_curves_over_rows_come_from_a_part_of_their_own() -> None:
+    found = charts({"scenes": [scene("n", 1, ours=[1.0])]}, {"scenes": [scene("rows", 1_000, ours=[1.0])]})
+    assert [chart.file for chart in found] == ["growth-n.svg", "growth-rows.svg"]
+
+
+def test_one_long_batch_is_drawn_from_what_their_own_benchmark_keeps() -> None:
     samples = [
         {"jobs": 1_000, "seconds": 2.0, "cpu_seconds": 1.0, "peak_rss": 90_000_000},
         {"jobs": 2_000, "seconds": 6.0, "cpu_seconds": 3.0, "peak_rss": 95_000_000},
     ]
-    (chart,) = charts(None, {"batch": {"samples": samples}})
+    (chart,) = charts(None, scale={"batch": {"samples": samples}})
     assert chart.panels == {
         "jobs/s": {"ours": [(1_000.0, 500.0), (2_000.0, 250.0)]},
         "CPU ms/job": {"ours": [(1_000.0, 1.0), (2_000.0, 2.0)]},
@@ -55,14 +60,14 @@ def test_rows_are_drawn_from_what_their_own_benchmark_keeps() -> None:
 
 
 def test_nothing_kept_is_nothing_to_draw() -> None:
-    assert charts(None, None) == []
-    assert charts(None, {"batch": None}) == []
+    assert charts(None) == []
+    assert charts(None, None, {"batch": None}) == []
 
 
 @pytest.mark.peers
 def test_the_same_figures_are_the_same_file(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
-    (chart,) = charts({"scenes": [scene("size", at, ours=[1.0]) for at in (10_000, 1_000_000)]}, None)
+    (chart,) = charts({"scenes": [scene("size", at, ours=[1.0]) for at in (10_000, 1_000_000)]})
     once = draw(chart, tmp_path / "once").read_bytes()
     assert draw(chart, tmp_path / "again").read_bytes() == once
     assert b"<dc:date>" not in once

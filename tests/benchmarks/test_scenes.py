@@ -69,6 +69,14 @@ def test_growth_reaches_from_the_least_to_the_most() -> None:
     }
 
 
+def test_rows_grow_in_tens_and_all_that_grows_is_the_run() -> None:
+    scenes = PARTS["rows"](Choices())
+    assert [scene.at for scene in scenes] == [1_000, 10_000, 100_000]
+    for scene in scenes:
+        assert set(scene.plan.images.values()) == {scene.at}
+        assert (scene.plan.size, scene.plan.concurrency, scene.plan.n) == (1_000, 32, 1)
+
+
 def test_every_request_in_flight_has_an_image_to_ask_for() -> None:
     assert enough("openai-python", size=20_000_000, least=128) == 128
     assert enough("openai-python", size=1_500_000, least=32) == 120
