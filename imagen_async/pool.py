@@ -151,7 +151,7 @@ class Pool:
         if failure is not None:
             self._reason = failure
             self.circuit.failed(probe=probe, among=before[0], now=now)
-        elif verdict in {Verdict.ACCEPTED, Verdict.REFUSED}:
+        elif verdict is Verdict.ACCEPTED or verdict is Verdict.REFUSED:
             self._probe = None
             self.circuit.answered(paid=paid)
         else:

@@ -163,8 +163,9 @@ class Sending:
 
     def _pay(self, job: Job) -> int:
         """Pay for a retry after a failure that may be an outage's; a refusal costs nobody anything."""
-        failure = failure_class(job.failure) if job.failure is not None else None
-        if failure not in {FailureClass.NEVER_SENT, FailureClass.AMBIGUOUS}:
+        if job.failure is None:
+            return 0
+        if failure_class(job.failure) not in {FailureClass.NEVER_SENT, FailureClass.AMBIGUOUS}:
             return 0
         return self._slots.pool.pay(timed_out=isinstance(job.failure, TimeoutExceededError))
 

@@ -113,6 +113,8 @@ class Translated:
         Some gateways repeat the key that they refuse, so it may be in an error's words, and in the locals of whatever
         reads an answer.
         """
+        if error is None:
+            return
         if isinstance(error, ImagenError):
             _mask_words(error, self.mask)
             if error.__suppress_context__:

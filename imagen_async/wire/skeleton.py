@@ -147,8 +147,7 @@ def _second(text: str) -> int | None:
 
 
 def _object(text: str, begin: int) -> dict[str, Any]:
-    # Strict mode would refuse raw newlines in strings, and with them base64 that is broken into lines.
-    document = json.loads(text, strict=False, object_pairs_hook=_unambiguous)
+    document = _READER.decode(text)
     if not isinstance(document, dict):
         raise ProtocolError("json", "the body is not a JSON object", offset=begin)
     return document
@@ -163,3 +162,8 @@ def _unambiguous(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
             doubled = ", ".join(sorted({repr(name) for name in names if names.count(name) > 1}))
             raise ProtocolError("duplicate-key", f"an object may hold the key {doubled} once, and holds it again")
     return table
+
+
+# json.loads would make a decoder a call. Strict mode would refuse raw newlines in strings, and with them base64 that is
+# broken into lines.
+_READER = json.JSONDecoder(strict=False, object_pairs_hook=_unambiguous)
