@@ -1,4 +1,4 @@
-"""``python -m benchmarks [part]``: play the rounds, print table and verdict, keep both in ``benchmarks/results/``."""
+"""``python -m benchmarks [part …]``: play the rounds, print table and verdict, keep both in ``benchmarks/results/``."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from benchmarks.contenders import NAMES
 from benchmarks.machine import described
 from benchmarks.picture import SMALLEST
 from benchmarks.processes import HOME
-from benchmarks.rounds import play
+from benchmarks.rounds import fresh_folder, play
 from benchmarks.scenes import PARTS, Choices
 
 RESULTS = HOME / "benchmarks" / "results"
@@ -31,21 +31,23 @@ tell = partial(print, file=sys.stderr, flush=True)
 def main() -> int:
     """Run the command line; 0 if every contender that is installed gave its figures, 1 otherwise."""
     options = _options()
-    choices = Choices(**{field.name: getattr(options, field.name) for field in attrs.fields(Choices)})
-    if options.part == PLOTS:
-        return _draw()
-    parts = (*PARTS, STARTUP, SCALE) if options.part == FULL else (options.part,)
-    failed = sum([(_scale if part == SCALE else _play)(part, choices, options.results) for part in parts])
-    _remove_if_empty(choices.folder)
-    if options.part == FULL and not choices.quick:
-        _draw()
-    return int(failed > 0)
+    parts = (*PARTS, STARTUP, SCALE, PLOTS) if FULL in options.parts else options.parts
+    with fresh_folder(options.folder) as folder:
+        chosen = {field.name: getattr(options, field.name) for field in attrs.fields(Choices)}
+        choices = Choices(**{**chosen, "folder": folder})
+        return int(sum([_part(part, choices, options.results) for part in parts]) > 0)
+
+
+def _part(part: str, choices: Choices, results: Path) -> bool:
+    if part == PLOTS:
+        return not choices.quick and _draw()
+    return (_scale if part == SCALE else _play)(part, choices, results)
 
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parts = (*PARTS, STARTUP, SCALE, FULL, PLOTS)
-    parser.add_argument("part", nargs="?", choices=parts, default="throughput", help="%(choices)s (%(default)s)")
+    parser.add_argument("parts", nargs="*", metavar="part", help=f"{', '.join(parts)} (throughput)")
     parser.add_argument("--contenders", type=_names, help=f"comma-separated, of {', '.join(NAMES)}")
     parser.add_argument("--rounds", type=natural, help="runs of each contender, alternating (5, some parts 3)")
     parser.add_argument("--images", type=natural, help="images a run (some two seconds of each contender)")
@@ -58,6 +60,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--results", type=Path, default=RESULTS, help="the folder to keep the figures in")
     parser.add_argument("--quick", action="store_true", help="one short round, to see that all works")
     options = parser.parse_args()
+    options.parts = options.parts or ["throughput"]
+    if unknown := [part for part in options.parts if part not in parts]:
+        parser.error(f"{', '.join(unknown)}: not of {', '.join(parts)}")
     if options.size is not None and options.size < SMALLEST:
         parser.error(f"--size must be at least {SMALLEST}")
     return options
@@ -109,17 +114,12 @@ def _keep(file: Path, machine: str, sections: list[report.Section]) -> None:
     file.with_suffix(".md").write_text(report.markdown(machine, sections), encoding="utf-8")
 
 
-def _draw() -> int:
-    """Draw what has been kept; say 1 if that is nothing."""
+def _draw() -> bool:
+    """Draw what has been kept; say whether that is nothing."""
     found = plots.charts(*(plots.read(RESULTS / f"{name}.json") for name in ("growth", "rows", "scale")))
     for chart in found:
         say(f"drawn: {plots.draw(chart)}")
-    return int(not found)
-
-
-def _remove_if_empty(folder: Path | None) -> None:
-    if folder is not None and folder.is_dir() and not any(folder.iterdir()):
-        folder.rmdir()
+    return not found
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import pytest
 from benchmarks import rounds
 from benchmarks.contender import KEPT
 from benchmarks.processes import RunFailedError, Served
-from benchmarks.rounds import Plan, play
+from benchmarks.rounds import Plan, fresh_folder, play
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -90,7 +90,18 @@ def test_contenders_of_every_kind_give_their_figures(tmp_path: Path) -> None:
     assert [run.images for runs in results.runs.values() for run in runs] == 5 * [6]
     held = play(attrs.evolve(plan, contenders=("ours",), hold=3, warm_up=6, in_memory=False, tls=False), tell=print)
     assert held.absent == {}
+    assert {path.stat().st_size for path in tmp_path.rglob("*.png")} == {0}, "emptied, and not deleted yet"
+
+
+def test_a_fresh_folder_goes_with_all_that_is_in_it(tmp_path: Path) -> None:
+    with fresh_folder(tmp_path / "out") as folder:
+        (folder / "1.png").touch()
+        assert folder.parent == tmp_path / "out"
     assert list(tmp_path.iterdir()) == []
+    (tmp_path / "somebody's").touch()
+    with fresh_folder(tmp_path):
+        pass
+    assert [path.name for path in tmp_path.iterdir()] == ["somebody's"]
 
 
 @pytest.mark.slow
