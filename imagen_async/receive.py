@@ -150,7 +150,7 @@ class Receiver:
                 if incoming.trouble is not None:
                     self._on_trouble(incoming.trouble)
 
-    async def feed(self, chunk: bytes, *, together: int = 2**19) -> None:
+    async def feed(self, chunk: bytes | bytearray, *, together: int = 2**19) -> None:
         """Do both, as far as there is something to hand over.
 
         Raises:

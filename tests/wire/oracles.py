@@ -7,7 +7,9 @@ import json
 import re
 from typing import Any
 
-from imagen_async.wire.decoder import Decoder, Payload, PayloadStart
+import attrs
+
+from imagen_async.wire.decoder import Decoder, Event, Payload, PayloadStart
 from imagen_async.wire.payload import PayloadDecoder
 
 __all__ = ["Verdict", "begins", "stream", "verdict_of_oracle", "whole_body_oracle"]
@@ -61,12 +63,12 @@ def _oracle_base64(text: str) -> bytes:
     return data
 
 
-def stream(chunks: list[bytes], decoder: Decoder | None = None) -> Verdict:
-    """Run the chunks through the decoder as a client does."""
+def stream(chunks: list[bytes], decoder: Decoder | None = None, *, memory: bytearray | None = None) -> Verdict:
+    """Run the chunks through the decoder as a client does; each out of the same memory, if there is some."""
     decoder = decoder or Decoder(max_payloads=64)
     payloads: dict[int, list[Payload]] = {}
     for chunk in chunks:
-        for event in decoder.feed(chunk):
+        for event in decoder.feed(chunk) if memory is None else _fed_from(memory, chunk, decoder):
             if isinstance(event, PayloadStart):
                 payloads[event.hole] = []
             elif isinstance(event, Payload):
@@ -76,6 +78,17 @@ def stream(chunks: list[bytes], decoder: Decoder | None = None) -> Verdict:
         if item.fault is not None:
             raise item.fault
     return tuple(None if item.hole is None else _decoded(payloads[item.hole]) for item in answer.items)
+
+
+def _fed_from(memory: bytearray, chunk: bytes, decoder: Decoder) -> list[Event]:
+    """Feed a chunk out of memory in which nothing of it is left afterwards."""
+    memory[: len(chunk)] = chunk
+    events = [
+        attrs.evolve(event, data=bytes(event.data)) if isinstance(event, Payload) else event
+        for event in decoder.feed(memory, len(chunk))
+    ]
+    memory[:] = b"\xff" * len(memory)
+    return events
 
 
 def _decoded(spans: list[Payload]) -> bytes:

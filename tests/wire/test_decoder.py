@@ -19,6 +19,31 @@ def test_any_chunking_of_a_valid_body_gives_the_images_of_the_whole_body(body: b
     assert stream(cut(body, places)) == whole_body_oracle(body)
 
 
+@given(spelled_bodies(), chunkings, st.integers(0, 9))
+@times(0.5)
+def test_a_body_that_comes_in_memory_that_is_used_again_gives_the_same(
+    body: bytes, places: list[int], more: int
+) -> None:
+    assert stream(cut(body, places), memory=bytearray(len(body) + more)) == whole_body_oracle(body)
+
+
+def test_what_is_no_image_is_found_in_memory_that_is_used_again_at_the_same_byte() -> None:
+    body = b'{"data":[{"b64_json":"QUJD?QUJD"}]}'
+    with pytest.raises(ProtocolError) as caught:
+        stream(cut(body, [24]), memory=bytearray(64))
+    assert (caught.value.check, caught.value.offset) == ("base64", body.index(b"?"))
+
+
+def test_a_payload_is_handed_on_as_a_view_of_memory_that_is_used_again() -> None:
+    decoder, memory = Decoder(), bytearray(b"QUJDQUJD" + b"?" * 8)
+    decoder.feed(b'{"data":[{"b64_json":"')
+    (event,) = decoder.feed(memory, 8)
+    assert isinstance(event, Payload)
+    assert isinstance(event.data, memoryview)
+    assert event.data.obj is memory
+    assert bytes(event.data) == b"QUJDQUJD"
+
+
 @given(spelled_bodies())
 @times(0.5)
 def test_a_valid_body_byte_by_byte_gives_the_images_of_the_whole_body(body: bytes) -> None:

@@ -45,13 +45,14 @@ def check(body: bytes) -> None:
 
 def _one_verdict(body: bytes, caps: dict[str, int]) -> Verdict | _Fault:
     verdicts = [_verdict(chunks, caps) for chunks in ways(body)]
+    verdicts += [_verdict(chunks, caps, memory=bytearray(len(body))) for chunks in ways(body)]
     assert all(verdict == verdicts[0] for verdict in verdicts), verdicts
     return verdicts[0]
 
 
-def _verdict(chunks: list[bytes], caps: dict[str, int]) -> Verdict | _Fault:
+def _verdict(chunks: list[bytes], caps: dict[str, int], *, memory: bytearray | None = None) -> Verdict | _Fault:
     try:
-        return stream(chunks, Decoder(**caps))
+        return stream(chunks, Decoder(**caps), memory=memory)
     except ProtocolError as error:
         assert error.check
         assert str(error).isprintable()

@@ -19,7 +19,7 @@ from tests.spying import SpyStore
 from tests.wire.oracles import verdict_of_oracle
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable, Coroutine, Sequence
 
     from imagen_async.writers import Writers
 
@@ -52,6 +52,7 @@ class _AtOnce:
 def check(body: bytes) -> None:
     """Receive `body` however it is cut; what is kept is what a reading of the whole body finds."""
     every = [_driven(_received(chunks, Caps(), 1)) for chunks in ways(body)]
+    every += [_driven(_received([*map(bytearray, chunks)], Caps(), 1)) for chunks in ways(body)]
     every.append(_driven(_received([body], Caps(), 2**19)))
     assert all(kept == every[0] for kept in every), every
     # Which of a bomb's faults is met first depends on how it comes, and with it what is salvaged beside it.
@@ -62,7 +63,7 @@ def check(body: bytes) -> None:
             assert kept.images == [image for image in verdict_of_oracle(body) or () if image is not None]
 
 
-async def _received(chunks: list[bytes], caps: Caps, together: int) -> _Kept:
+async def _received(chunks: Sequence[bytes | bytearray], caps: Caps, together: int) -> _Kept:
     store = SpyStore()
     receiver = Receiver(
         store,
