@@ -126,7 +126,7 @@ class ImagenClient:
         overflow: OverflowPolicy | None = None,
         catalog: Catalog = CATALOG,
         send_response_format: bool = True,
-        max_reading: int = 4,
+        max_reading: int = 2,
         writers: int = 2,
         allow_http: bool = False,
         session: aiohttp.ClientSession | None = None,

@@ -290,7 +290,7 @@ async def nothing_left(client: ImagenClient, folder: Path | None = None) -> None
     pool = slots.pool
     assert pool.pacer.in_flight == 0  # type: ignore[attr-defined] # a Pace knows it
     assert (len(pool._queueing), pool._keeper, pool.circuit._probing) == (0, None, False)
-    assert (turns.free._value, len(turns._held), turns._timer) == (4, 0, None)
+    assert (turns.free._value, len(turns._held), turns._timer) == (2, 0, None)
     assert folder is None or _broken(folder) == []
     assert (await client.generate("the next one")).ok
 

@@ -33,8 +33,8 @@ JOBS = 50
 RUNS = 3
 """What comes over a real socket may come in two parts; the least of some runs is what it costs when it does not."""
 
-PER_JOB = {"in memory": 650, "into files": 740, "as a batch": 945}
-PER_CHUNK = {"one IDAT": 71, "of 8 KiB each": 285}
+PER_JOB = {"in memory": 567, "into files": 634, "as a batch": 827}
+PER_CHUNK = {"one IDAT": 52, "of 8 KiB each": 267}
 
 
 class Calls:
