@@ -7,6 +7,7 @@ is needed only to draw it.
 from __future__ import annotations
 
 import json
+import re
 from statistics import median
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -41,6 +42,9 @@ COLOURS = {
 OTHER_COLOUR = "#616161"
 
 MOST_TICKS = 6
+
+_ASIDE = re.compile(r"<!DOCTYPE[^>]*>|<metadata>.*?</metadata>", re.DOTALL)
+"""What is no part of the drawing, and names other hosts."""
 
 Curve: TypeAlias = list[tuple[float, float]]
 
@@ -136,7 +140,8 @@ def draw(chart: Chart, folder: Path = ASSETS) -> Path:
         # Without a date, the same figures are the same file.
         figure.savefig(file, metadata={"Date": None, "Creator": None})
         plt.close(figure)
-    file.write_text("\n".join(map(str.rstrip, file.read_text(encoding="utf-8").splitlines())) + "\n", encoding="utf-8")
+    drawing = _ASIDE.sub("", file.read_text(encoding="utf-8"))
+    file.write_text("\n".join(line.rstrip() for line in drawing.splitlines() if line.strip()) + "\n", encoding="utf-8")
     return file
 
 
