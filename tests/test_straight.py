@@ -192,10 +192,12 @@ async def test_what_comes_before_anybody_takes_it_is_kept_and_the_rest_waits() -
     async with serving(answer(reply(BODY))) as server:
         transport = transport_to(server.base_url)
         async with transport.post(PATH, b"{}", {}) as answering:
-            transport.memory = answering._straight._memory = bytearray(2**12)  # type: ignore[union-attr] # it is borrowed
+            straight = answering._straight
+            assert straight is not None
+            transport.memory = straight._memory = bytearray(2**12)
             await until(lambda: not answering._wire.is_reading())
             await settle()
-            assert len(answering._straight._first) < 2**16  # type: ignore[union-attr] # likewise
+            assert len(straight._first) < 2**16
             assert await body_of(answering) == BODY
         async with transport.post(PATH, b"{}", {}) as answering:
             assert await body_of(answering) == BODY
