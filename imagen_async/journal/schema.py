@@ -29,6 +29,13 @@ VERSION = 2
 OLDEST_SQLITE = (3, 37)
 """The first SQLite with STRICT tables and RETURNING."""
 
+_LOG_PAGES = 4_000
+"""Pages of 4 KiB that the log holds before they go into the file.
+
+All of them have to fit into SQLite's own cache: a page that is only in the log is looked up there and read, and with
+keys that are random most pages of their index soon are. Half as large a cache made a job twice as expensive.
+"""
+
 JOB_STATES = (INTENT, INTERRUPTED, *(status.value for status in Status if status is not Status.SKIPPED))
 
 # Counters are kept by triggers: they cannot disagree with the rows, whatever is rolled back. Jobs are numbered, and
@@ -275,9 +282,9 @@ def _configure(connection: sqlite3.Connection, *, fsync: bool) -> None:
         "journal_mode": "WAL",
         "synchronous": "FULL" if fsync else "NORMAL",
         "fullfsync": "ON" if fsync else "OFF",  # macOS: through the drive's own cache too
-        "wal_autocheckpoint": "4000",
+        "wal_autocheckpoint": str(_LOG_PAGES),
         "journal_size_limit": str(64 << 20),
-        "cache_size": str(-2 << 10),  # KiB; the rest of the file is in the page cache of the system anyway
+        "cache_size": str(_LOG_PAGES * 5 // 4),
         "temp_store": "FILE",  # what a run must remember of its input spills to disk
     }
     for name, value in pragmas.items():
