@@ -7,7 +7,9 @@ gateway, but not noticed yet, shows in the same way.
 
 from __future__ import annotations
 
+import asyncio
 import select
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
@@ -18,14 +20,20 @@ if TYPE_CHECKING:
 
     from aiohttp.client_proto import ResponseHandler
 
-__all__ = ["Connector"]
+__all__ = ["LEAVING", "Connector"]
+
+LEAVING: ContextVar[Callable[[float], object] | None] = ContextVar("imagen_leaving", default=None)
+"""Called with the event loop's time when the request that the current task sends has its connection."""
 
 _HEAD = 2**12
 """Bytes of a read while no body is being taken."""
 
 
 class Connector(aiohttp.TCPConnector):
-    """A connector for one gateway; takes what aiohttp's own takes."""
+    """A connector for one gateway; takes what aiohttp's own takes.
+
+    It tells when a request leaves (`LEAVING`): as soon as it has its connection, aiohttp writes.
+    """
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
@@ -51,6 +59,8 @@ class Connector(aiohttp.TCPConnector):
             if readable is None:
                 self._used[protocol] = _listening(protocol)
             _read_little(protocol.transport)
+        if (tell := LEAVING.get()) is not None:
+            tell(asyncio.get_running_loop().time())
         return connection
 
 

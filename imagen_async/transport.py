@@ -1,8 +1,9 @@
 """HTTP, by aiohttp: one POST or GET out, one answer in, every failure as a typed error of ours.
 
 The only module that sends and reads, and the only one that spells out the key. It tells whether a byte of the request
-left (aiohttp's trace hooks), because money depends on it. Time-outs are the gateway's: what we do with an answer
-between two reads, and a disk that stalls meanwhile, counts in none. It knows no JSON, no image and no retry.
+left (by our connector; by aiohttp's trace hooks with one of the caller's), because money depends on it. Time-outs are
+the gateway's: what we do with an answer between two reads, and a disk that stalls meanwhile, counts in none. It knows
+no JSON, no image and no retry.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import aiohttp
 from multidict import CIMultiDict
 
 from imagen_async._version import __version__
-from imagen_async.connector import Connector
+from imagen_async.connector import LEAVING, Connector
 from imagen_async.exceptions import ConfigurationError, ImagenError, printable
 from imagen_async.secret import Mask, Secret
 from imagen_async.straight import Take, borrowed
@@ -408,18 +409,22 @@ class Transport:
         """Send one request; aiohttp's errors come through as they are."""
         if (url := self._urls.get(path)) is None:
             url = self._urls[path] = self.base_url.joinpath(path.lstrip("/"))
-        return await self._open().request(
-            method,
-            url,
-            data=body,
-            headers=self._all_headers(headers),
-            timeout=self._client_timeout,
-            allow_redirects=False,
-            raise_for_status=False,  # a session of the caller's may say otherwise
-            proxy=self._proxy.url if self._proxy else None,
-            proxy_headers=self._proxy.headers if self._proxy else None,
-            trace_request_ctx=request,
-        )
+        leaving = LEAVING.set(request.leave)
+        try:
+            return await self._open().request(
+                method,
+                url,
+                data=body,
+                headers=self._all_headers(headers),
+                timeout=self._client_timeout,
+                allow_redirects=False,
+                raise_for_status=False,  # a session of the caller's may say otherwise
+                proxy=self._proxy.url if self._proxy else None,
+                proxy_headers=self._proxy.headers if self._proxy else None,
+                trace_request_ctx=request,
+            )
+        finally:
+            LEAVING.reset(leaving)
 
     def _open(self) -> aiohttp.ClientSession:
         if self._closed or (self._session is not None and self._session.closed):
@@ -429,13 +434,15 @@ class Transport:
                 # Slots bound what is in flight; a second bound in the connector would count as connect time.
                 connector=self._connector or Connector(limit=0, keepalive_timeout=_KEEP_ALIVE),
                 connector_owner=self._connector is None,
-                trace_configs=[_tracing(), *self._trace_configs],
+                # Our own connector tells when a request leaves; hooks cost each request some thirty calls.
+                trace_configs=[*([] if self._connector is None else [_tracing()]), *self._trace_configs],
                 cookie_jar=aiohttp.DummyCookieJar(),
                 trust_env=False,
             )
         return self._session
 
     def _all_headers(self, headers: Mapping[str, str]) -> CIMultiDict[str]:
+        # With each request: a session's own headers, and with them the key, aiohttp gives to a proxy as well.
         every = self._headers.copy()
         if self._proxy is not None and self.base_url.scheme == "http":
             every.update(self._proxy.headers)  # there is no tunnel, whose own request would carry them
