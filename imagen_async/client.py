@@ -127,7 +127,7 @@ class ImagenClient:
         catalog: Catalog = CATALOG,
         send_response_format: bool = True,
         max_reading: int = 2,
-        writers: int = 2,
+        writers: int = 4,
         allow_http: bool = False,
         session: aiohttp.ClientSession | None = None,
         connector: aiohttp.BaseConnector | None = None,
