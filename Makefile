@@ -144,7 +144,7 @@ clean: ## Remove environments, caches and everything else that was made here
 %/.ready-peers: $(PINS) | %/.ready-venv
 	@echo "installing imagen-async and its peers into $*"
 	@$*/bin/python $(PIP_INSTALL) pip
-	@$*/bin/python $(PIP_INSTALL) --build-constraint constraints.txt -e '.[all]' --group test --group peers --group plots
+	@$*/bin/python $(PIP_INSTALL) --build-constraint constraints.txt -e '.[all]' --group test --group peers --group plots --group loops
 	@touch $@
 
 %/.ready-fuzz: $(PINS) | %/.ready-venv

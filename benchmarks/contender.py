@@ -18,7 +18,7 @@ from pathlib import Path
 import attrs
 
 from benchmarks import gauges
-from benchmarks.contenders import NAMES, Opened, Task, load
+from benchmarks.contenders import NAMES, Contender, Task, load
 
 __all__ = ["KEPT", "Measured", "main"]
 
@@ -57,12 +57,12 @@ class Measured:
     descriptors: int = 0
 
 
-async def measure(opened: Opened, options: argparse.Namespace) -> Measured:
+async def measure(contender: Contender, options: argparse.Namespace) -> Measured:
     """Run a contender once, warm-up and all."""
     peak_reset = gauges.reset_peak()
     rss_before, open_before = gauges.rss(), gauges.descriptors()
     task = _task(options)
-    async with opened(task) as run:
+    async with contender.opened(task) as run:
         if options.warm_up:
             await run(_prompts(options.warm_up), _folder(options.out / "warm-up"))
             task.kept.clear()
@@ -145,11 +145,12 @@ def main() -> None:
     options = parser.parse_args()
     signal.alarm(math.ceil(options.limit))  # holds even when the starter, who has a limit of its own, is gone
     try:
-        opened = load(options.name)
+        contender = load(options.name)
     except ImportError as error:
         print(json.dumps({"missing": str(error)}))
         return
-    print(json.dumps(attrs.asdict(asyncio.run(measure(opened, options)))))
+    with asyncio.Runner(loop_factory=contender.loop_factory) as runner:
+        print(json.dumps(attrs.asdict(runner.run(measure(contender, options)))))
 
 
 if __name__ == "__main__":

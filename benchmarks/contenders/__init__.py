@@ -1,6 +1,7 @@
 """The contenders: the same task, each written as its own documentation has it.
 
-A contender is a module with one async context manager ``opened(task)`` that gives a `Run`. Peers bring neither a
+A contender is a module with one async context manager ``opened(task)`` that gives a `Run`, and a ``loop_factory`` if it
+wants an event loop of its own. Peers bring neither a
 fan-out nor a writer of their own and share `at_once` and `kept`, so that none loses by a clumsy loop of ours. The
 module's import is its whole set-up: one whose package is missing fails there and nowhere else.
 """
@@ -12,18 +13,19 @@ import time
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import AbstractAsyncContextManager
 from importlib import import_module
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, Protocol
 
 import attrs
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["KEY", "MODEL", "NAMES", "Opened", "Run", "Task", "at_once", "kept", "load", "wait_for_disk"]
+__all__ = ["KEY", "MODEL", "NAMES", "Contender", "Run", "Task", "at_once", "kept", "load", "wait_for_disk"]
 
 NAMES = (
     "ours",
     "ours-core",
+    "ours-uvloop",
     "openai-python",
     "google-genai",
     "litellm",
@@ -72,17 +74,27 @@ class Run(Protocol):
         ...
 
 
-Opened = Callable[[Task], AbstractAsyncContextManager[Run]]
+@attrs.frozen
+class Contender:
+    """What a contender's module brings.
+
+    Attributes:
+        opened: Gives a `Run` that is ready.
+        loop_factory: Makes the event loop it runs in; None for asyncio's own.
+    """
+
+    opened: Callable[[Task], AbstractAsyncContextManager[Run]]
+    loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None
 
 
-def load(name: str) -> Opened:
+def load(name: str) -> Contender:
     """Import a contender.
 
     Raises:
         ImportError: If what it needs is not installed.
     """
     module = import_module(f"{__name__}.{name.replace('-', '_')}")
-    return cast("Opened", module.opened)
+    return Contender(module.opened, getattr(module, "loop_factory", None))
 
 
 async def at_once(concurrency: int, prompts: Iterable[str], do: Callable[[int, str], Awaitable[int]]) -> int:
