@@ -21,6 +21,7 @@ from imagen_async.picture import EXTENSIONS, MOST_PIXELS
 from imagen_async.stores.folders import make_below, make_root, refuse_unless_folder, store_error, sync_folder
 from imagen_async.stores.names import safe_name, shard
 from imagen_async.stores.recovery import Found, adopt, sweep, temporary_name
+from imagen_async.stores.room import Room
 from imagen_async.stores.sink import LocalSink
 
 if TYPE_CHECKING:
@@ -85,6 +86,7 @@ class LocalStore:
         self._ready = False
         self._shards: set[str] = set()
         self._links = hasattr(os, "link")
+        self._room = Room()
         self._lock = threading.Lock()
 
     def __repr__(self) -> str:
@@ -107,7 +109,7 @@ class LocalStore:
             except OSError as error:
                 self._ready = False  # If the folder is gone, the next image makes it again.
                 raise store_error("open the temporary file", path, error) from error
-            return LocalSink(name, path, file, fsync=self._fsync, publish=self._publish)
+            return LocalSink(name, path, file, fsync=self._fsync, room=self._room, publish=self._publish)
 
     def find(
         self, name: ImageName, *, unwanted: Callable[[Found], bool] | None = None, max_pixels: int = MOST_PIXELS

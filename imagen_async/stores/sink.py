@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from imagen_async.picture import Facts
+    from imagen_async.stores.room import Room
 
 __all__ = ["LocalSink"]
 
@@ -34,15 +35,23 @@ _READING = os.O_RDONLY | sum(getattr(os, flag, 0) for flag in ("O_NOFOLLOW", "O_
 class LocalSink:
     """Writes one image to its temporary file; made by `LocalStore.open`."""
 
-    __slots__ = ("_ended", "_failed", "_file", "_fsync", "_name", "_path", "_publish", "_size")
+    __slots__ = ("_ended", "_failed", "_file", "_fsync", "_name", "_path", "_publish", "_room", "_size")
 
     def __init__(
-        self, name: ImageName, path: str, file: int, *, fsync: bool, publish: Callable[[str, ImageName, str], str]
+        self,
+        name: ImageName,
+        path: str,
+        file: int,
+        *,
+        fsync: bool,
+        room: Room,
+        publish: Callable[[str, ImageName, str], str],
     ) -> None:
         self._name = name
         self._path = path
         self._file = file
         self._fsync = fsync
+        self._room = room
         self._publish = publish
         self._size = 0
         self._failed = False
@@ -63,13 +72,15 @@ class LocalSink:
             StoreError: As `write`.
         """
         self._refuse_if_over()
+        size = sum(map(len, parts))
         try:
+            self._room.take(self._file, self._size, size)
             for first in range(0, len(parts), _MOST_PARTS):
                 _write(self._file, parts[first : first + _MOST_PARTS])
         except OSError as error:
             self._failed = True
             raise store_error("write", self._path, error) from error
-        self._size += sum(map(len, parts))
+        self._size += size
 
     def taken(self) -> bytes:
         """Read back the bytes of all calls that went well.
