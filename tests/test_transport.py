@@ -344,8 +344,20 @@ async def test_a_failed_tls_handshake_means_nothing_was_sent(said: bytes) -> Non
     assert not error.sent
 
 
-async def test_a_connection_that_closes_without_an_answer_means_the_request_was_sent() -> None:
-    async with serving(hang_up) as server, transport_to(server.base_url) as transport:
+@pytest.fixture(params=["ours", "the caller's"])
+async def connector(request: pytest.FixtureRequest) -> AsyncIterator[aiohttp.BaseConnector | None]:
+    """Ours tells itself when a request leaves; with another one it is a hook that tells."""
+    if request.param == "ours":
+        yield None
+    else:
+        async with aiohttp.TCPConnector() as theirs:
+            yield theirs
+
+
+async def test_a_connection_that_closes_without_an_answer_means_the_request_was_sent(
+    connector: aiohttp.BaseConnector | None,
+) -> None:
+    async with serving(hang_up) as server, transport_to(server.base_url, connector=connector) as transport:
         assert facts(await failure_of(transport)) == (DisconnectedError, True)
     assert len(server.asked) == 1
 
@@ -465,11 +477,13 @@ async def timed_out(failing: asyncio.Task[ImagenError]) -> tuple[str, float, boo
     return error.phase, error.seconds, error.sent
 
 
-async def test_connecting_has_a_time_out_of_its_own_tls_included(loop_clock: LoopClock) -> None:
+async def test_connecting_has_a_time_out_of_its_own_tls_included(
+    loop_clock: LoopClock, connector: aiohttp.BaseConnector | None
+) -> None:
     timeouts = Timeouts(connect=10.0, read=300.0, total=900.0)
     async with serving(None) as server:
         url = server.base_url.replace("http://", "https://")
-        async with transport_to(url, timeouts=timeouts) as transport:
+        async with transport_to(url, timeouts=timeouts, connector=connector) as transport:
             failing = asyncio.ensure_future(failure_of(transport))
             await until(lambda: server.connections)
             await loop_clock.jump(8.0)
@@ -478,9 +492,27 @@ async def test_connecting_has_a_time_out_of_its_own_tls_included(loop_clock: Loo
             assert await timed_out(failing) == ("connect", 10.0, False)
 
 
-async def test_silence_before_the_answer_has_a_time_out_of_its_own(loop_clock: LoopClock) -> None:
+async def test_an_attempt_whose_time_is_over_while_it_connects_has_sent_nothing(
+    loop_clock: LoopClock, connector: aiohttp.BaseConnector | None
+) -> None:
+    timeouts = Timeouts(connect=10.0, read=300.0, total=5.0)
+    async with serving(None) as server:
+        url = server.base_url.replace("http://", "https://")
+        async with transport_to(url, timeouts=timeouts, connector=connector) as transport:
+            failing = asyncio.ensure_future(failure_of(transport))
+            await until(lambda: server.connections)
+            await loop_clock.jump(6.0)
+            assert await timed_out(failing) == ("total", 5.0, False)
+
+
+async def test_silence_before_the_answer_has_a_time_out_of_its_own(
+    loop_clock: LoopClock, connector: aiohttp.BaseConnector | None
+) -> None:
     timeouts = Timeouts(connect=10.0, read=300.0, total=900.0)
-    async with serving(answer()) as server, transport_to(server.base_url, timeouts=timeouts) as transport:
+    async with (
+        serving(answer()) as server,
+        transport_to(server.base_url, timeouts=timeouts, connector=connector) as transport,
+    ):
         failing = asyncio.ensure_future(failure_of(transport))
         await until(lambda: server.asked)
         await loop_clock.jump(290.0)
