@@ -26,6 +26,11 @@ class Stalling:
     store: LocalStore
     stall: float
 
+    @property
+    def writers(self) -> int:
+        """Threads that the store itself asks for."""
+        return self.store.writers
+
     def open(self, name: ImageName, /) -> _Sink:
         """Begin an image."""
         wait_for_disk(self.stall)

@@ -83,7 +83,7 @@ class ImagenClient:
         catalog: What is known about models; see `Catalog.extended`.
         send_response_format: Whether to name ``b64_json`` in requests; some models refuse the field.
         max_reading: Most answers whose bodies are read at once, slow ones aside; bounds memory and spares the cache.
-        writers: Threads that write images and wait for the disk.
+        writers: Threads that write images and wait for the disk; None: as many as the store says pay, or 4.
         allow_http: Allow the key to travel in the clear to a host that is not this machine.
         session: Your own aiohttp session; it stays yours to close.
         connector: Your own aiohttp connector, likewise.
@@ -127,7 +127,7 @@ class ImagenClient:
         catalog: Catalog = CATALOG,
         send_response_format: bool = True,
         max_reading: int = 2,
-        writers: int = 4,
+        writers: int | None = None,
         allow_http: bool = False,
         session: aiohttp.ClientSession | None = None,
         connector: aiohttp.BaseConnector | None = None,
@@ -146,7 +146,9 @@ class ImagenClient:
         headers = {Secret(name): Secret(text) for name, text in (headers or {}).items()}
         _check_key(key)
         url = gateway_url(base_url, key=key, allow_http=allow_http)
-        _check_counts(max_concurrency=max_concurrency, max_reading=max_reading, writers=writers)
+        _check_counts(max_concurrency=max_concurrency, max_reading=max_reading)
+        if writers is not None:
+            _check_counts(writers=writers)
         _check_rates(rpm=rpm, images_per_minute=images_per_minute)
         self.catalog = catalog
         self._send_response_format = send_response_format

@@ -36,6 +36,9 @@ _T = TypeVar("_T")
 
 _NO_SECRETS = Mask()
 
+_USUAL_WRITERS = 4
+"""Threads for a store that does not say how many it is worth: most wait for something."""
+
 
 @attrs.frozen
 class Received:
@@ -83,8 +86,9 @@ class Receiver:
         mask: Mask = _NO_SECRETS,
     ) -> None:
         self._store = store
-        # A digest takes longer than a hop to a thread.
-        self._run = writers.run if sha256 or getattr(store, "blocking", True) else _at_once
+        threads = getattr(store, "writers", _USUAL_WRITERS) + sha256  # a digest takes longer than a hop to a thread
+        writers.widen(threads)
+        self._run = writers.run if threads else _at_once
         self._job_id = job_id
         self._indices = indices
         self._wish = wish

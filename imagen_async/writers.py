@@ -59,14 +59,15 @@ class _Hop(Generic[_T]):
 
 
 class Writers:
-    """A few threads, for one event loop.
+    """A few threads, for one event loop; they begin with the first work.
 
     Args:
-        count: How many.
+        count: How many; None: as many as `widen` asks for.
     """
 
-    def __init__(self, count: int) -> None:
-        self._count = count
+    def __init__(self, count: int | None = None) -> None:
+        self._fixed = count is not None
+        self._count = count or 1
         self._threads: list[threading.Thread] = []
         self._waiting: SimpleQueue[_Hop[Any] | None] = SimpleQueue()
         self._ended: deque[_Hop[Any]] = deque()
@@ -76,10 +77,15 @@ class Writers:
     def __repr__(self) -> str:
         return f"<Writers: {self._count} threads>"
 
+    def widen(self, count: int) -> None:
+        """Have at least so many threads from now on, unless their number is fixed."""
+        if not self._fixed:
+            self._count = max(self._count, count)
+
     async def run(self, work: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
         """Do `work` in a thread; a cancellation arrives only when the work has ended."""
         loop = asyncio.get_running_loop()
-        if not self._threads:
+        if len(self._threads) < self._count:
             self._start(loop)
         hop = _Hop(partial(work, *args, **kwargs), loop.create_future())
         self._waiting.put(hop)
@@ -106,12 +112,10 @@ class Writers:
 
     def _start(self, loop: asyncio.AbstractEventLoop) -> None:
         # Daemons: a client that nobody closed must not keep the process from ending.
-        self._threads = [
-            threading.Thread(target=self._work, args=(loop,), name=f"imagen-writer_{number}", daemon=True)
-            for number in range(self._count)
-        ]
-        for thread in self._threads:
+        for number in range(len(self._threads), self._count):
+            thread = threading.Thread(target=self._work, args=(loop,), name=f"imagen-writer_{number}", daemon=True)
             thread.start()
+            self._threads.append(thread)
 
     def _work(self, loop: asyncio.AbstractEventLoop) -> None:
         while (hop := self._waiting.get()) is not None:

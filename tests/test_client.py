@@ -17,6 +17,7 @@ from imagen_async import (
     ImageRequest,
     InvalidRequestError,
     LocalStore,
+    MemoryStore,
     Model,
     ModelNotFoundError,
     ProtocolError,
@@ -32,16 +33,18 @@ from tests.clients import (
     open_files,
     prompt_in,
 )
+from tests.clock import FakeClock
 from tests.pictures import png
 from tests.servers import Asked, answer, body_of, reply, serving
 from tests.spying import SpyStore
 
 if TYPE_CHECKING:
     import asyncio
+    from collections.abc import Callable
 
+    from imagen_async import Store
     from imagen_async.sandbox import SandboxGateway
     from imagen_async.sandbox.pytest_plugin import SandboxFactory
-    from tests.clock import FakeClock
 
 
 # -- a client and its settings ---------------------------------------------------------------------------------------
@@ -120,6 +123,38 @@ async def test_images_come_as_files_when_a_store_is_given(
     assert image.data is None
     assert Path(image.path).is_relative_to(tmp_path)
     assert prompt_in(Path(image.path)) == "A red fox"
+
+
+class Uploading(SpyStore):
+    writers = 7
+
+
+@pytest.mark.parametrize(
+    ("make", "options", "threads", "with_digests"),
+    [
+        (MemoryStore, {}, 0, 1),
+        (SpyStore, {}, 4, 5),
+        (Uploading, {}, 7, 8),
+        (Uploading, {"writers": 3}, 3, 3),
+    ],
+)
+async def test_the_store_says_how_many_writer_threads_it_is_worth_and_the_client_has_the_last_word(
+    make: Callable[[], Store],
+    options: dict[str, Any],
+    threads: int,
+    with_digests: int,
+    imagen_sandbox_factory: SandboxFactory,
+) -> None:
+    before = set(threading.enumerate())
+
+    def begun() -> int:
+        return sum(thread.name.startswith("imagen-writer") for thread in set(threading.enumerate()) - before)
+
+    async with client_of(await imagen_sandbox_factory(), FakeClock(), **options) as client:
+        await client.generate("a fox", store=make())
+        assert begun() == threads
+        await client.generate("a hen", store=make(), sha256=True)
+        assert begun() == with_digests
 
 
 async def test_a_store_that_counts_its_images_and_is_empty_is_still_the_store(

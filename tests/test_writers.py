@@ -120,6 +120,23 @@ async def test_threads_begin_with_the_first_work_and_end_with_close() -> None:
     assert repr(writers) == "<Writers: 2 threads>"
 
 
+@pytest.mark.parametrize(
+    ("fixed", "asked", "threads"),
+    [(None, [0], 1), (None, [4, 2], 4), (None, [2, 16], 16), (3, [16], 3), (3, [2], 3)],
+)
+async def test_threads_become_as_many_as_the_greediest_store_asks_for_unless_their_number_is_fixed(
+    fixed: int | None, asked: list[int], threads: int
+) -> None:
+    before = set(writer_threads())
+    writers = Writers(fixed)
+    for count in asked:
+        writers.widen(count)
+        await writers.run(int)
+    assert len(set(writer_threads()) - before) == threads
+    writers.close()
+    assert set(writer_threads()) <= before
+
+
 async def test_callers_whose_work_ended_at_once_go_on_a_few_in_each_turn_of_the_loop() -> None:
     writers, last = Writers(1), threading.Event()
     work = [asyncio.ensure_future(writers.run(lambda: None)) for _ in range(9)]

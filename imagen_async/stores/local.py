@@ -89,6 +89,11 @@ class LocalStore:
         self._room = Room()
         self._lock = threading.Lock()
 
+    @property
+    def writers(self) -> int:
+        """Threads that it is worth: what syncs waits for the disk; what only copies memory would vie with the loop."""
+        return 4 if self._fsync else 1
+
     def __repr__(self) -> str:
         return f"LocalStore({self._root!r}, fsync={self._fsync})"
 

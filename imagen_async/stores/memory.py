@@ -28,7 +28,7 @@ class MemoryStore:
         b'...'
     """
 
-    blocking = False
+    writers = 0
     """Nothing here waits for a disk or a network, so no thread is needed."""
 
     def open(self, name: ImageName, /) -> MemorySink:

@@ -1,9 +1,9 @@
 """What a store is: the few methods that the rest of the library needs of any place that keeps images.
 
 A store is synchronous on purpose. Its methods are called in writer threads, not on the event loop: one call at a time
-for each sink, but several sinks at once from several threads. Only one that says of itself ``blocking = False``,
-because its calls wait for nothing, spares the threads. Whether the bytes are a whole image is not a
-store's business: it is told so by `commit`, and must show nothing under a final name before that.
+for each sink, but several sinks at once from several threads. A store may say how many threads it is worth, by an
+attribute ``writers``; 0 says that its calls wait for nothing and may come on the loop. Whether the bytes are a whole
+image is not a store's business: it is told so by `commit`, and must show nothing under a final name before that.
 """
 
 from __future__ import annotations

@@ -97,6 +97,11 @@ def test_a_relative_root_gives_relative_paths(tmp_path: Path, monkeypatch: pytes
     assert keep(LocalStore("", fsync=True)) == Path(shard("fox"), "fox-0.png")
 
 
+def test_only_what_waits_for_the_disk_is_worth_more_than_one_thread(root: Path) -> None:
+    assert LocalStore(root).writers == 1
+    assert LocalStore(root, fsync=True).writers == 4
+
+
 def test_an_existing_file_is_never_overwritten(root: Path) -> None:
     store = LocalStore(root)
     keep(store, data=b"first")
