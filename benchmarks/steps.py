@@ -18,6 +18,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import attrs
+
 from benchmarks.rounds import Plan, gateway
 from imagen_async import ImagenClient, ImageRequest, LocalStore
 from imagen_async.incoming import Incoming
@@ -48,6 +50,8 @@ _IMAGE = Image(index=0, format="png", width=1, height=1, size=1)
 class _Nowhere:
     """A store and sink that keeps nothing."""
 
+    writers = 1
+
     def open(self, _name: ImageName, /) -> _Nowhere:
         return self
 
@@ -61,7 +65,7 @@ class _Nowhere:
         """Nothing to forget."""
 
 
-def _drop(_self: Receiver, _chunk: bytes, *, together: int) -> bool:
+def _drop(_self: Receiver, _chunk: bytearray, _size: int, *, together: int) -> bool:
     del together
     return False
 
@@ -75,8 +79,10 @@ async def _in_the_loop(_self: Writers, work: Callable[..., Any], *args: Any, **k
 
 
 def _gather_text(self: Incoming, span: Payload) -> None:
-    self.gathered.append(span)  # type: ignore[arg-type] # text in the place of bytes, until `_decode_and_write`
-    self.waiting += len(span.data)
+    # Copied, for the memory that it lies in is about to be used again.
+    kept = attrs.evolve(span, data=bytes(span.data))
+    self.gathered.append(kept)  # type: ignore[arg-type] # text in the place of bytes, until `_decode_and_write`
+    self.waiting += len(kept.data)
 
 
 def _decode_and_write(self: Incoming, spans: list[Any], *, write: Callable[..., None] = Incoming.write) -> None:

@@ -1,8 +1,8 @@
 """From the chunks of one answer to verified images in a store.
 
-Each chunk is decoded and verified on the event loop as it comes, while its bytes are still in the processor's cache. A
-thread that decoded would hold the interpreter's lock meanwhile, so the loop would wait all the same, and pay for the
-hand-over besides. What may stall goes to a writer thread: files, and digests, which hold no lock.
+Each chunk is decoded and verified on the event loop as it comes, while its bytes are still in the processor's cache:
+that takes less than to hand the chunk over and to get the interpreter's lock back. What may stall goes to a writer
+thread: files, and digests, which take longer than all else.
 
 Nothing is committed before the whole body has had its verdict, or has broken: a body that broke still gives the images
 that had arrived whole, for they were paid for. For the same reason a store that fails is asked again for a while. A
