@@ -1,6 +1,6 @@
 """From an answer's bytes to images in a store: any cutting keeps the same images, and none that is not whole.
 
-The receiver is driven by hand, with writers that work at once, so that a run costs no loop and no thread.
+The receiver is driven by hand, with a store that is worth no thread, so that a run costs no loop either.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import attrs
 from imagen_async.exceptions import ProtocolError
 from imagen_async.picture import Inspector
 from imagen_async.receive import Caps, Receiver
+from imagen_async.writers import Writers
 from tests.fuzz.cutting import ways
 from tests.fuzz.targets import decoder
 from tests.receiving import overflow_of
@@ -19,9 +20,7 @@ from tests.spying import SpyStore
 from tests.wire.oracles import verdict_of_oracle
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Sequence
-
-    from imagen_async.writers import Writers
+    from collections.abc import Coroutine, Sequence
 
 __all__ = ["LONGEST", "WORDS", "check"]
 
@@ -42,11 +41,8 @@ class _Kept:
     faulty: int | None
 
 
-class _AtOnce:
-    """Writers without a thread."""
-
-    async def run(self, work: Callable[..., _T], *args: Any) -> _T:
-        return work(*args)
+class _Store(SpyStore):
+    writers = 0
 
 
 def check(body: bytes) -> None:
@@ -64,10 +60,10 @@ def check(body: bytes) -> None:
 
 
 async def _received(chunks: Sequence[bytes | bytearray], caps: Caps, together: int) -> _Kept:
-    store = SpyStore()
+    store = _Store()
     receiver = Receiver(
         store,
-        cast("Writers", _AtOnce()),
+        Writers(),
         job_id="fox",
         indices=range(_ASKED),
         wish="png",
