@@ -236,6 +236,7 @@ class ImagenClient:
 
         Raises:
             InvalidRequestError: The request breaks the contract; nothing was sent.
+            ConfigurationError: `store` is no store; likewise.
             TransportError: The network failed, on every attempt that was worth making.
             GatewayError: The gateway refused, or failed likewise; `FilteredError` if its safety filter took all images.
             ProtocolError: What the gateway sent cannot be used.
@@ -265,6 +266,9 @@ class ImagenClient:
             An async iterator of outcomes, to be used inside ``async with``. A failed job is an outcome. Only what
             stops everything (bad key, no such model, an outage, disk) is raised, after what was in flight has been
             given out; what was read from `requests` and never sent has no outcome then.
+
+        Raises:
+            ConfigurationError: `requests` is a single one, or `store` is no store.
         """
         if isinstance(requests, str | ImageRequest):
             raise ConfigurationError("stream takes many requests, in an iterable; for one there is generate")
@@ -397,8 +401,23 @@ class ImagenClient:
 
 
 def _kept_in(store: Store | None) -> Store:
+    """Give the store that is meant, and refuse what is none: its first call would come when images are paid for.
+
+    Raises:
+        ConfigurationError: It is no store, or its `writers` is no number of threads.
+    """
     # A store that counts its images may be empty, and so as good as false.
-    return MemoryStore() if store is None else store
+    if store is None:
+        return MemoryStore()
+    if isinstance(store, str | os.PathLike):
+        raise ConfigurationError("store is the name of a folder; for images as files in it there is LocalStore")
+    if isinstance(store, type) or not callable(getattr(store, "open", None)):
+        kind = f"the class {store.__name__} itself" if isinstance(store, type) else f"an object of {type(store)!r}"
+        raise ConfigurationError(f"store is {kind}, and no object with a method open, as LocalStore makes one")
+    threads = getattr(store, "writers", 0)
+    if not isinstance(threads, int) or threads < 0:
+        raise ConfigurationError(f"the store's writers must be a number of threads, from 0 on, not {threads!r}")
+    return store
 
 
 def _request(prompt: str | ImageRequest, fields: Mapping[str, Any]) -> ImageRequest:

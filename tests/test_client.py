@@ -157,6 +157,36 @@ async def test_the_store_says_how_many_writer_threads_it_is_worth_and_the_client
         assert begun() == with_digests
 
 
+class Boundless(SpyStore):
+    writers = "many"
+
+
+class Owing(SpyStore):
+    writers = -1
+
+
+@pytest.mark.parametrize(
+    ("store", "problem"),
+    [
+        ("foxes", "the name of a folder; for images as files in it there is LocalStore"),
+        (Path("foxes"), "the name of a folder"),
+        (LocalStore, "the class LocalStore itself, and no object with a method open"),
+        (object(), "an object of <class 'object'>, and no object with a method open"),
+        (Boundless(), "writers must be a number of threads, from 0 on, not 'many'"),
+        (Owing(), "writers must be a number of threads, from 0 on, not -1"),
+    ],
+)
+async def test_what_is_no_store_is_refused_before_anything_is_paid_for(
+    imagen_sandbox: SandboxGateway, clock: FakeClock, store: Any, problem: str
+) -> None:
+    async with client_of(imagen_sandbox, clock) as client:
+        with pytest.raises(ConfigurationError, match=problem):
+            await client.generate("a fox", store=store)
+        with pytest.raises(ConfigurationError, match=problem):
+            client.stream(["a fox"], store=store)
+    assert not imagen_sandbox.ledger.entries
+
+
 async def test_a_store_that_counts_its_images_and_is_empty_is_still_the_store(
     imagen_sandbox: SandboxGateway, clock: FakeClock
 ) -> None:
