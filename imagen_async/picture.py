@@ -11,6 +11,7 @@ Formats: PNG (W3C PNG, third edition), JPEG (ITU-T T.81), WebP (RFC 9649).
 from __future__ import annotations
 
 import re
+import struct
 import sys
 from collections.abc import Generator, Mapping
 from types import MappingProxyType
@@ -41,6 +42,9 @@ _JPEG = b"\xff\xd8\xff"
 _RIFF, _WEBP = b"RIFF", b"WEBP"
 
 _LONGEST_CHUNK = 2**31 - 1
+_BETWEEN = struct.Struct(">II4s")
+"""What stands between the data of two PNG chunks: the checksum of one, and length and name of the next."""
+_IDAT_SUM = crc32(b"IDAT")
 _CHUNK_NAME = re.compile(rb"[A-Za-z]{4}")
 _DEPTHS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}
 """The bit depths that each PNG colour type comes in."""
@@ -170,7 +174,7 @@ class Inspector:
         if self._failure:
             raise ProtocolError(*self._failure)
         cursor = self._cursor
-        if not _may_begin(self._beginning):
+        if not cursor.format and not _may_begin(self._beginning):
             raise _unknown(self._beginning)
         if cursor.ending and self._tail != cursor.ending:
             words = f"the {cursor.format} image ends with {self._tail!r} instead of {cursor.ending!r}"
@@ -247,15 +251,10 @@ def _walk_png(cursor: _Cursor) -> _Walk:
     picture = 0
     head = yield from _field(cursor, 8)
     while True:
-        length, name = int.from_bytes(head[:4], "big"), head[4:]
-        _check_chunk(length, name, picture, cursor.offset - 8)
-        picture += length if name == b"IDAT" else 0
-        if name != b"IEND" and len(cursor.ahead) >= length + 12:
-            head = _whole_chunk(cursor, name, length)
-            continue
+        length, name, picture = _past_whole_chunks(cursor, int.from_bytes(head[:4], "big"), head[4:], picture)
         cursor.crc, cursor.left = crc32(name), length
         # The checksum of one chunk and the head of the next are one field: a step less for each chunk.
-        after = (yield from _field(cursor, 4)) if name == b"IEND" else (yield 12)
+        after = (yield from _field(cursor, 4)) if name == b"IEND" else (yield _BETWEEN.size)
         if cursor.summing and cursor.crc != int.from_bytes(after[:4], "big"):
             raise _damaged(name, cursor.offset - len(after))
         if name == b"IEND":
@@ -273,14 +272,34 @@ def _field(cursor: _Cursor, size: int) -> Generator[int, bytes, bytes]:
     return bytes(ahead[:size])
 
 
-def _whole_chunk(cursor: _Cursor, name: bytes, length: int) -> bytes:
-    """Pass over a chunk that is all here, at once: most encoders make hundreds of them. Return the next one's head."""
-    ahead, stop = cursor.ahead, length + 4
-    if cursor.summing and crc32(ahead[:length], crc32(name)) != int.from_bytes(ahead[length:stop], "big"):
-        raise _damaged(name, cursor.offset + length)
-    cursor.ahead = ahead[stop + 8 :]
-    cursor.offset += stop + 8
-    return bytes(ahead[stop : stop + 8])
+def _past_whole_chunks(cursor: _Cursor, length: int, name: bytes, picture: int) -> tuple[int, bytes, int]:
+    """Pass over the chunks that are all here, at once: most encoders make hundreds of them.
+
+    Args:
+        cursor: Stands behind the head of the first chunk.
+        length: Of its data.
+        name: Its name.
+        picture: Bytes of IDAT data before it.
+
+    Returns:
+        The same three for the chunk that is the last, or not all here.
+    """
+    ahead, at, stop = cursor.ahead, 0, len(cursor.ahead) - _BETWEEN.size
+    while True:
+        if name != b"IDAT" or length > _LONGEST_CHUNK:
+            _check_chunk(length, name, picture, cursor.offset + at - 8)
+        else:
+            picture += length
+        end = at + length
+        if name == b"IEND" or end > stop:
+            break
+        told, following, next_name = _BETWEEN.unpack_from(ahead, end)
+        if cursor.summing and crc32(ahead[at:end], _IDAT_SUM if name == b"IDAT" else crc32(name)) != told:
+            raise _damaged(name, cursor.offset + end)
+        at, length, name = end + _BETWEEN.size, following, next_name
+    cursor.ahead = ahead[at:]
+    cursor.offset += at
+    return length, name, picture
 
 
 def _read_ihdr(cursor: _Cursor, chunk: bytes) -> None:

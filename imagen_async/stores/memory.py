@@ -5,7 +5,6 @@ Nothing is held by the store itself: a committed image belongs to whoever got it
 
 from __future__ import annotations
 
-import io
 from typing import TYPE_CHECKING
 
 from imagen_async.exceptions import StoreError
@@ -42,11 +41,11 @@ class MemoryStore:
 class MemorySink:
     """Gathers one image."""
 
-    __slots__ = ("_bytes", "_name")
+    __slots__ = ("_name", "_parts")
 
     def __init__(self, name: ImageName) -> None:
         self._name = name
-        self._bytes: io.BytesIO | None = io.BytesIO()
+        self._parts: list[bytes] | None = []
 
     def write(self, data: bytes | memoryview, /) -> None:
         """Take the next bytes.
@@ -54,7 +53,7 @@ class MemorySink:
         Raises:
             StoreError: The image was committed or discarded before.
         """
-        self._open_bytes().write(data)
+        self._open_parts().append(bytes(data))
 
     def commit(self, _facts: Facts, /) -> Kept:
         """Give the image back.
@@ -62,16 +61,16 @@ class MemorySink:
         Raises:
             StoreError: The image was committed or discarded before.
         """
-        # CPython gives the buffer itself away here, so an image is in memory once.
-        data = self._open_bytes().getvalue()
-        self._bytes = None
+        # A single part is given away as it is, so such an image is in memory once.
+        data = b"".join(self._open_parts())
+        self._parts = None
         return Kept(data=data)
 
     def discard(self) -> None:
         """Forget the bytes."""
-        self._bytes = None
+        self._parts = None
 
-    def _open_bytes(self) -> io.BytesIO:
-        if self._bytes is None:
+    def _open_parts(self) -> list[bytes]:
+        if self._parts is None:
             raise StoreError(f"image {self._name.index} was committed or discarded before; open another sink")
-        return self._bytes
+        return self._parts

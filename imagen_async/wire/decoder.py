@@ -267,10 +267,10 @@ class Decoder:
                 return len(chunk)
             self._mode = _Mode.PROLOGUE
             return end + 1
-        if self._prologue in {b"", _BOM} and (skipped := _SKIPPED.match(chunk, position)) is not None:
+        byte = chunk[position : position + 1]
+        if byte != b"{" and self._prologue in {b"", _BOM} and (skipped := _SKIPPED.match(chunk, position)) is not None:
             self._count_prologue(skipped.end() - position)
             return skipped.end()
-        byte = chunk[position : position + 1]
         self._count_prologue(1)
         if self._base + position < len(_BOM) and _BOM.startswith(self._prologue + byte):
             self._prologue += byte

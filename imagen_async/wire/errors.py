@@ -82,8 +82,10 @@ def gateway_error(status: int, headers: Mapping[str, str], body: bytes, *, now: 
 
 def request_id(headers: Mapping[str, str]) -> str | None:
     """Read the gateway's name for a request, made printable."""
-    found = next((headers[name] for name in _REQUEST_ID_HEADERS if headers.get(name)), None)
-    return None if found is None else printable(found, 128)
+    for name in _REQUEST_ID_HEADERS:
+        if found := headers.get(name):
+            return printable(found, 128)
+    return None
 
 
 def failure_class(error: ImagenError) -> FailureClass | None:

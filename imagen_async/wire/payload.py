@@ -35,8 +35,8 @@ _LONGEST_PREFIX = 5 + 255 + 8
 _PLAIN = re.compile(rb"[A-Za-z0-9+/]*")
 _QUANTUM = 4
 _PAD = ord("=")
-_LAST = 8
-"""Characters at the end of a padded span that are decoded apart: more than any padding has."""
+_NO_PREFIX = frozenset(b"ABCEFGHIJKLMNOPQRSTUVWXYZabcefghijklmnopqrstuvwxyz0123456789+/-_")
+"""Characters that neither white space nor a ``data:`` prefix begins with."""
 
 
 class PayloadDecoder:
@@ -55,6 +55,9 @@ class PayloadDecoder:
     def __init__(self, item: int) -> None:
         self._item = item
         self._carry = b""
+        """The text of the last quantum, unless that is whole and has no padding."""
+        self._given = False
+        """Whether its bytes were given already: all that can follow is white space."""
         self._padding = 0
         self._begin: bytes | None = b""
         """The first characters, while they may still be a ``data:`` prefix; then None."""
@@ -72,7 +75,10 @@ class PayloadDecoder:
         Raises:
             ProtocolError: On being iterated; ``check`` is ``"base64"``, the offset is that of the character to blame.
         """
-        self._end = span.at(len(span.data))
+        data = span.data
+        self._end = span.at(len(data))
+        if self._begin == b"" and data and data[0] in _NO_PREFIX:
+            self._begin = None
         return self._decode(span) if self._begin is None else self._decode_begin(span, self._begin)
 
     def flush(self) -> Iterator[bytes]:
@@ -91,7 +97,8 @@ class PayloadDecoder:
             spare = {2: 0b1111, 3: 0b11}[left]
             if _VALUES[self._carry[-1]] & spare:
                 raise self._refusal("bits are left over after the last byte", self._end - self._padding - 1)
-            yield pybase64.b64decode(self._carry + b"=" * (-left % _QUANTUM), validate=True)
+            if not self._given:
+                yield pybase64.b64decode(self._carry + b"=" * (-left % _QUANTUM), validate=True)
 
     def _decode_begin(self, span: Payload, begin: bytes) -> Iterator[bytes]:
         """Strip white space and a ``data:`` prefix off the beginning, which may be spread over several spans."""
@@ -118,33 +125,27 @@ class PayloadDecoder:
         yield from self._slow(span.after(skipped))
 
     def _decode(self, span: Payload) -> Iterable[bytes]:
-        """Decode a span of plain text at once, and any other in the slow way."""
+        """Decode a span of standard text at once, and any other in the slow way."""
         if self._padding or span.raw is not None:
             return self._slow(span)
-        view = memoryview(span.data)
-        if len(view) > _LAST and view[-1] == _PAD:
-            return self._padded(span, view)
-        parts = self._plain(view)
+        parts = self._standard(memoryview(span.data))
         return self._slow(span) if parts is None else parts
 
-    def _padded(self, span: Payload, view: memoryview) -> Iterator[bytes]:
-        """Padding ends most payloads, and only the few characters around it need care."""
-        most = len(view) - _LAST
-        parts = self._plain(view[:most])
-        if parts is None:
-            yield from self._slow(span)
-            return
-        yield from parts
-        yield from self._slow(Payload(span.hole, view[most:], span.at(most)))
-
-    def _plain(self, view: memoryview) -> tuple[bytes, ...] | None:
-        """Decode standard text without padding; None, with nothing changed, if it is anything else."""
+    def _standard(self, view: memoryview) -> tuple[bytes, ...] | None:
+        """Decode standard text, with the padding that ends most payloads; None, with nothing changed, if it is none."""
         carry = self._carry
         start = -len(carry) % _QUANTUM
         stop = len(view) - (len(view) - start) % _QUANTUM
-        head, tail = carry + bytes(view[:start]), bytes(view[stop:])
-        if stop <= start or (tail and not _PLAIN.fullmatch(tail)) or view[stop - 1] == _PAD:
+        if stop <= start:
             return None
+        head, tail, padding = carry + bytes(view[:start]), bytes(view[stop:]), 0
+        if tail and not _PLAIN.fullmatch(tail):
+            return None
+        if view[stop - 1] == _PAD:
+            padding = 2 if view[stop - 2] == _PAD else 1
+            if tail:
+                return None
+            tail = bytes(view[stop - _QUANTUM : stop - padding])
         try:
             body = pybase64.b64decode(view[start:stop], validate=True)
             begin = pybase64.b64decode(head, validate=True) if head else b""
@@ -152,7 +153,7 @@ class PayloadDecoder:
             return None
         if len(begin) * _QUANTUM != len(head) * 3:  # padding in the first quantum
             return None
-        self._carry = tail
+        self._carry, self._padding, self._given = tail, padding, padding > 0
         return (begin, body) if begin else (body,)
 
     def _slow(self, span: Payload) -> Iterator[bytes]:
