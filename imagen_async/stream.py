@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 __all__ = ["NoResult", "Stream"]
 
+_AT_ONCE = 4
+"""Items of a source that never waits which are begun in one turn of the loop."""
+
 _In = TypeVar("_In")
 _Out = TypeVar("_Out")
 
@@ -64,6 +67,7 @@ class Stream(AsyncIterator[_Out], Generic[_In, _Out]):
         self._tasks: set[asyncio.Task[_Out]] = set()
         self._finished: deque[asyncio.Future[_Out]] = deque()
         self._wake = asyncio.Event()
+        self._loop: asyncio.AbstractEventLoop
         self._reader: asyncio.Task[None] | None = None
         self._exhausted = False
         self._draining = False
@@ -74,7 +78,8 @@ class Stream(AsyncIterator[_Out], Generic[_In, _Out]):
         return f"<Stream {len(self._tasks)} under way, {len(self._finished)} ready>"
 
     async def __aenter__(self) -> Self:
-        self._reader = asyncio.create_task(self._read(), name="imagen-stream-reader")
+        self._loop = asyncio.get_running_loop()
+        self._reader = self._loop.create_task(self._read(), name="imagen-stream-reader")
         # Not by the task itself: one that is cancelled before its first step never runs.
         self._reader.add_done_callback(self._end_of_source)
         return self
@@ -200,14 +205,20 @@ class Stream(AsyncIterator[_Out], Generic[_In, _Out]):
     async def _read_sync(self, source: Iterable[_In]) -> None:
         items = iter(source)
         nothing = object()
+        started = 0
         while True:
+            if self._room.locked():
+                started = 0
             await self._room.acquire()
             item = next(items, nothing)
             if item is nothing:
                 return
             self._start(item)  # type: ignore[arg-type] # it is not `nothing`
-            # A source that never waits must not keep the loop from everything else.
-            await asyncio.sleep(0)
+            started += 1
+            if started == _AT_ONCE:
+                # A source that never waits must not keep the loop from everything else.
+                started = 0
+                await asyncio.sleep(0)
 
     @property
     def _over(self) -> bool:
@@ -218,14 +229,14 @@ class Stream(AsyncIterator[_Out], Generic[_In, _Out]):
         if result is not None:
             self._give(result)
             return
-        task = asyncio.ensure_future(self._call(item))
+        task = self._loop.create_task(self._call(item))
         self._tasks.add(task)
         task.add_done_callback(self._end)
         if self._ordered:
             self._running.append(task)
 
     def _give(self, result: _Out) -> None:
-        given: asyncio.Future[_Out] = asyncio.get_running_loop().create_future()
+        given: asyncio.Future[_Out] = self._loop.create_future()
         given.set_result(result)
         (self._running if self._ordered else self._finished).append(given)
         self._wake.set()
