@@ -7,7 +7,6 @@ gateway, but not noticed yet, shows in the same way.
 
 from __future__ import annotations
 
-import asyncio
 import select
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
@@ -22,8 +21,8 @@ if TYPE_CHECKING:
 
 __all__ = ["LEAVING", "Connector"]
 
-LEAVING: ContextVar[Callable[[float], object] | None] = ContextVar("imagen_leaving", default=None)
-"""Called with the event loop's time when the request that the current task sends has its connection."""
+LEAVING: ContextVar[Callable[[], object] | None] = ContextVar("imagen_leaving", default=None)
+"""Called when the request that the current task sends has its connection."""
 
 _HEAD = 2**12
 """Bytes of a read while no body is being taken."""
@@ -60,7 +59,7 @@ class Connector(aiohttp.TCPConnector):
                 self._used[protocol] = _listening(protocol)
             _read_little(protocol.transport)
         if (tell := LEAVING.get()) is not None:
-            tell(asyncio.get_running_loop().time())
+            tell()
         return connection
 
 

@@ -111,7 +111,7 @@ class Sending:
         try:
             job.requests += 1
             await job.witness.sending(job.requests, len(job.missing))
-            if self._slots.pool.paused() > 0 or _forbids(job.withdrawal.cause):
+            if slot.paused() > 0 or _forbids(job.withdrawal.cause):
                 # That began while the intent was written down: nobody may leave, not even with a slot.
                 await self._take_back(job)
                 return False

@@ -100,11 +100,7 @@ class Slots:
     @property
     def pool(self) -> Pool:
         """What this client shares in the running event loop."""
-        loop = asyncio.get_running_loop()
-        if self._pool is None or self._loop is not loop:
-            self._loop, self._pool = loop, self._make_pool()
-            self._pool.join(self)
-        return self._pool
+        return self._pool_in(asyncio.get_running_loop())
 
     @property
     def pace(self) -> PaceState:
@@ -136,10 +132,11 @@ class Slots:
             NoTimeLeft: The gateway wants everybody to stay away beyond the deadline.
             OutageError: The gateway does not answer, and no retry is left to find out whether it does again.
         """
-        pool = self.pool
+        loop = asyncio.get_running_loop()
+        pool = self._pool_in(loop)
         if deadline < self._clock() + pool.paused():
             raise NoTimeLeft
-        permit: asyncio.Future[Permit] = asyncio.get_running_loop().create_future()
+        permit: asyncio.Future[Permit] = loop.create_future()
         self._waiting.append(_Waiting(permit, images, deadline))
         pool.queue(self)
         try:
@@ -151,6 +148,12 @@ class Slots:
             else:
                 pool.serve()  # nobody may be left whom it would have to wake
             raise
+
+    def _pool_in(self, loop: asyncio.AbstractEventLoop) -> Pool:
+        if self._pool is None or self._loop is not loop:
+            self._loop, self._pool = loop, self._make_pool()
+            self._pool.join(self)
+        return self._pool
 
     # -- for the pool ---------------------------------------------------------------------------------------------
 
@@ -226,6 +229,10 @@ class Slot:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.end(Verdict.NOTHING)
+
+    def paused(self) -> float:
+        """Return the seconds until the gateway lets anybody send, who has a slot included; 0 if it does."""
+        return 0.0 if self._permit is None else self._permit.pool.paused()
 
     def end(
         self,

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
     from aiohttp.client_proto import ResponseHandler
 
+    from imagen_async.watch import Watch
+
 __all__ = ["Straight", "Take", "borrowed"]
 
 Take = Callable[[bytes | bytearray, int], bool]
@@ -36,13 +38,16 @@ It says whether it wants a rest.
 _IDENTITY = frozenset({"", "identity"})
 
 
-def borrowed(response: aiohttp.ClientResponse, memory: bytearray, *, patience: float | None) -> Straight | None:
+def borrowed(
+    response: aiohttp.ClientResponse, memory: bytearray, *, patience: float | None, watch: Watch
+) -> Straight | None:
     """Borrow the connection of an answer that has a body to come.
 
     Args:
         response: The answer; its headers are in.
         memory: What each read goes into; its length is the most that one brings. Others may use it, too.
         patience: Seconds that may pass between two reads; None for no limit.
+        watch: Ends the waits that take too long.
 
     Returns:
         None where it has to be read through aiohttp: its length is not known, it is packed, or it is all here.
@@ -62,6 +67,7 @@ def borrowed(response: aiohttp.ClientResponse, memory: bytearray, *, patience: f
         length=length,
         memory=memory,
         patience=patience,
+        watch=watch,
     )
 
 
@@ -83,6 +89,7 @@ class Straight(asyncio.BufferedProtocol):
         length: int,
         memory: bytearray,
         patience: float | None,
+        watch: Watch,
     ) -> None:
         self._content = content
         self._transport = transport
@@ -91,9 +98,9 @@ class Straight(asyncio.BufferedProtocol):
         self._left = length - content.total_bytes
         self._memory = memory
         self._patience = math.inf if patience is None else patience
-        self._loop = asyncio.get_running_loop()
+        self._watch = watch
+        self._loop = watch.loop
         self._moved_at, self._until = 0.0, math.inf
-        self._timer: asyncio.TimerHandle | None = None
         self._take: Take | None = None
         self._waiter: asyncio.Future[bool] | None = None
         self._first = content.read_nowait(-1) if content.total_bytes else b""
@@ -134,7 +141,7 @@ class Straight(asyncio.BufferedProtocol):
             raise lost
         self._waiter, self._take = self._loop.create_future(), take
         self._moved_at, self._until = self._loop.time(), until
-        self._look()
+        self._watch.begin(self)
         self._transport.resume_reading()
         try:
             return await self._waiter
@@ -162,6 +169,17 @@ class Straight(asyncio.BufferedProtocol):
             self._end_if_all_is_here()
             if tired or not self._left:
                 self._wake(self._left > 0)
+
+    def look(self, now: float) -> float:
+        """End the wait if it is time; return when to look again, which is not moved with each read."""
+        given_up = self._moved_at + self._patience
+        if now >= self._until:
+            self._wake(TimeoutError())
+        elif now >= given_up:
+            self._wake(aiohttp.SocketTimeoutError("nothing came for too long"))
+        else:
+            return min(given_up, self._until)
+        return math.inf
 
     def eof_received(self) -> None:
         """Leave it to the transport to close, as aiohttp does."""
@@ -198,18 +216,6 @@ class Straight(asyncio.BufferedProtocol):
 
     def _rest(self) -> None:
         self._take = self._waiter = None
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._watch.end(self)
         if self._left:
             self.hold()
-
-    def _look(self) -> None:
-        """End the wait if it is time; otherwise look again when it may be: one timer, not one a read."""
-        now, given_up = self._loop.time(), self._moved_at + self._patience
-        if now >= self._until:
-            self._wake(TimeoutError())
-        elif now >= given_up:
-            self._wake(aiohttp.SocketTimeoutError("nothing came for too long"))
-        elif (due := min(given_up, self._until)) < math.inf:
-            self._timer = self._loop.call_at(due, self._look)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import math
 import re
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
@@ -25,7 +26,6 @@ from imagen_async.exceptions import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from types import TracebackType
 
     from imagen_async.secret import Mask
@@ -54,20 +54,22 @@ class UnderWay:
     """What is known of one request while it is under way.
 
     Attributes:
+        clock: Gives the event loop's time.
         sent: Whether any byte of it may have left.
         traced: Whether we would know; in a session of the caller's we do not.
         taken: Bytes of the answer's body that were read; None before its headers are in.
     """
 
+    clock: Callable[[], float]
     sent: bool = False
     traced: bool = True
     taken: int | None = None
     _left_at: float = attrs.field(default=math.inf, init=False)
 
-    def leave(self, now: float) -> None:
+    def leave(self) -> None:
         """Note that the first bytes are about to leave."""
         self.sent = True
-        self._left_at = now
+        self._left_at = self.clock()
 
     def sent_at(self) -> float:
         """Return when they left, by the event loop's clock; infinity if it is not known."""

@@ -23,6 +23,7 @@ from imagen_async.exceptions import ConfigurationError, ImagenError, printable
 from imagen_async.secret import Mask, Secret
 from imagen_async.straight import Take, borrowed
 from imagen_async.translation import Timeouts, Translated, UnderWay
+from imagen_async.watch import Watch
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Sequence
@@ -57,12 +58,15 @@ class _Allowance:
 
     Args:
         seconds: How many; None for no limit.
+        watch: Ends the waits that take too long.
     """
 
-    __slots__ = ("_left",)
+    __slots__ = ("_left", "now", "watch")
 
-    def __init__(self, seconds: float | None) -> None:
+    def __init__(self, seconds: float | None, watch: Watch) -> None:
         self._left = math.inf if seconds is None else seconds
+        self.watch = watch
+        self.now = watch.loop.time
 
     async def wait_for(
         self, gateway: Awaitable[_T], *, patience: float | None = None, sent_at: Callable[[], float] | None = None
@@ -78,20 +82,20 @@ class _Allowance:
             TimeoutError: The time is over.
             aiohttp.SocketTimeoutError: The patience is.
         """
-        now = asyncio.get_running_loop().time
-        began = now()
-        wait = _Wait(self.end(began), math.inf if patience is None else patience, sent_at or (lambda: began))
+        began = self.now()
+        patience = math.inf if patience is None else patience
+        wait = _Wait(self.end(began), patience, sent_at or (lambda: began))
         try:
             async with asyncio.timeout(None) as wait.limit:
-                wait.look()
+                self.watch.begin(wait)
                 return await gateway
         except TimeoutError:
             if wait.impatient and wait.limit.expired():
                 raise aiohttp.SocketTimeoutError("nothing came for too long") from None
             raise
         finally:
-            wait.end()
-            self.spend(now() - began)
+            self.watch.end(wait)
+            self.spend(self.now() - began)
 
     def end(self, now: float) -> float:
         """Return when it is used up, if the gateway is waited for from now on."""
@@ -103,9 +107,9 @@ class _Allowance:
 
 
 class _Wait:
-    """One wait and its one timer, which looks again when it was early: to move it with each event costs more."""
+    """One wait, with the two limits that it has."""
 
-    __slots__ = ("_last", "_patience", "_sent_at", "_timer", "impatient", "limit")
+    __slots__ = ("_last", "_patience", "_sent_at", "impatient", "limit")
 
     limit: asyncio.Timeout
 
@@ -113,23 +117,16 @@ class _Wait:
         self._last = last
         self._patience = patience
         self._sent_at = sent_at
-        self._timer: asyncio.TimerHandle | None = None
         self.impatient = False
 
-    def look(self) -> None:
-        """End the wait if it is time; otherwise look again when it may be."""
-        loop = asyncio.get_running_loop()
-        now, given_up = loop.time(), self._sent_at() + self._patience
+    def look(self, now: float) -> float:
+        """End the wait if it is time; return when to look again."""
+        given_up = self._sent_at() + self._patience
         if now >= min(self._last, given_up):
             self.impatient = given_up < self._last
             self.limit.reschedule(now)
-        elif (due := min(self._last, given_up, now + self._patience)) < math.inf:
-            self._timer = loop.call_at(due, self.look)
-
-    def end(self) -> None:
-        """Stop looking."""
-        if self._timer is not None:
-            self._timer.cancel()
+            return math.inf
+        return min(self._last, given_up, now + self._patience)
 
 
 class _MaskedHeaders(Mapping[str, str]):
@@ -191,7 +188,9 @@ class Answering:
             self._closed.add_done_callback(_heard)
             self._closed.add_done_callback(self._lost)
         self._straight = (
-            borrowed(response, memory, patience=translated.timeouts.read) if response.status == _GOOD else None
+            borrowed(response, memory, patience=translated.timeouts.read, watch=allowance.watch)
+            if response.status == _GOOD
+            else None
         )
 
     def leave(self) -> None:
@@ -251,13 +250,12 @@ class Answering:
             if chunk := self._whole() or await self._read():
                 take(chunk, len(chunk))
             return bool(chunk) and not self._content.at_eof()
-        now = asyncio.get_running_loop().time
-        began = now()
+        began = self._allowance.now()
         with self._translated:
             try:
                 return await self._straight.pump(take, until=self._allowance.end(began))
             finally:
-                self._allowance.spend(now() - began)
+                self._allowance.spend(self._allowance.now() - began)
                 self._request.taken = self._straight.taken
 
     async def read(self) -> bytes:
@@ -363,7 +361,6 @@ class Transport:
         headers: Mapping[str, str] | None = None,
     ) -> None:
         self.base_url = base_url
-        self._key = Secret(key)
         self.timeouts = timeouts
         self._session = session
         self.owns_session = session is None
@@ -374,10 +371,14 @@ class Transport:
         # The caller's "user-agent" takes the place of ours, however it is spelled, instead of standing beside it.
         self._headers = CIMultiDict(_HEADERS)
         self._headers.update({str(name): Secret(text) for name, text in _checked(headers or {}, self.mask).items()})
+        if proxy is not None and base_url.scheme == "http":
+            self._headers.update(proxy.headers)  # there is no tunnel, whose own request would carry them
+        self._headers["Authorization"] = Secret("Bearer " + key)
         # aiohttp's total would run on while the disk keeps us from reading, and its sock_read is a timer for each read.
         self._client_timeout = aiohttp.ClientTimeout(total=None, sock_connect=timeouts.connect)
         self._urls: dict[str, URL] = {}
         self.memory = bytearray(_READ)
+        self._watch: Watch | None = None
         self._closed = False
 
     def __repr__(self) -> str:
@@ -396,9 +397,18 @@ class Transport:
         """Ask for `path`; otherwise as `post`."""
         return _Exchange(self, "GET", path, None, {})
 
+    def watch(self) -> Watch:
+        """Give what ends the waits in the running event loop that take too long."""
+        loop = asyncio.get_running_loop()
+        if self._watch is None or self._watch.loop is not loop:
+            self._watch = Watch(loop)
+        return self._watch
+
     async def close(self) -> None:
         """Close the session if it is ours; nothing can be sent any more."""
         self._closed = True
+        if self._watch is not None:
+            self._watch.close()
         session, self._session = self._session, None
         if session is not None and self.owns_session:
             await session.close()
@@ -444,10 +454,7 @@ class Transport:
     def _all_headers(self, headers: Mapping[str, str]) -> CIMultiDict[str]:
         # With each request: a session's own headers, and with them the key, aiohttp gives to a proxy as well.
         every = self._headers.copy()
-        if self._proxy is not None and self.base_url.scheme == "http":
-            every.update(self._proxy.headers)  # there is no tunnel, whose own request would carry them
         every.update(headers)
-        every["Authorization"] = Secret("Bearer " + self._key)
         return every
 
 
@@ -457,7 +464,7 @@ def _tracing() -> aiohttp.TraceConfig:
 
     async def headers_sent(_: object, context: SimpleNamespace, __: object) -> None:
         if isinstance(context.trace_request_ctx, UnderWay):
-            context.trace_request_ctx.leave(asyncio.get_running_loop().time())
+            context.trace_request_ctx.leave()
 
     config.on_request_headers_sent.append(headers_sent)
     return config
@@ -477,9 +484,10 @@ class _Exchange:
     ) -> None:
         self._transport = transport
         self._what = (method, path, body, headers)
-        self._request = UnderWay(sent=not transport.owns_session, traced=transport.owns_session)
+        watch = transport.watch()
+        self._request = UnderWay(watch.loop.time, sent=not transport.owns_session, traced=transport.owns_session)
         self._translated = Translated(self._request, transport.timeouts, transport.mask)
-        self._allowance = _Allowance(transport.timeouts.total)
+        self._allowance = _Allowance(transport.timeouts.total, watch)
         self._response: aiohttp.ClientResponse | None = None
         self._answering: Answering | None = None
 

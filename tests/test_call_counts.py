@@ -33,8 +33,8 @@ JOBS = 50
 RUNS = 3
 """What comes over a real socket may come in two parts; the least of some runs is what it costs when it does not."""
 
-PER_JOB = {"in memory": 567, "into files": 634, "as a batch": 827}
-PER_CHUNK = {"one IDAT": 52, "of 8 KiB each": 267}
+PER_JOB = {"in memory": 543, "into files": 614, "as a batch": 807}
+PER_CHUNK = {"one IDAT": 51, "of 8 KiB each": 120}
 
 
 class Calls:

@@ -17,6 +17,7 @@ from imagen_async.exceptions import DisconnectedError
 from imagen_async.straight import Straight
 from imagen_async.translation import Timeouts
 from imagen_async.transport import Transport
+from imagen_async.watch import Watch
 from tests.clock import settle, until
 from tests.servers import answer, reply, serving
 
@@ -118,6 +119,7 @@ def test_however_a_body_comes_all_of_it_is_taken_in_order_and_no_byte_more(
             length=length,
             memory=bytearray(memory),
             patience=None,
+            watch=Watch(asyncio.get_running_loop()),
         )
         taken = bytearray()
 
