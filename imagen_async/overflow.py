@@ -80,8 +80,9 @@ class Overflow:
 
     def give_back(self, size: int) -> None:
         """Give room back."""
-        with self._lock:
-            self.held -= size
+        if size:
+            with self._lock:
+                self.held -= size
 
     def patience(self) -> Patience:
         """Begin to be patient with the store, for one answer's images."""

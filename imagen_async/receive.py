@@ -173,7 +173,7 @@ class Receiver:
         """
         answer = self._decoder.close().masked(self._mask)
         fault = self._fault(answer)
-        return Received(answer, await self._keep(answer, patience=self._overflow.patience()), fault)
+        return Received(answer, await self._keep(answer, patient=True), fault)
 
     async def salvage(self, *, patient: bool = True) -> tuple[Image, ...]:
         """Commit the images that had arrived whole before the body broke, or before `feed` or `close` raised.
@@ -197,7 +197,7 @@ class Receiver:
         if come > len(self._indices):
             return ()
         try:
-            return await self._keep(answer, patience=self._overflow.patience() if patient else None)
+            return await self._keep(answer, patient=patient)
         except StoreError:
             if patient:
                 raise
@@ -248,8 +248,9 @@ class Receiver:
                 return fault
         return None
 
-    async def _keep(self, answer: Answer, *, patience: Patience | None) -> tuple[Image, ...]:
-        """Commit what is whole; with patience, what the store does not take at once is tried again."""
+    async def _keep(self, answer: Answer, *, patient: bool) -> tuple[Image, ...]:
+        """Commit what is whole; who is patient tries again what the store does not take at once."""
+        patience: Patience | None = None
         named = ((item, self._incoming.get(item.hole)) for item in answer.items if item.hole is not None)
         whole = [(item, incoming) for item, incoming in named if incoming is not None and incoming.whole]
         while whole:
@@ -258,8 +259,9 @@ class Receiver:
                 break
             except StoreError as error:
                 self._on_trouble(error)
+                patience = patience or self._overflow.patience()
                 lost = any(not incoming.whole for _, incoming in whole)
-                if lost or patience is None or not await patience.wait():
+                if lost or not patient or not await patience.wait():
                     raise
         return self._kept()
 
@@ -282,7 +284,9 @@ class Receiver:
 
     def _kept(self) -> tuple[Image, ...]:
         kept = [incoming.image for incoming in self._incoming.values() if incoming.image is not None]
-        return tuple(sorted(kept, key=lambda image: image.index))
+        if len(kept) > 1:
+            kept.sort(key=lambda image: image.index)
+        return tuple(kept)
 
 
 async def _at_once(work: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:

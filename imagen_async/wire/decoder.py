@@ -364,6 +364,10 @@ class Decoder:
             )
 
     def _nest(self, chunk: bytes, start: int, end: int) -> None:
+        if not chunk.count(b"{", start, end) and not chunk.count(b"[", start, end):
+            self._depth -= chunk.count(b"}", start, end) + chunk.count(b"]", start, end)
+            self._entered = self._entered and self._depth >= _IMAGE_DEPTH
+            return
         for found in _BRACKET.finditer(chunk, start, end):
             self._depth += 1 if found[0] in b"[{" else -1
             if self._depth > self._max_depth:

@@ -38,6 +38,8 @@ def filter_reasons(document: Mapping[str, object]) -> tuple[str, ...]:
     data = document.get("data")
     tables = chain(data if isinstance(data, list) else (), (document,))
     telling = [table for table in tables if isinstance(table, dict) and not table.keys().isdisjoint(_KEYS)]
+    if not telling:
+        return ()
     told = (printable(text, _LONGEST_REASON) for table in telling for text in _told(table))
     return tuple(islice(dict.fromkeys(told), _MOST_REASONS))
 
