@@ -60,7 +60,7 @@ class Exchange:
         self._writers = writers
         self._caps = caps
         self._overflow = overflow
-        self._turns = Turns(max_reading, of=slots)
+        self._turns = Turns(max_reading, of=slots, keepers=lambda: writers.count)
         self._wall_clock = wall_clock
 
     async def run(self, job: Job, *, on_trouble: Callable[[StoreError], object]) -> None:
@@ -95,6 +95,10 @@ class Exchange:
     async def _receive(
         self, job: Job, answering: Answering, turn: Turn, on_trouble: Callable[[StoreError], object]
     ) -> None:
+        def trouble(error: StoreError) -> None:
+            turn.kept()  # what waits for a store that fails is counted elsewhere, and may wait for long
+            on_trouble(error)
+
         receiver = Receiver(
             job.store,
             self._writers,
@@ -105,7 +109,7 @@ class Exchange:
             sha256=job.sha256,
             mask=answering.mask,
             overflow=self._overflow,
-            on_trouble=on_trouble,
+            on_trouble=trouble,
         )
         job.request_id = request_id(answering.headers)
         try:
@@ -115,6 +119,7 @@ class Exchange:
             await unbroken(_salvage(job, receiver, patient=False))
             raise
         finally:
+            turn.kept()
             await receiver.discard()
         if fault is not None:
             _judge(job, fault)
@@ -139,7 +144,7 @@ class Exchange:
             turn.rest()
             await receiver.hand_over()
             turn.wait()
-        turn.end()
+        await turn.hand_over(receiver.waiting)
         received = await receiver.close()
         job.created = received.answer.created
         job.reasons = tuple(dict.fromkeys((*job.reasons, *received.answer.reasons)))

@@ -115,6 +115,11 @@ class Receiver:
         """What is wrong with the first broken image of those that have come so far, or None."""
         return next((image.fault for image in self._incoming.values() if image.fault is not None), None)
 
+    @property
+    def waiting(self) -> int:
+        """Bytes that a thread is still to write."""
+        return 0 if self._run is _at_once else sum(image.waiting for image in self._incoming.values())
+
     def take(self, chunk: bytes | bytearray, size: int, *, together: int) -> bool:
         """Decode and verify the next bytes of the body; nothing is written yet.
 

@@ -2,19 +2,21 @@
 
 A body that arrives as fast as the machine can take it goes through while its bytes are still in the processor's
 cache, and only a few bodies take up memory. A body that arrives slowly must not keep others from being read, so it
-loses its turn and goes on without one, in smaller spans. Nothing here knows what a body is.
+loses its turn and goes on without one, in smaller spans. And a body that is all here keeps its turn until there is room
+among those that wait to be kept: a disk that stalls must not fill the memory. Nothing here knows what a body is.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
 
-__all__ = ["Turn", "Turns"]
+__all__ = ["Backlog", "Turn", "Turns"]
 
 _PATIENCE = 0.05
 """Seconds between two looks at whether a body is fast enough to keep its turn."""
@@ -29,6 +31,9 @@ _SPAN_OUT_OF_TURN = 2**18
 
 _READ_IN_TURN = 2 * 2**20
 """Bytes of one read of the socket: every read costs the event loop much the same, whatever it brings."""
+
+_BACKLOG = 16 * 2**20
+"""Bytes that may wait to be kept, so that whoever keeps them has always something to do."""
 
 _WAITING = 16 * 2**20
 """Bytes that all the bodies which wait for a turn may take up with the one read that each has had already."""
@@ -55,11 +60,13 @@ class Turns:
     Args:
         count: How many.
         of: Most bodies that are under way at once, whether read or waiting.
+        keepers: Says how many of those that have been read are kept at once.
     """
 
-    def __init__(self, count: int, *, of: int) -> None:
+    def __init__(self, count: int, *, of: int, keepers: Callable[[], int] = lambda: 1) -> None:
         _keep_pages()
         self.free = asyncio.Semaphore(count)
+        self.backlog = Backlog(lambda: max(_BACKLOG, 2 * keepers() * _SPAN_IN_TURN))
         self.read_out_of_turn = max(_LEAST_READ, min(_MOST_READ, _WAITING // of))
         self._held: set[Turn] = set()
         self._timer: asyncio.TimerHandle | None = None
@@ -99,6 +106,50 @@ class Turns:
             self._timer = asyncio.get_running_loop().call_later(_PATIENCE, self._look)
 
 
+class Backlog:
+    """Bytes that wait to be kept: as many as there is room for; who brings more of them waits, each in its order.
+
+    Args:
+        most: Says how many there is room for. More than that alone are let in, when there are no others.
+    """
+
+    def __init__(self, most: Callable[[], int]) -> None:
+        self._most = most
+        self.held = 0
+        self._waiting: deque[tuple[asyncio.Future[None], int]] = deque()
+
+    async def take(self, size: int) -> None:
+        """Wait until there is room for so many bytes, and take it."""
+        if not self._waiting and self._fits(size):
+            self.held += size
+            return
+        let_in: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append((let_in, size))
+        try:
+            await let_in
+        except asyncio.CancelledError:
+            if let_in.done() and not let_in.cancelled():
+                self.give_back(size)
+            else:
+                self._let_in()  # whoever was behind it may fit
+            raise
+
+    def give_back(self, size: int) -> None:
+        """Give room back, to whoever waits for it."""
+        self.held -= size
+        self._let_in()
+
+    def _fits(self, size: int) -> bool:
+        return not self.held or self.held + size <= self._most()
+
+    def _let_in(self) -> None:
+        while self._waiting and (self._waiting[0][0].done() or self._fits(self._waiting[0][1])):
+            let_in, size = self._waiting.popleft()
+            if not let_in.done():
+                self.held += size
+                let_in.set_result(None)
+
+
 class Turn:
     """One body's turn, as ``async with``; `rest` and `wait` alternate."""
 
@@ -109,6 +160,7 @@ class Turn:
         self._looks = 0
         self._bytes = 0
         self._waiting = True
+        self._to_be_kept = 0
 
     async def __aenter__(self) -> Self:
         await self._turns.free.acquire()
@@ -121,6 +173,7 @@ class Turn:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.end()
+        self.kept()
 
     def wait(self) -> None:
         """The next bytes are being waited for."""
@@ -141,6 +194,20 @@ class Turn:
             self._held = False
             self._read_at_once(self._turns.read_out_of_turn)
             self._turns.end(self)
+
+    async def hand_over(self, size: int) -> None:
+        """All of it is here: leave the turn to another body as soon as `size` bytes more may wait to be kept."""
+        self._waiting = False
+        if size:
+            await self._turns.backlog.take(size)
+            self._to_be_kept = size
+        self.end()
+
+    def kept(self) -> None:
+        """Nothing of it waits to be kept any more; may be called again."""
+        size, self._to_be_kept = self._to_be_kept, 0
+        if size:
+            self._turns.backlog.give_back(size)
 
     def look(self) -> None:
         """End the turn if its body was slow for as long as a whole look takes."""

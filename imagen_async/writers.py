@@ -67,7 +67,7 @@ class Writers:
 
     def __init__(self, count: int | None = None) -> None:
         self._fixed = count is not None
-        self._count = count or 1
+        self.count = count or 1
         self._threads: list[threading.Thread] = []
         self._waiting: SimpleQueue[_Hop[Any] | None] = SimpleQueue()
         self._ended: deque[_Hop[Any]] = deque()
@@ -75,17 +75,17 @@ class Writers:
         """Whether the loop is about to look at what has ended; only ever set too early, never too late."""
 
     def __repr__(self) -> str:
-        return f"<Writers: {self._count} threads>"
+        return f"<Writers: {self.count} threads>"
 
     def widen(self, count: int) -> None:
         """Have at least so many threads from now on, unless their number is fixed."""
         if not self._fixed:
-            self._count = max(self._count, count)
+            self.count = max(self.count, count)
 
     async def run(self, work: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
         """Do `work` in a thread; a cancellation arrives only when the work has ended."""
         loop = asyncio.get_running_loop()
-        if len(self._threads) < self._count:
+        if len(self._threads) < self.count:
             self._start(loop)
         hop = _Hop(partial(work, *args, **kwargs), loop.create_future())
         self._waiting.put(hop)
@@ -112,7 +112,7 @@ class Writers:
 
     def _start(self, loop: asyncio.AbstractEventLoop) -> None:
         # Daemons: a client that nobody closed must not keep the process from ending.
-        for number in range(len(self._threads), self._count):
+        for number in range(len(self._threads), self.count):
             thread = threading.Thread(target=self._work, args=(loop,), name=f"imagen-writer_{number}", daemon=True)
             thread.start()
             self._threads.append(thread)

@@ -21,7 +21,7 @@ from tests.batch.running import Held, caught, client, errors, images, numbered, 
 from tests.clients import KEY, files_under
 from tests.clock import FakeClock, LoopClock, until
 from tests.pictures import chunk, ihdr, png
-from tests.servers import Asked, body_of, reply, serving
+from tests.servers import Asked, answer, body_of, reply, serving
 from tests.test_stopping import all_of
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from imagen_async.picture import Facts
     from imagen_async.sandbox import SandboxGateway
     from imagen_async.sandbox.pytest_plugin import SandboxFactory
+    from imagen_async.turns import Backlog
 
 _T = TypeVar("_T")
 
@@ -68,8 +69,13 @@ async def in_time(clock: FakeClock, taking: asyncio.Future[_T]) -> _T:
     return await taking
 
 
+def backlog_of(asker: ImagenClient) -> Backlog:
+    return asker._attempts._sending._exchange._turns.backlog
+
+
+@pytest.mark.parametrize("backlog", [16 * MIB, 1], ids=["of many", "of one image"])
 async def test_when_room_is_made_in_time_all_that_was_in_flight_is_kept_and_nothing_more_is_sent(
-    imagen_sandbox_factory: SandboxFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    imagen_sandbox_factory: SandboxFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, backlog: int
 ) -> None:
     disk, clock, work = Disk(), FakeClock(moves=False), Held(4)
     gateway = await imagen_sandbox_factory(latency=1, sleep=work)
@@ -78,6 +84,7 @@ async def test_when_room_is_made_in_time_all_that_was_in_flight_is_kept_and_noth
         client(gateway, slots=4, **clock.arguments) as asker,
         asker.stream(numbered(50, n=2), store=LocalStore(tmp_path)) as outcomes,
     ):
+        backlog_of(asker)._most = lambda: backlog
         taking = asyncio.ensure_future(all_of(outcomes))
         await work.arrived.wait()
         work.let.set()
@@ -89,6 +96,55 @@ async def test_when_room_is_made_in_time_all_that_was_in_flight_is_kept_and_noth
     assert [outcome.status for outcome in seen] == [Status.SUCCEEDED] * 4
     assert gateway.requests == 4
     assert len(files_under(tmp_path)) == 8
+
+
+@attrs.define(eq=False)
+class Stuck:
+    """Keeps nothing before it is let."""
+
+    writers: int = 1
+    let: threading.Event = attrs.field(factory=threading.Event)
+
+    def open(self, name: ImageName, /) -> Stuck:
+        del name
+        return self
+
+    def write(self, data: bytes | memoryview, /) -> None:
+        del data
+        self.let.wait(30)
+
+    def commit(self, facts: Facts, /) -> Kept:
+        del facts
+        return Kept()
+
+    def discard(self) -> None:
+        """There is nothing to forget."""
+
+
+async def test_while_a_disk_stalls_answers_wait_in_their_sockets_and_not_in_memory() -> None:
+    picture = png(ihdr(), chunk(b"IDAT", bytes(40_000)), chunk(b"IEND"))
+    store, most = Stuck(), 100_000
+    async with (
+        serving(answer(reply(body_of(picture)))) as server,
+        ImagenClient(KEY, server.base_url, max_concurrency=8, max_reading=2) as asker,
+        asker.stream([f"A red fox, number {number}" for number in range(20)], store=store) as outcomes,
+    ):
+        backlog = backlog_of(asker)
+        backlog._most = lambda: most
+        taking = asyncio.ensure_future(all_of(outcomes))
+        try:
+            await until(lambda: len(server.asked) >= 8)
+            await until(lambda: len(backlog._waiting) == 2)  # with their turns, so that nobody else is read
+            for _ in range(100):
+                await asyncio.sleep(0)
+                assert backlog.held <= most
+                assert len(backlog._waiting) <= 2
+        finally:
+            store.let.set()
+        seen, error = await taking
+    assert error is None
+    assert [outcome.status for outcome in seen] == [Status.SUCCEEDED] * 20
+    assert backlog.held == 0
 
 
 async def test_what_never_gets_room_is_listed_and_the_folder_goes_on_later(

@@ -3,10 +3,12 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from imagen_async import turns
-from imagen_async.turns import Turns
-from tests.clock import until
+from imagen_async.turns import Backlog, Turns
+from tests.clock import settle, until
 
 
 @pytest.fixture
@@ -84,3 +86,81 @@ async def test_an_error_in_a_turn_gives_it_back_and_leaves_no_timer() -> None:
             raise ValueError("broken")
     assert free._timer is None
     assert not await taken(free)
+
+
+async def test_a_body_that_is_all_here_keeps_its_turn_until_there_is_room_for_it_to_wait() -> None:
+    free = Turns(1, of=32)
+    room = turns._BACKLOG
+    async with free.turn(no_matter) as first, asyncio.timeout(5):
+        await first.hand_over(room)
+        assert not await taken(free)
+        async with free.turn(no_matter) as second:
+            handing = asyncio.ensure_future(second.hand_over(1))
+            await settle()
+            assert not handing.done()
+            assert await taken(free)
+            first.kept()
+            await handing
+            assert not await taken(free)
+            first.kept()
+            assert free.backlog.held == 1
+    assert free.backlog.held == 0
+
+
+async def test_who_keeps_more_at_once_has_a_longer_backlog() -> None:
+    free = Turns(1, of=32, keepers=lambda: 100)
+    async with free.turn(no_matter) as first, asyncio.timeout(5):
+        await first.hand_over(199 * turns._SPAN_IN_TURN)
+        async with free.turn(no_matter) as second:
+            await second.hand_over(turns._SPAN_IN_TURN)
+
+
+async def test_what_is_larger_than_all_room_is_let_in_alone() -> None:
+    backlog = Backlog(lambda: 10)
+    await backlog.take(11)
+    other = asyncio.ensure_future(backlog.take(1))
+    await settle()
+    assert not other.done()
+    backlog.give_back(11)
+    await other
+
+
+@given(st.data())
+def test_however_they_come_and_go_the_backlog_keeps_its_bounds_and_their_order(data: st.DataObject) -> None:
+    most = 10
+
+    async def play() -> None:
+        backlog = Backlog(lambda: most)
+        inside: list[int] = []
+        let_in: list[int] = []
+        came: list[tuple[int, int, asyncio.Future[None]]] = []
+
+        async def enter(number: int, size: int) -> None:
+            await backlog.take(size)
+            inside.append(size)
+            let_in.append(number)
+
+        for number in range(data.draw(st.integers(0, 25), label="steps")):
+            step = data.draw(st.sampled_from(["come", "leave", "give up"]), label="step")
+            waiting = [task for _, _, task in came if not task.done()]
+            if step == "come":
+                size = data.draw(st.integers(1, 12), label="size")
+                came.append((number, size, asyncio.ensure_future(enter(number, size))))
+            elif step == "leave" and inside:
+                backlog.give_back(inside.pop(data.draw(st.integers(0, len(inside) - 1), label="which")))
+            elif waiting:
+                just_now = data.draw(st.booleans(), label="just when there is room")
+                if inside and just_now:
+                    backlog.give_back(inside.pop())
+                data.draw(st.sampled_from(waiting), label="who").cancel()
+            await settle()
+            assert backlog.held == sum(inside)
+            assert backlog.held <= most or len(inside) == 1
+            assert let_in == sorted(let_in)
+            first = next((size for _, size, task in came if not task.done()), None)
+            assert first is None or (inside and backlog.held + first > most), "nobody waits without need"
+        for _, _, task in came:
+            task.cancel()
+        await asyncio.gather(*(task for _, _, task in came), return_exceptions=True)
+
+    asyncio.run(play())
