@@ -173,7 +173,6 @@ class Turn:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.end()
-        self.kept()
 
     def wait(self) -> None:
         """The next bytes are being waited for."""
@@ -196,7 +195,7 @@ class Turn:
             self._turns.end(self)
 
     async def hand_over(self, size: int) -> None:
-        """All of it is here: leave the turn to another body as soon as `size` bytes more may wait to be kept."""
+        """All of it is here: leave the turn to another body as soon as `size` bytes more may wait to be `kept`."""
         self._waiting = False
         if size:
             await self._turns.backlog.take(size)

@@ -69,11 +69,10 @@ class Watch:
         self._due.pop(wait, None)
 
     def close(self) -> None:
-        """Forget all waits."""
-        self._due.clear()
-        if self._timer is not None:
+        """Let the timer go, unless somebody still waits: whose session it is may go on, and so do the limits."""
+        if not self._due and self._timer is not None:
             self._timer.cancel()
-        self._timer, self._wakes = None, math.inf
+            self._timer, self._wakes = None, math.inf
 
     def _see(self, wait: Watched, now: float) -> None:
         due = wait.look(now)

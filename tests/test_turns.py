@@ -104,6 +104,7 @@ async def test_a_body_that_is_all_here_keeps_its_turn_until_there_is_room_for_it
             assert not await taken(free)
             first.kept()
             assert free.backlog.held == 1
+            second.kept()
     assert free.backlog.held == 0
 
 

@@ -140,15 +140,25 @@ def test_one_without_a_limit_is_forgotten_at_once(loop: Loop) -> None:
     assert not loop.timers
 
 
-def test_nobody_is_looked_at_once_it_is_closed(loop: Loop) -> None:
+def test_a_watch_over_nobody_leaves_no_timer_when_it_is_closed(loop: Loop) -> None:
+    watch, wait = watching(loop), Wait(105.0)
+    watch.begin(wait)
+    watch.end(wait)
+    assert loop.pending
+    watch.close()
+    watch.close()
+    assert not loop.pending
+    watch.begin(wait)
+    loop.advance(10)
+    assert wait.over_at == 105.0
+
+
+def test_who_still_waits_when_it_is_closed_keeps_the_limit(loop: Loop) -> None:
     watch, wait = watching(loop), Wait(105.0)
     watch.begin(wait)
     watch.close()
-    watch.close()
-    loop.advance(100)
-    assert wait.looks == [100.0]
-    watch.begin(wait)
-    assert wait.over_at == 200.0
+    loop.advance(10)
+    assert wait.over_at == 105.0
 
 
 def test_what_ends_another_while_it_is_looked_at_disturbs_nobody(loop: Loop) -> None:
