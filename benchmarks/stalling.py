@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from imagen_async import ImageName, Kept
-    from imagen_async.picture import Facts
+    from imagen_async.wire.image import Facts
 
 __all__ = ["Stalling"]
 

@@ -22,18 +22,18 @@ import attrs
 
 from benchmarks.rounds import Plan, gateway
 from imagen_async import ImagenClient, ImageRequest, LocalStore
-from imagen_async.incoming import Incoming
 from imagen_async.outcome import Image
-from imagen_async.receive import Received, Receiver
+from imagen_async.receiver.image_sink import ImageSink
+from imagen_async.receiver.receiver import Received, Receiver
+from imagen_async.receiver.threads import WriterThreads
 from imagen_async.stores import ImageName, Kept
-from imagen_async.wire.answer import Answer
-from imagen_async.writers import Writers
+from imagen_async.wire.response import ResponseDocument
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from imagen_async.picture import Facts
     from imagen_async.wire.decoder import Payload
+    from imagen_async.wire.image import Facts
 
 STEPS = {
     "drop": "read and dropped, everything around it included",
@@ -71,35 +71,35 @@ def _drop(_self: Receiver, _chunk: bytearray, _size: int, *, together: int) -> b
 
 
 async def _no_verdict(_self: Receiver) -> Received:
-    return Received(Answer(1, ()), (_IMAGE,))
+    return Received(ResponseDocument(1, ()), (_IMAGE,))
 
 
-async def _in_the_loop(_self: Writers, work: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+async def _in_the_loop(_self: WriterThreads, work: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     return work(*args, **kwargs)
 
 
-def _gather_text(self: Incoming, span: Payload) -> None:
+def _gather_text(self: ImageSink, span: Payload) -> None:
     # Copied, for the memory that it lies in is about to be used again.
     kept = attrs.evolve(span, data=bytes(span.data))
     self.gathered.append(kept)  # type: ignore[arg-type] # text in the place of bytes, until `_decode_and_write`
     self.waiting += len(kept.data)
 
 
-def _decode_and_write(self: Incoming, spans: list[Any], *, write: Callable[..., None] = Incoming.write) -> None:
+def _decode_and_write(self: ImageSink, spans: list[Any], *, write: Callable[..., None] = ImageSink.write) -> None:
     parts = [part for span in spans for part in self._decoder.decode(span)]
     for part in parts:
         self._inspector.feed(part)
     write(self, parts)
 
 
-def _commit_late(self: Incoming, *args: Any, commit: Callable[..., None] = Incoming.commit) -> None:
+def _commit_late(self: ImageSink, *args: Any, commit: Callable[..., None] = ImageSink.commit) -> None:
     for _ in self._decoder.flush():
         raise AssertionError("the benchmark's image has no text left over")
     self._facts = self._inspector.finish()
     commit(self, *args)
 
 
-def _commit_nothing(self: Incoming, *_: Any) -> None:
+def _commit_nothing(self: ImageSink, *_: Any) -> None:
     self.image = _IMAGE
 
 
@@ -109,14 +109,14 @@ def _switch_off(step: str) -> None:
     if step == "drop":
         off += [(Receiver, "take", _drop), (Receiver, "close", _no_verdict)]
     if step == "find":
-        off += [(Incoming, "take", lambda *_: None), (Incoming, "finish", lambda *_: None)]
-        off += [(Incoming, "whole", True), (Incoming, "commit", _commit_nothing)]
+        off += [(ImageSink, "take", lambda *_: None), (ImageSink, "finish", lambda *_: None)]
+        off += [(ImageSink, "whole", True), (ImageSink, "commit", _commit_nothing)]
     if step == "thread":
-        off += [(Incoming, "take", _gather_text), (Incoming, "finish", lambda *_: None)]
-        off += [(Incoming, "whole", True), (Incoming, "write", _decode_and_write)]
-        off += [(Incoming, "commit", _commit_late)]
+        off += [(ImageSink, "take", _gather_text), (ImageSink, "finish", lambda *_: None)]
+        off += [(ImageSink, "whole", True), (ImageSink, "write", _decode_and_write)]
+        off += [(ImageSink, "commit", _commit_late)]
     if step in {"find", "verify", "loop"}:
-        off += [(Writers, "run", _in_the_loop)]
+        off += [(WriterThreads, "run", _in_the_loop)]
     for owner, name, replacement in off:
         setattr(owner, name, replacement)
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from rich.console import Console
 
 from imagen_async import Batch, ImagenClient, open_source
-from imagen_async.cli.progress import LiveDisplay
+from imagen_async.cli.display import LiveDisplay
 from imagen_async.cli.summary import Ending, Reasons, run_text
 from imagen_async.sandbox import SandboxGateway
 

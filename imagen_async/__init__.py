@@ -15,13 +15,15 @@ from imagen_async._version import __version__
 if TYPE_CHECKING:
     from imagen_async.batch import Batch, Row, open_source
     from imagen_async.catalog import CATALOG, Catalog, Model
-    from imagen_async.client import ImagenClient
+    from imagen_async.client.client import ImagenClient
     from imagen_async.events import Event
     from imagen_async.exceptions import (
+        Attempt,
         AuthenticationError,
         ConfigurationError,
         ConnectError,
         DisconnectedError,
+        FailureClass,
         FilteredError,
         GatewayError,
         ImagenError,
@@ -44,18 +46,17 @@ if TYPE_CHECKING:
         TransportError,
         UsageError,
     )
-    from imagen_async.failure import Attempt, FailureClass
+    from imagen_async.limiter.backoff import RetryPolicy
+    from imagen_async.limiter.circuit import RetryQuota
+    from imagen_async.limiter.limiter import PaceState
+    from imagen_async.limiter.pacer import Pacer
     from imagen_async.outcome import Image, Outcome, Status
-    from imagen_async.overflow import OverflowPolicy
-    from imagen_async.pacing.backoff import RetryPolicy
-    from imagen_async.pacing.circuit import RetryQuota
-    from imagen_async.pacing.pacer import Pacer
-    from imagen_async.picture import Facts
-    from imagen_async.receive import Caps
+    from imagen_async.receiver.receiver import Caps
+    from imagen_async.receiver.spill import OverflowPolicy
     from imagen_async.request import ImageRequest
-    from imagen_async.slots import PaceState
     from imagen_async.stores import ImageName, Kept, LocalStore, MemoryStore, Sink, Store
-    from imagen_async.transport import Timeouts
+    from imagen_async.transport.timeouts import Timeouts
+    from imagen_async.wire.image import Facts
 
 __all__ = [
     "CATALOG",
@@ -121,7 +122,7 @@ _HOMES = {
     "CATALOG": "catalog",
     "Catalog": "catalog",
     "Model": "catalog",
-    "ImagenClient": "client",
+    "ImagenClient": "client.client",
     "Event": "events",
     "AuthenticationError": "exceptions",
     "ConfigurationError": "exceptions",
@@ -148,26 +149,26 @@ _HOMES = {
     "TimeoutExceededError": "exceptions",
     "TransportError": "exceptions",
     "UsageError": "exceptions",
-    "Attempt": "failure",
-    "FailureClass": "failure",
+    "Attempt": "exceptions",
+    "FailureClass": "exceptions",
     "Image": "outcome",
     "Outcome": "outcome",
     "Status": "outcome",
-    "RetryPolicy": "pacing.backoff",
-    "RetryQuota": "pacing.circuit",
-    "Pacer": "pacing.pacer",
-    "Facts": "picture",
-    "Caps": "receive",
-    "OverflowPolicy": "overflow",
+    "RetryPolicy": "limiter.backoff",
+    "RetryQuota": "limiter.circuit",
+    "Pacer": "limiter.pacer",
+    "Facts": "wire.image",
+    "Caps": "receiver.receiver",
+    "OverflowPolicy": "receiver.spill",
     "ImageRequest": "request",
-    "PaceState": "slots",
+    "PaceState": "limiter.limiter",
     "ImageName": "stores",
     "Kept": "stores",
     "LocalStore": "stores",
     "MemoryStore": "stores",
     "Sink": "stores",
     "Store": "stores",
-    "Timeouts": "transport",
+    "Timeouts": "transport.timeouts",
 }
 """The module of each public name, below this package."""
 

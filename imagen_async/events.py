@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from imagen_async.exceptions import ImagenError
-from imagen_async.failure import Attempt
+from imagen_async.exceptions import Attempt, ImagenError
 from imagen_async.outcome import Image, Status
 from imagen_async.request import ImageRequest
 

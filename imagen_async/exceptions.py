@@ -33,18 +33,22 @@ This module imports nothing of ours and holds no logic but the wording of messag
 
 from __future__ import annotations
 
+import enum
 from typing import TYPE_CHECKING, Any
+
+import attrs
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from imagen_async.failure import Attempt
 
 __all__ = [
+    "Attempt",
     "AuthenticationError",
     "ConfigurationError",
     "ConnectError",
     "DisconnectedError",
+    "FailureClass",
     "FilteredError",
     "GatewayError",
     "ImagenError",
@@ -84,6 +88,44 @@ def printable(text: str, limit: int = 500) -> str:
     if cut.isprintable():
         return cut
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in cut)
+
+
+class FailureClass(enum.StrEnum):
+    """What a failed attempt means for money and for a retry; each failure is exactly one of these."""
+
+    NEVER_SENT = "never_sent"
+    """No byte of the request left: not billed, free to retry."""
+    REFUSED = "refused"
+    """The gateway declined before doing the work: not billed, retry when it says so."""
+    AMBIGUOUS = "ambiguous"
+    """The request was sent and the answer was lost: may have been billed."""
+    REJECTED = "rejected"
+    """This request can never succeed."""
+    FATAL = "fatal"
+    """No request can succeed: stop everything."""
+
+
+@attrs.frozen(kw_only=True)
+class Attempt:
+    """One request that went out, or tried to, and did not bring the answer.
+
+    Attributes:
+        number: Counted from 1.
+        at: When it ended, in seconds since the epoch.
+        elapsed_s: How long it took.
+        failure: What its failure means.
+        error: The failure in words, safe to print.
+        request_id: What to quote to the gateway's support, or None.
+        doubtful: Images that may have been billed and did not arrive.
+    """
+
+    number: int
+    at: float
+    elapsed_s: float
+    failure: FailureClass
+    error: str
+    request_id: str | None = None
+    doubtful: int = 0
 
 
 class ImagenError(Exception):

@@ -12,8 +12,7 @@ from typing import Any
 
 import attrs
 
-from imagen_async.exceptions import ImagenError
-from imagen_async.failure import Attempt
+from imagen_async.exceptions import Attempt, ImagenError
 from imagen_async.request import ImageRequest
 
 __all__ = ["Image", "Outcome", "Status"]

@@ -5,9 +5,9 @@ from __future__ import annotations
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
-from imagen_async.overflow import Overflow, OverflowPolicy
-from imagen_async.receive import Caps, Receiver
-from imagen_async.writers import Writers
+from imagen_async.receiver.receiver import Caps, Receiver
+from imagen_async.receiver.spill import OverflowPolicy, Spill
+from imagen_async.receiver.threads import WriterThreads
 from tests.clock import FakeClock
 
 if TYPE_CHECKING:
@@ -19,16 +19,16 @@ if TYPE_CHECKING:
 __all__ = ["overflow_of", "receiving"]
 
 
-def overflow_of(policy: OverflowPolicy | None = None, *, clock: FakeClock | None = None) -> Overflow:
+def overflow_of(policy: OverflowPolicy | None = None, *, clock: FakeClock | None = None) -> Spill:
     """Room for what a store does not take, on a clock of its own."""
     clock = clock or FakeClock()
-    return Overflow(policy, clock=clock.clock, sleep=clock.sleep)
+    return Spill(policy, clock=clock.clock, sleep=clock.sleep)
 
 
 @asynccontextmanager
 async def receiving(store: SpyStore, *, n: int = 4, **options: Any) -> AsyncIterator[Receiver]:
     """A receiver that is discarded at the end, as every receiver is, and has left nothing open or in memory then."""
-    writers, overflow = Writers(2), overflow_of()
+    writers, overflow = WriterThreads(2), overflow_of()
     troubles: list[StoreError] = []
     defaults = {"job_id": "fox", "indices": range(n), "wish": "png", "caps": Caps(), "sha256": False}
     defaults |= {"overflow": overflow, "on_trouble": troubles.append}

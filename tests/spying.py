@@ -11,7 +11,7 @@ from imagen_async.exceptions import StoreError
 from imagen_async.stores import ImageName, Kept
 
 if TYPE_CHECKING:
-    from imagen_async.picture import Facts
+    from imagen_async.wire.image import Facts
 
 __all__ = ["SpySink", "SpyStore"]
 

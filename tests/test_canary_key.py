@@ -16,8 +16,8 @@ from yarl import URL
 from imagen_async import Event, ImagenClient, ImagenError, Outcome, RetryPolicy
 from tests.canary import CANARY, PASSWORD, Sightings, of_error, of_value, watched
 from tests.canary_answers import ANSWERS
+from tests.client.test_classification import OF_AIOHTTP, response
 from tests.servers import answer, serving
-from tests.test_classification import OF_AIOHTTP, response
 
 if TYPE_CHECKING:
     from tests.clock import FakeClock

@@ -5,8 +5,7 @@ import pickle
 import attrs
 import pytest
 
-from imagen_async.exceptions import FilteredError
-from imagen_async.failure import Attempt, FailureClass
+from imagen_async.exceptions import Attempt, FailureClass, FilteredError
 from imagen_async.outcome import Image, Outcome, Status
 from imagen_async.request import ImageRequest
 

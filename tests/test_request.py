@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from imagen_async.catalog import CATALOG, STYLES
 from imagen_async.exceptions import InvalidRequestError
 from imagen_async.request import FIELDS, ImageRequest, check_request, least_tokens
-from imagen_async.wire.body import encode_request
+from imagen_async.wire.families.imagen import encode_request
 from tests.profiles import times
 
 MODEL_2 = "imagegeneration@002"

@@ -1,10 +1,10 @@
 """A file of prompts in, a folder of images out, and a journal that survives a crash."""
 
-from imagen_async.batch.estimate import Plan
-from imagen_async.batch.rows import BadRow, Row
-from imagen_async.batch.run import Batch
-from imagen_async.batch.sources import FORMATS, Report, Source, open_source
-from imagen_async.batch.tally import Progress, Summary
+from imagen_async.batch.batch import Batch
+from imagen_async.batch.plan import Plan
+from imagen_async.batch.progress import Progress, Summary
+from imagen_async.batch.sources.rows import BadRow, Row
+from imagen_async.batch.sources.source import FORMATS, Report, Source, open_source
 from imagen_async.batch.verify import Damage, Problem, Verification
 
 __all__ = [

@@ -13,17 +13,17 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from imagen_async.batch.feed import Feed
-from imagen_async.batch.plan import Part, digest, split
-from imagen_async.batch.rows import BadRow, Row, Terms, as_row, as_rows
-from imagen_async.batch.sources import Source
+from imagen_async.batch.journal import Admission, Entry, Journal
+from imagen_async.batch.parts import Part, digest, split
+from imagen_async.batch.sources.feed import Feed
+from imagen_async.batch.sources.rows import BadRow, Row, Terms, as_row, as_rows
+from imagen_async.batch.sources.source import Source
 from imagen_async.exceptions import InvalidInputError
-from imagen_async.journal import Admission, Entry, Journal
 from imagen_async.request import ImageRequest
 
 if TYPE_CHECKING:
-    from imagen_async.batch.invalid import InvalidFile
-    from imagen_async.batch.tally import Progress
+    from imagen_async.batch.invalid_rows import InvalidFile
+    from imagen_async.batch.progress import Progress
     from imagen_async.catalog import Catalog
 
 __all__ = ["Intake", "Item", "Task"]

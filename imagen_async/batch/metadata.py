@@ -14,9 +14,9 @@ from contextlib import closing
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from imagen_async.batch.files import ERRORS_NAME, METADATA_NAME, opened, translated, write
+from imagen_async.batch.folder import ERRORS_NAME, METADATA_NAME, opened, translated, write
+from imagen_async.batch.journal import Doubt, Failure, Journal, json_line, queries, transitions
 from imagen_async.exceptions import StoreError, printable
-from imagen_async.journal import Doubt, Failure, Journal, json_line, ledger, listing
 from imagen_async.outcome import Status
 
 if TYPE_CHECKING:
@@ -71,11 +71,11 @@ class MetadataFile:
             await self.flush()
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
-        position = listing.position(connection, METADATA_NAME)
+        position = queries.position(connection, METADATA_NAME)
         if position is None:
             self._refuse_foreign()
         if position is None or not self._vouches(connection, *position):
-            ledger.set_position(connection, METADATA_NAME, seq=0, offset=0)
+            transitions.set_position(connection, METADATA_NAME, seq=0, offset=0)
 
     def _refuse_foreign(self) -> None:
         with translated(self._path):
@@ -88,7 +88,7 @@ class MetadataFile:
 
     def _vouches(self, connection: sqlite3.Connection, seq: int, offset: int) -> bool:
         """Whether the file holds what the journal believes: long enough, and its last line the right one."""
-        line = listing.image_line(connection, seq)
+        line = queries.image_line(connection, seq)
         if offset == 0 or line is None:
             return offset == 0
         with translated(self._path):
@@ -100,14 +100,14 @@ class MetadataFile:
                 return _read(descriptor, len(expected)) == expected
 
     def _append(self, connection: sqlite3.Connection) -> int:
-        seq, offset = listing.position(connection, METADATA_NAME) or (0, 0)
-        with closing(listing.image_lines_after(connection, seq)) as lines:
+        seq, offset = queries.position(connection, METADATA_NAME) or (0, 0)
+        with closing(queries.image_lines_after(connection, seq)) as lines:
             first = next(lines, None)
             if first is None and not os.path.lexists(self._path):
                 return 0
             added, last, written = self._continue(offset, first, lines)
         if added:
-            ledger.set_position(connection, METADATA_NAME, seq=last, offset=offset + written)
+            transitions.set_position(connection, METADATA_NAME, seq=last, offset=offset + written)
         return added
 
     def _continue(
@@ -162,7 +162,7 @@ class ErrorsFile:
         return await self._journal.perform(self._rewrite)
 
     def _append(self, connection: sqlite3.Connection, *, key: bytes) -> None:
-        failure = listing.failure(connection, key)
+        failure = queries.failure(connection, key)
         if failure is None:
             return
         with translated(self._path), opened(self._path, os.O_CREAT | os.O_APPEND) as descriptor:
@@ -232,7 +232,7 @@ def _doubt_record(doubt: Doubt) -> dict[str, Any]:
 
 
 def _reported(connection: sqlite3.Connection) -> Iterator[Failure]:
-    for after in (listing.failures_after, listing.troubled_after):
+    for after in (queries.failures_after, queries.troubled_after):
         last: Failure | None = None
         while page := after(connection, last, PAGE):
             yield from page

@@ -1,108 +1,75 @@
-"""What a row comes to: the requests it is split into, and the digest by which a job is known again.
+"""What a batch would come to: jobs, images, cost and time, with nothing sent.
 
-Pure. The digest is written into journals that outlive a process, a Python version and a release: its canonical
-form is a contract. Nothing here knows a journal or a client.
+Pure arithmetic over a source's first pass.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Iterator, Mapping
-from typing import Any
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import attrs
 
-from imagen_async.batch.rows import Row
 from imagen_async.catalog import CATALOG, Catalog
-from imagen_async.request import ImageRequest
 
-__all__ = ["Part", "digest", "requests_of", "split"]
+if TYPE_CHECKING:
+    from imagen_async.batch.sources.source import Report
 
-_DIGEST_SIZE = 16
-_UNKNOWN_MAX_N = 4
-"""The contract's limit, for models that the catalog does not know."""
-
-# Written out, not taken from FIELDS: a field that a later release adds must be left out of the canonical form
-# while it has its default, or every journal of today would lose its jobs.
-_DIGESTED = ("prompt", "model", "n", "aspect_ratio", "output_format", "style", "id", "extra")
+__all__ = ["Plan"]
 
 
-@attrs.frozen
-class Part:
-    """One request of a row.
+@attrs.frozen(kw_only=True)
+class Plan:
+    """What a batch would come to if every request succeeded at once.
 
     Attributes:
-        request: Like the row's, with an `n` that the model allows.
-        row: The row it belongs to.
-        part: Its number, from 0.
-        first_index: The place of its first image among the row's images, from 0.
+        rows: Rows of the input, without bad ones.
+        jobs: Requests: a row that asks for more images than one request may is several.
+        images: Images.
+        cost_usd: By list price; None if a model's price is not known.
+        seconds: At the given rates; None without one.
+        notes: How many rows each note was made for.
     """
 
-    request: ImageRequest
-    row: Row
-    part: int
-    first_index: int
+    rows: int
+    jobs: int
+    images: int
+    cost_usd: float | None
+    seconds: float | None
+    notes: Mapping[str, int]
 
-    @property
-    def indices(self) -> range:
-        """The places of its images among the row's."""
-        return range(self.first_index, self.first_index + self.request.n)
+    @classmethod
+    def of(
+        cls,
+        report: Report,
+        *,
+        catalog: Catalog = CATALOG,
+        rpm: float | None = None,
+        images_per_minute: float | None = None,
+    ) -> Plan:
+        """Estimate a batch from what `Source.check` found.
 
-
-def split(row: Row, catalog: Catalog = CATALOG) -> Iterator[Part]:
-    """Split a row into requests of as many images as the model allows in one.
-
-    Args:
-        row: Checked: its `n` is at least 1.
-        catalog: Whose limits apply.
-
-    Example:
-        >>> [(part.request.n, part.first_index) for part in split(Row(ImageRequest("A red fox", n=10), line=1))]
-        [(4, 0), (4, 4), (2, 8)]
-    """
-    request, limit = row.request, _limit(row, catalog)
-    for part, first in enumerate(range(0, request.n, limit)):
-        n = min(limit, request.n - first)
-        yield Part(request if n == request.n else attrs.evolve(request, n=n), row, part, first)
-
-
-def requests_of(row: Row, catalog: Catalog = CATALOG) -> int:
-    """Return how many requests `split` makes of a row.
-
-    Example:
-        >>> requests_of(Row(ImageRequest("A red fox", n=10), line=1))
-        3
-    """
-    return -(-row.request.n // _limit(row, catalog))
-
-
-def _limit(row: Row, catalog: Catalog) -> int:
-    known = catalog.get(row.request.model)
-    return known.max_n if known else _UNKNOWN_MAX_N
+        Args:
+            report: The first pass.
+            catalog: Whose prices apply.
+            rpm: Requests a minute, or None.
+            images_per_minute: Images a minute, or None.
+        """
+        prices = [
+            (images, catalog[model].price_usd if model in catalog else None) for model, images in report.models.items()
+        ]
+        known = sum(report.models.values()) == report.images and all(price is not None for _, price in prices)
+        return cls(
+            rows=report.rows - report.bad,
+            jobs=report.requests,
+            images=report.images,
+            cost_usd=round(math.fsum(images * (price or 0.0) for images, price in prices), 6) if known else None,
+            seconds=_seconds((report.requests, rpm), (report.images, images_per_minute)),
+            notes=report.notes,
+        )
 
 
-def digest(request: ImageRequest) -> bytes:
-    """Return 16 bytes that tell requests apart, the same in every process and every Python.
-
-    SHA-256, cut short, of the request's fields as JSON with sorted keys: requests that are equal as JSON have the
-    same digest, whatever the order of the keys in `extra`.
-
-    Args:
-        request: Checked: its `extra` has a JSON form.
-
-    Example:
-        >>> digest(ImageRequest("A red fox")).hex()
-        '14ce340a14b8d5bb751bc1deae73082a'
-    """
-    fields = {name: getattr(request, name) for name in _DIGESTED}
-    return hashlib.sha256(_CANONICAL.encode(fields).encode("ascii")).digest()[:_DIGEST_SIZE]
-
-
-def _as_dict(value: Any) -> dict[str, Any]:
-    if isinstance(value, Mapping):  # read-only views of a dict, which json does not know
-        return dict(value)
-    raise TypeError(f"a {type(value).__name__} has no JSON form")
-
-
-_CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False, default=_as_dict)
+def _seconds(*rates: tuple[int, float | None]) -> float | None:
+    """Return how long the slowest of some rates makes it, from the first to the last; None without one."""
+    return max((max(0, count - 1) * 60.0 / rate for count, rate in rates if rate), default=None)

@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING
 import attrs
 
 from imagen_async._version import __version__
-from imagen_async.batch.feed import aside
-from imagen_async.batch.files import INNER_NAME
-from imagen_async.batch.sources import Report, Source
+from imagen_async.batch.folder import INNER_NAME
+from imagen_async.batch.journal import Journal, read_receipt
+from imagen_async.batch.sources.feed import aside
+from imagen_async.batch.sources.source import Report, Source
 from imagen_async.exceptions import ConfigurationError, JournalError
-from imagen_async.journal import Journal, read_receipt
 
 if TYPE_CHECKING:
     from pathlib import Path

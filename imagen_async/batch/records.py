@@ -14,7 +14,7 @@ from imagen_async.outcome import Image
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from imagen_async.batch.plan import Part
+    from imagen_async.batch.parts import Part
     from imagen_async.outcome import Outcome
 
 __all__ = ["FILTERED_PART", "error_record", "image_record", "recorded_image", "relative_name"]

@@ -18,14 +18,14 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
+from imagen_async._cancellation import unbroken
+from imagen_async.batch.journal import read_images
 from imagen_async.exceptions import StoreError, printable
-from imagen_async.journal import read_images
-from imagen_async.unbroken import unbroken
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Mapping
 
-    from imagen_async.journal import Journal, RecordedImage
+    from imagen_async.batch.journal import Journal, RecordedImage
 
 __all__ = ["Damage", "Problem", "Verification", "withdraw_damaged"]
 

@@ -14,7 +14,7 @@ from cyclopts import App, CycloptsError, Parameter
 
 from imagen_async._version import __version__
 from imagen_async.cli import examples
-from imagen_async.cli.exits import Exit, after_error, after_signal
+from imagen_async.cli.exit_codes import Exit, after_error, after_signal
 from imagen_async.cli.speech import StdoutError, say, silence_stdout, words
 from imagen_async.exceptions import ImagenError, printable
 

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 from imagen_async.cli.options import read_key
-from imagen_async.client import ImagenClient
+from imagen_async.client.client import ImagenClient
 from imagen_async.exceptions import ConfigurationError, printable
 
 if TYPE_CHECKING:

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from imagen_async.cli.exits import Exit, after_signal
-from imagen_async.cli.files import Place, place_for, write_image
+from imagen_async.cli.exit_codes import Exit, after_signal
 from imagen_async.cli.options import (
     NO_FIELDS,
     NO_GATEWAY,
@@ -24,6 +23,7 @@ from imagen_async.cli.options import (
     read_catalog,
     refuse_option,
 )
+from imagen_async.cli.outputs import Place, place_for, write_image
 from imagen_async.cli.signals import Interruption, listening
 from imagen_async.cli.speech import give, say
 from imagen_async.exceptions import ConfigurationError, printable

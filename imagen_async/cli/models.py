@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from imagen_async.cli.exits import Exit
+from imagen_async.cli.exit_codes import Exit
 from imagen_async.cli.options import NO_GATEWAY, NO_SANDBOX, GatewayOptions, read_catalog
 from imagen_async.cli.speech import give
 from imagen_async.exceptions import printable

@@ -14,9 +14,9 @@ from typing import Annotated, Any
 import attrs
 from cyclopts import Group, Parameter, Token
 
+from imagen_async._secrets import Secret
 from imagen_async.catalog import CATALOG, Catalog
 from imagen_async.exceptions import ConfigurationError, printable
-from imagen_async.secret import Secret
 
 __all__ = [
     "NO_FIELDS",

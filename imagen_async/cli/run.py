@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import attrs
 from cyclopts import Group, Parameter
 
-from imagen_async.cli.exits import Exit, after_error, after_signal
+from imagen_async.cli.display import Display, progress_display
+from imagen_async.cli.exit_codes import Exit, after_error, after_signal
 from imagen_async.cli.options import (
     NO_FIELDS,
     NO_GATEWAY,
@@ -28,7 +29,6 @@ from imagen_async.cli.options import (
     read_catalog,
     refuse_option,
 )
-from imagen_async.cli.progress import Display, progress_display
 from imagen_async.cli.signals import Interruption, listening
 from imagen_async.cli.speech import give, say, words
 from imagen_async.cli.summary import Ending, Reasons, plan_text, run_text
@@ -37,7 +37,7 @@ from imagen_async.exceptions import ConfigurationError, ImagenError
 if TYPE_CHECKING:
     from imagen_async.batch import Batch, Source
     from imagen_async.catalog import Catalog
-    from imagen_async.client import ImagenClient
+    from imagen_async.client.client import ImagenClient
     from imagen_async.outcome import Outcome
 
 __all__ = ["NO_PACE", "NO_SHOW", "Pace", "Show", "run"]
@@ -93,8 +93,8 @@ class Pace:
 
     def client_options(self) -> dict[str, Any]:
         """Return what an `ImagenClient` is to be told of it."""
-        from imagen_async.overflow import OverflowPolicy
-        from imagen_async.pacing.backoff import RetryPolicy
+        from imagen_async.limiter.backoff import RetryPolicy
+        from imagen_async.receiver.spill import OverflowPolicy
 
         return {
             "max_concurrency": self.concurrency,
@@ -201,7 +201,7 @@ class _Order:
 
 
 def _rehearse(source: "Source", catalog: "Catalog", pace: Pace, *, skip_invalid: bool, as_json: bool) -> int:
-    from imagen_async.batch.estimate import Plan
+    from imagen_async.batch.plan import Plan
 
     report = source.check()
     if not skip_invalid:

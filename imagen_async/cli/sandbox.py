@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import attrs
 from cyclopts import Group, Parameter
 
-from imagen_async.cli.exits import Exit
-from imagen_async.cli.figures import count
+from imagen_async.cli.exit_codes import Exit
+from imagen_async.cli.formatting import count
 from imagen_async.cli.options import Whole, fault_rates, latency_range
 from imagen_async.cli.signals import listening
 from imagen_async.cli.speech import give, say

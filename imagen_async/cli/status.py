@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from imagen_async.cli.exits import Exit
-from imagen_async.cli.figures import count, doubtful_cost, size
+from imagen_async.cli.exit_codes import Exit
+from imagen_async.cli.formatting import count, doubtful_cost, size
 from imagen_async.cli.speech import give
 from imagen_async.exceptions import ConfigurationError, printable
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from imagen_async.batch import Damage, Verification
-    from imagen_async.journal import ListedDoubt, Totals
+    from imagen_async.batch.journal import ListedDoubt, Totals
 
 __all__ = ["status"]
 
@@ -42,7 +42,7 @@ def status(
         verify: Read every image, compare it with the journal, and name those that are missing or altered.
         json: Print one JSON object; with --verify, one for each damaged image before it.
     """
-    from imagen_async.journal import folder_in_use, read_newest_doubts, read_status
+    from imagen_async.batch.journal import folder_in_use, read_newest_doubts, read_status
 
     journal = folder / _JOURNAL
     if not journal.is_dir():

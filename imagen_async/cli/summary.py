@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from imagen_async.cli.figures import count, doubtful_cost, duration, size, usd
+from imagen_async.cli.formatting import count, doubtful_cost, duration, size, usd
 from imagen_async.exceptions import (
     AuthenticationError,
     ConfigurationError,

@@ -7,7 +7,7 @@ that the two can disagree and a test can notice. It needs the extra ``sandbox`` 
 from imagen_async.sandbox.faults import FAULTS, WRAPPINGS, Fault
 from imagen_async.sandbox.gateway import SandboxGateway
 from imagen_async.sandbox.ledger import Ledger, LedgerEntry, read_ledger
-from imagen_async.sandbox.options import SANDBOX_KEY, SandboxKeywords, SandboxOptions
+from imagen_async.sandbox.settings import SANDBOX_KEY, SandboxKeywords, SandboxOptions
 from imagen_async.sandbox.stamps import read_stamp
 from imagen_async.sandbox.threaded import running_sandbox
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from imagen_async.sandbox.pictures import Picture
 
-__all__ = ["WRAPPERS", "Body", "Item", "image_item", "json_body", "url_item"]
+__all__ = ["WRAPPERS", "Body", "BodyItem", "image_item", "json_body", "url_item"]
 
 
 @attrs.frozen
@@ -44,7 +44,7 @@ class Body:
 
 
 @attrs.frozen
-class Item:
+class BodyItem:
     """One element of ``data``.
 
     Attributes:
@@ -56,28 +56,28 @@ class Item:
     good: bool = True
 
     @classmethod
-    def of(cls, value: object) -> Item:
+    def of(cls, value: object) -> BodyItem:
         """Return a plain JSON value as an item that is no image."""
         return cls((json.dumps(value).encode(),), good=False)
 
 
-def image_item(base64: Iterable[bytes], *, good: bool = True) -> Item:
+def image_item(base64: Iterable[bytes], *, good: bool = True) -> BodyItem:
     """Return the contract's item around base64 in pieces."""
-    return Item((b'{"b64_json":"', *base64, b'"}'), good=good)
+    return BodyItem((b'{"b64_json":"', *base64, b'"}'), good=good)
 
 
-def url_item(picture: Picture, output_format: str) -> Item:
+def url_item(picture: Picture, output_format: str) -> BodyItem:
     """Return an item that holds the image as a ``data:`` URL under ``url``."""
-    return Item((f'{{"url":"data:image/{output_format};base64,'.encode(), *picture.base64, b'"}'))
+    return BodyItem((f'{{"url":"data:image/{output_format};base64,'.encode(), *picture.base64, b'"}'))
 
 
-def json_body(items: Sequence[Item], created: int, **others: object) -> Body:
+def json_body(items: Sequence[BodyItem], created: int, **others: object) -> Body:
     """Return the contract's answer, `others` being further keys before ``data``."""
     opening = json.dumps({"created": created, **others}, separators=(",", ":"))[:-1] + ',"data":['
     return _around(items, opening.encode(), b"]}")
 
 
-def _around(items: Sequence[Item], opening: bytes, closing: bytes, comma: bytes = b",") -> Body:
+def _around(items: Sequence[BodyItem], opening: bytes, closing: bytes, comma: bytes = b",") -> Body:
     pieces, ends, at = [opening], [], len(opening)
     for position, item in enumerate(items):
         added = (comma, *item.pieces) if position else item.pieces
@@ -104,7 +104,7 @@ def _before(prefix: bytes) -> Callable[[Sequence[Picture], int], Body]:
     return wrap
 
 
-def _items(pictures: Sequence[Picture]) -> list[Item]:
+def _items(pictures: Sequence[Picture]) -> list[BodyItem]:
     return [image_item(picture.base64) for picture in pictures]
 
 
@@ -138,7 +138,7 @@ def _data_first(pictures: Sequence[Picture], created: int) -> Body:
 
 def _unknown_keys(pictures: Sequence[Picture], created: int) -> Body:
     extra = b',"revised_prompt":"a prompt, \\u201crevised\\u201d","url":null}'
-    items = [Item((*image_item(picture.base64).pieces[:-1], b'"', extra)) for picture in pictures]
+    items = [BodyItem((*image_item(picture.base64).pieces[:-1], b'"', extra)) for picture in pictures]
     usage = {"input_tokens": 4, "output_tokens": 0, "details": {"data": [{"b64_json": None}]}}
     return json_body(items, created, background=None, quality="hd", usage=usage)
 

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Iterator
 import attrs
 from aiohttp import web
 
-from imagen_async.sandbox.answers import Answer, Manner
+from imagen_async.sandbox.responses import Manner, SandboxResponse
 
 __all__ = ["Delivery"]
 
@@ -35,7 +35,7 @@ class Delivery:
     """
 
     request: web.Request = attrs.field(repr=False)
-    answer: Answer = attrs.field(repr=False)
+    answer: SandboxResponse = attrs.field(repr=False)
     request_id: str
     sleep: Callable[[float], Awaitable[object]] = attrs.field(repr=False)
     slow_s: float

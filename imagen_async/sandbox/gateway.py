@@ -17,9 +17,9 @@ from aiohttp import web
 from imagen_async.exceptions import ConfigurationError, printable
 from imagen_async.sandbox.contract import Refusal, refuse_key
 from imagen_async.sandbox.ledger import Ledger
-from imagen_async.sandbox.options import SandboxKeywords, SandboxOptions
 from imagen_async.sandbox.pictures import PictureShop, require_pillow
 from imagen_async.sandbox.service import LONGEST_BODY, REQUEST_ID, Service, error_response, new_request_id
+from imagen_async.sandbox.settings import SandboxKeywords, SandboxOptions
 
 if TYPE_CHECKING:
     from types import TracebackType

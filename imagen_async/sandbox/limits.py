@@ -13,7 +13,7 @@ import attrs
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["Gate", "TurnedAway"]
+__all__ = ["RequestLimits", "TurnedAway"]
 
 WINDOW_S = 60.0
 
@@ -31,7 +31,7 @@ class TurnedAway:
     wait_s: float | None
 
 
-class Gate:
+class RequestLimits:
     """Admits requests within two limits.
 
     Args:
@@ -40,7 +40,7 @@ class Gate:
         clock: Seconds that only go up.
 
     Example:
-        >>> gate = Gate(rpm=1, max_concurrent=None, clock=lambda: 7.0)
+        >>> gate = RequestLimits(rpm=1, max_concurrent=None, clock=lambda: 7.0)
         >>> gate.admit(), gate.admit()
         (None, TurnedAway(reason='1 request a minute', wait_s=60.0))
     """

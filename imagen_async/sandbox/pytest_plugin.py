@@ -16,7 +16,7 @@ from imagen_async.sandbox.gateway import SandboxGateway
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from imagen_async.sandbox.options import SandboxKeywords
+    from imagen_async.sandbox.settings import SandboxKeywords
 
 __all__ = ["SandboxFactory", "imagen_sandbox", "imagen_sandbox_factory"]
 

@@ -16,18 +16,18 @@ import attrs
 from aiohttp import web
 
 from imagen_async.exceptions import printable
-from imagen_async.sandbox.answers import Answer, error_answer, fault_answer, good_answer, image_answer
 from imagen_async.sandbox.contract import Order, Refusal, read_order, refuse_content_type, refuse_key
 from imagen_async.sandbox.delivery import Delivery
 from imagen_async.sandbox.faults import Draw, Fault, FaultPlan
 from imagen_async.sandbox.ledger import Ledger, LedgerEntry
-from imagen_async.sandbox.limits import Gate, TurnedAway
+from imagen_async.sandbox.limits import RequestLimits, TurnedAway
+from imagen_async.sandbox.responses import SandboxResponse, error_answer, fault_answer, good_answer, image_answer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from imagen_async.sandbox.options import SandboxOptions
     from imagen_async.sandbox.pictures import Picture, PictureShop
+    from imagen_async.sandbox.settings import SandboxOptions
 
 __all__ = ["REQUEST_ID", "Service", "error_response"]
 
@@ -54,11 +54,11 @@ class Service:
         self._ledger = ledger
         self._pictures = pictures
         self._plan = FaultPlan(options.fault_rates, seed=options.seed, per_body=options.faults_per_body)
-        self.gate = Gate(rpm=options.rpm, max_concurrent=options.max_concurrent, clock=options.clock)
+        self.gate = RequestLimits(rpm=options.rpm, max_concurrent=options.max_concurrent, clock=options.clock)
         self.requests = 0
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
-        """Answer one request."""
+        """SandboxResponse one request."""
         self.requests += 1
         entry = LedgerEntry(
             ordinal=self.requests,
@@ -103,7 +103,7 @@ class Service:
         if seconds > 0:
             await self._options.sleep(seconds)
 
-    async def _answer(self, request_id: str, order: Order, draw: Draw) -> Answer:
+    async def _answer(self, request_id: str, order: Order, draw: Draw) -> SandboxResponse:
         fault = draw.fault
         if fault is not None and (answer := fault_answer(fault, order, request_id)) is not None:
             return attrs.evolve(answer, headers=self._retry_after(None)) if fault.name == "429" else answer
@@ -130,7 +130,7 @@ class Service:
             for index, plate in enumerate(plates)
         ]
 
-    async def _deliver(self, request: web.Request, entry: LedgerEntry, answer: Answer) -> web.StreamResponse:
+    async def _deliver(self, request: web.Request, entry: LedgerEntry, answer: SandboxResponse) -> web.StreamResponse:
         delivery = Delivery(
             request=request,
             answer=answer,
@@ -152,7 +152,7 @@ class Service:
         if self._options.on_request is not None:
             self._options.on_request(entry)
 
-    def _too_many(self, turned_away: TurnedAway) -> Answer:
+    def _too_many(self, turned_away: TurnedAway) -> SandboxResponse:
         refusal = Refusal(
             status=429,
             message=f"Rate limit reached: {printable(turned_away.reason)}.",
@@ -175,7 +175,7 @@ _FORMATS: Mapping[str, Mapping[str, str]] = {
 }
 
 
-def _billed(fault: Fault | None, order: Order, answer: Answer) -> int:
+def _billed(fault: Fault | None, order: Order, answer: SandboxResponse) -> int:
     if fault is None or fault.billed == "asked":
         return order.n
     return answer.images if fault.billed == "sent" else 0

@@ -13,7 +13,7 @@ from imagen_async.sandbox.gateway import SandboxGateway
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from imagen_async.sandbox.options import SandboxKeywords, SandboxOptions
+    from imagen_async.sandbox.settings import SandboxKeywords, SandboxOptions
 
 __all__ = ["running_sandbox"]
 

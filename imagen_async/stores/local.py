@@ -17,12 +17,12 @@ import os
 import threading
 from typing import TYPE_CHECKING
 
-from imagen_async.picture import EXTENSIONS, MOST_PIXELS
 from imagen_async.stores.folders import make_below, make_root, refuse_unless_folder, store_error, sync_folder
 from imagen_async.stores.names import safe_name, shard
+from imagen_async.stores.preallocation import Room
 from imagen_async.stores.recovery import Found, adopt, sweep, temporary_name
-from imagen_async.stores.room import Room
 from imagen_async.stores.sink import LocalSink
+from imagen_async.wire.image import EXTENSIONS, MOST_PIXELS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -64,7 +64,7 @@ class LocalStore:
 
     Example:
         >>> import tempfile
-        >>> from imagen_async.picture import Facts
+        >>> from imagen_async.wire.image import Facts
         >>> from imagen_async.stores import ImageName
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     sink = LocalStore(folder).open(ImageName("red-fox_7", 0))

@@ -11,7 +11,7 @@ from imagen_async.exceptions import StoreError
 from imagen_async.stores.store import ImageName, Kept
 
 if TYPE_CHECKING:
-    from imagen_async.picture import Facts
+    from imagen_async.wire.image import Facts
 
 __all__ = ["MemoryStore"]
 
@@ -20,7 +20,7 @@ class MemoryStore:
     """Give each image back as bytes.
 
     Example:
-        >>> from imagen_async.picture import Facts
+        >>> from imagen_async.wire.image import Facts
         >>> sink = MemoryStore().open(ImageName("fox", 0))
         >>> sink.write(b"...")
         >>> sink.commit(Facts("png", width=1024, height=1024, size=3)).data

@@ -18,9 +18,9 @@ import stat
 import attrs
 
 from imagen_async.exceptions import ProtocolError
-from imagen_async.picture import Facts, Inspector
 from imagen_async.stores.folders import store_error, sync_folder
 from imagen_async.stores.store import Kept
+from imagen_async.wire.image import Facts, Inspector
 
 __all__ = ["Found", "adopt", "sweep", "temporary_name"]
 

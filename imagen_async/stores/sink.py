@@ -14,15 +14,15 @@ import os
 from typing import TYPE_CHECKING
 
 from imagen_async.exceptions import StoreError
-from imagen_async.picture import EXTENSIONS
 from imagen_async.stores.folders import store_error
 from imagen_async.stores.store import ImageName, Kept
+from imagen_async.wire.image import EXTENSIONS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from imagen_async.picture import Facts
-    from imagen_async.stores.room import Room
+    from imagen_async.stores.preallocation import Room
+    from imagen_async.wire.image import Facts
 
 __all__ = ["LocalSink"]
 

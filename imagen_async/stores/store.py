@@ -17,7 +17,7 @@ from imagen_async.exceptions import UsageError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from imagen_async.picture import Facts
+    from imagen_async.wire.image import Facts
 
 __all__ = ["ImageName", "Kept", "Sink", "Store", "write_all"]
 
@@ -106,7 +106,7 @@ class Store(Protocol):
         A store of one's own: all images into one ZIP file, each whole or not at all.
 
         >>> import io, threading, zipfile
-        >>> from imagen_async.picture import EXTENSIONS, Facts
+        >>> from imagen_async.wire.image import EXTENSIONS, Facts
         >>> from imagen_async.stores import ImageName, Kept, safe_name
         >>> class ZipStore:
         ...     def __init__(self, archive):

@@ -19,7 +19,7 @@ import re
 import attrs
 
 from imagen_async.exceptions import ProtocolError, printable
-from imagen_async.wire.answer import PLACEHOLDER, Answer, read_answer
+from imagen_async.wire.response import PLACEHOLDER, ResponseDocument, read_answer
 from imagen_async.wire.skeleton import read_begun, read_whole
 
 __all__ = ["Decoder", "Event", "Payload", "PayloadEnd", "PayloadStart"]
@@ -123,7 +123,7 @@ class _Mode(enum.Enum):
 
 
 class Decoder:
-    """Takes a body in chunks and gives its payloads as they come, and at the end its `Answer`.
+    """Takes a body in chunks and gives its payloads as they come, and at the end its `ResponseDocument`.
 
     Args:
         max_payloads: Most payloads in one body.
@@ -236,7 +236,7 @@ class Decoder:
                 position = self._before(chunk, position, events)
         self._base += len(chunk)
 
-    def close(self) -> Answer:
+    def close(self) -> ResponseDocument:
         """Say that the body has ended, and give the verdict.
 
         Raises:
@@ -248,7 +248,7 @@ class Decoder:
             raise ProtocolError("truncated", "the body ends inside a string", offset=self._base)
         return read_answer(read_whole(bytes(self._skeleton), self._in_body), self._empty)
 
-    def begun(self) -> Answer:
+    def begun(self) -> ResponseDocument:
         """Read the answer as far as it has come, up to its first fault; every payload that it names has ended.
 
         Raises:

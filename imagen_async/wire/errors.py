@@ -14,6 +14,7 @@ from typing import Any
 
 from imagen_async.exceptions import (
     AuthenticationError,
+    FailureClass,
     GatewayError,
     ImagenError,
     ModelNotFoundError,
@@ -27,7 +28,6 @@ from imagen_async.exceptions import (
     UsageError,
     printable,
 )
-from imagen_async.failure import FailureClass
 from imagen_async.wire import retry_after as waits
 from imagen_async.wire.reasons import support_codes
 

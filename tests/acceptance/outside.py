@@ -8,8 +8,8 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from imagen_async.batch import Row, open_source
-from imagen_async.picture import Facts, Inspector
 from imagen_async.sandbox import read_stamp
+from imagen_async.wire.image import Facts, Inspector
 
 if TYPE_CHECKING:
     from pathlib import Path

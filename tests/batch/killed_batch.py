@@ -12,7 +12,7 @@ import sys
 
 from imagen_async import ImagenClient
 from imagen_async.batch import Batch, open_source
-from imagen_async.pacing.backoff import RetryPolicy
+from imagen_async.limiter.backoff import RetryPolicy
 
 
 async def main(prompts: str, folder: str, url: str, key: str) -> None:

@@ -11,9 +11,9 @@ import attrs
 
 from imagen_async import ImageRequest
 from imagen_async.batch import Batch, Summary
-from imagen_async.client import ImagenClient
+from imagen_async.client.client import ImagenClient
+from imagen_async.limiter.backoff import RetryPolicy
 from imagen_async.outcome import Outcome
-from imagen_async.pacing.backoff import RetryPolicy
 from imagen_async.sandbox import SandboxGateway, read_stamp
 from tests.clock import FakeClock
 

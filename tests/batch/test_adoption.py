@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from imagen_async import ImageRequest
+from imagen_async.batch.journal import Journal, read_status
 from imagen_async.exceptions import LimitReachedError
-from imagen_async.journal import Journal, read_status
 from imagen_async.stores.local import LocalStore
 from tests.batch.running import FOX, OWL, caught, errors, files, metadata, prompts, run, strays
 

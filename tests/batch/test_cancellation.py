@@ -14,7 +14,7 @@ import pytest
 
 from imagen_async import AuthenticationError, ImagenClient, ImageRequest
 from imagen_async.batch import Batch, open_source
-from imagen_async.journal import read_status
+from imagen_async.batch.journal import read_status
 from imagen_async.outcome import Status
 from tests.batch.running import errors, files, metadata, strays
 from tests.cancelling import attacked, attacks, ground, nothing_left, stepping

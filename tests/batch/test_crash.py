@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from imagen_async.journal import folder_in_use, read_status
+from imagen_async.batch.journal import folder_in_use, read_status
 from imagen_async.sandbox import read_ledger, running_sandbox
 from tests.batch.killing import Scene, done_of
 from tests.batch.running import errors, images, metadata, strays

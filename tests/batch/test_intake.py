@@ -11,10 +11,10 @@ import pytest
 from imagen_async import ImageRequest
 from imagen_async.batch import Batch, Progress, Row, Source, open_source
 from imagen_async.batch.intake import Intake
-from imagen_async.batch.invalid import InvalidFile
+from imagen_async.batch.invalid_rows import InvalidFile
+from imagen_async.batch.journal import Journal
 from imagen_async.catalog import CATALOG, Model
 from imagen_async.exceptions import ConfigurationError, InvalidInputError, InvalidRequestError, StoreError
-from imagen_async.journal import Journal
 from tests.batch.running import FOX, OWL, WHALE, caught, client, errors, files, lines, metadata, numbered, prompts, run
 from tests.clock import settle, until
 
@@ -133,7 +133,7 @@ async def test_a_list_of_bad_rows_that_cannot_be_kept_stops_the_batch(
     (tmp_path / "invalid.jsonl").mkdir()
     with pytest.raises(ConfigurationError, match=r"invalid\.jsonl is no file"):
         await run(imagen_sandbox, [FOX], tmp_path, skip_invalid=True)
-    monkeypatch.setattr("imagen_async.batch.run.refuse_links", lambda _: None)  # it came later
+    monkeypatch.setattr("imagen_async.batch.batch.refuse_links", lambda _: None)  # it came later
     with pytest.raises(StoreError, match=r"invalid\.jsonl cannot be written"):
         await run(imagen_sandbox, [FOX], tmp_path, skip_invalid=True)
     monkeypatch.setattr(InvalidFile, "clear", lambda _: None)

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from imagen_async.batch import metadata as module
-from imagen_async.batch.files import ERRORS_NAME, METADATA_NAME
+from imagen_async.batch.folder import ERRORS_NAME, METADATA_NAME
+from imagen_async.batch.journal import Admission, Doubt, Entry, Journal, queries
 from imagen_async.batch.metadata import ErrorsFile, MetadataFile
 from imagen_async.exceptions import StoreError
-from imagen_async.journal import Admission, Doubt, Entry, Journal, listing
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -121,7 +121,7 @@ async def test_the_position_is_stored_only_after_the_lines_are_on_disk(
         patched.setattr(os, "fsync", refuse)
         with pytest.raises(StoreError, match="Input/output error"):
             await file.flush()
-    assert await journal.perform(lambda connection: listing.position(connection, METADATA_NAME)) == (0, 0)
+    assert await journal.perform(lambda connection: queries.position(connection, METADATA_NAME)) == (0, 0)
     assert await file.flush() == 1
     assert (tmp_path / METADATA_NAME).read_text() == text_of("a")
 

@@ -19,8 +19,8 @@ import pytest
 
 from imagen_async import ImageRequest
 from imagen_async.batch import Batch, Summary
+from imagen_async.batch.journal import read_status
 from imagen_async.exceptions import LimitReachedError
-from imagen_async.journal import read_status
 from imagen_async.sandbox import LedgerEntry, SandboxGateway, SandboxOptions
 from tests.batch.accounts import (
     DOLLAR,

@@ -10,9 +10,9 @@ import aiohttp
 import attrs
 import pytest
 
+from imagen_async.batch.journal import read_status
 from imagen_async.exceptions import OutageError
-from imagen_async.journal import read_status
-from imagen_async.pacing.circuit import RetryQuota
+from imagen_async.limiter.circuit import RetryQuota
 from imagen_async.sandbox import SANDBOX_KEY, SandboxGateway
 from tests.batch.running import Run, caught, errors, numbered, prompts, run
 from tests.clock import FakeClock

@@ -1,122 +1,88 @@
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-import attrs
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from imagen_async.batch.plan import digest, split
-from imagen_async.batch.rows import Row
+from imagen_async.batch import Progress, Report, Summary, open_source
+from imagen_async.batch.plan import Plan
 from imagen_async.catalog import CATALOG, Model
-from imagen_async.request import FIELDS, ImageRequest
-from tests.strategies import plain_json
+from imagen_async.outcome import Status
 
 if TYPE_CHECKING:
-    import random
+    from pathlib import Path
 
-requests = st.builds(
-    ImageRequest,
-    st.sampled_from(["a", "b", '"', "ü", "\\"]),
-    model=st.sampled_from(["m", "M"]),
-    n=st.integers(1, 3),
-    style=st.none() | st.just("sketch"),
-    id=st.none() | st.sampled_from(["1", "2"]),
-    extra=st.dictionaries(st.sampled_from("ab"), plain_json(3), max_size=2),
-)
+FAST = "imagen-3.0-fast-generate-001"
+SLOW = "imagen-3.0-generate-001"
 
 
-def canonical(request: ImageRequest) -> str:
-    fields = {name: getattr(request, name) for name in FIELDS}
-    return json.dumps({**fields, "extra": dict(request.extra)}, sort_keys=True)
+def report(**fields: Any) -> Report:
+    known: dict[str, Any] = {
+        "source": "prompts.csv",
+        "rows": 12,
+        "requests": 15,
+        "images": 40,
+        "bad": 2,
+        "problems": (),
+        "notes": {"a note": 3},
+        "models": {SLOW: 30, FAST: 10},
+    }
+    return Report(**(known | fields))
 
 
-@given(st.integers(1, 300), st.integers(1, 9))
-def test_the_parts_of_a_row_make_up_the_row(n: int, limit: int) -> None:
-    row = Row(ImageRequest("A red fox", model="mine", n=n, id="x"), 3, {"a": 1})
-    parts = list(split(row, CATALOG.extended(Model(id="mine", max_n=limit))))
-    places = [part.first_index + at for part in parts for at in range(part.request.n)]
-    assert places == list(range(n))
-    assert all(1 <= part.request.n <= limit for part in parts)
-    assert [part.part for part in parts] == list(range(-(-n // limit)))
-    assert {attrs.evolve(part.request, n=n) for part in parts} == {row.request}
-    assert all(part.row is row for part in parts)
+def test_a_plan_counts_rows_jobs_images_and_money() -> None:
+    made = Plan.of(report())
+    assert (made.rows, made.jobs, made.images, made.cost_usd) == (10, 15, 40, 1.4)
+    assert made.notes == {"a note": 3}
 
 
-@pytest.mark.parametrize("model", ["imagen-3.0-generate-001", "nobody-knows-me"])
-def test_ten_images_are_three_requests(model: str) -> None:
-    parts = list(split(Row(ImageRequest("A red fox", n=10, model=model), 1)))
-    assert [(part.request.n, part.first_index) for part in parts] == [(4, 0), (4, 4), (2, 8)]
+def test_a_plan_knows_its_time_only_at_a_rate() -> None:
+    assert Plan.of(report()).seconds is None
+    assert Plan.of(report(), rpm=20).seconds == 14 * 3.0
+    assert Plan.of(report(requests=0, images=0, models={}), rpm=20).seconds == 0.0
 
 
-def test_a_row_within_the_limit_is_one_part_with_its_own_request() -> None:
-    row = Row(ImageRequest("A red fox", n=4), 1)
-    (part,) = split(row)
-    assert part.request is row.request
+@pytest.mark.parametrize("models", [{SLOW: 30, "mine": 10}, {SLOW: 30}])
+def test_a_plan_does_not_guess_a_price(models: dict[str, int]) -> None:
+    """A model without a price, and models beyond those that a report keeps."""
+    assert Plan.of(report(models=models)).cost_usd is None
 
 
-@given(requests, requests)
-def test_digests_are_equal_exactly_when_the_requests_are_equal_as_json(one: ImageRequest, two: ImageRequest) -> None:
-    assert (digest(one) == digest(two)) == (canonical(one) == canonical(two))
-    assert len(digest(one)) == 16
+def test_a_plan_takes_the_prices_of_the_users_catalog() -> None:
+    mine = CATALOG.extended(Model(id="mine", price_usd=0.5))
+    assert Plan.of(report(models={SLOW: 30, "mine": 10}), catalog=mine).cost_usd == 6.2
 
 
-def _shuffled(value: Any, order: random.Random) -> Any:
-    if isinstance(value, dict):
-        items = [(key, _shuffled(item, order)) for key, item in value.items()]
-        order.shuffle(items)
-        return MappingProxyType(dict(items))
-    return tuple(_shuffled(item, order) for item in value) if isinstance(value, list) else value
+def test_a_plan_of_nothing_costs_nothing() -> None:
+    made = Plan.of(report(rows=0, bad=0, requests=0, images=0, models={}))
+    assert (made.rows, made.jobs, made.images, made.cost_usd) == (0, 0, 0, 0.0)
 
 
-@given(st.dictionaries(st.text(max_size=3), plain_json()), st.randoms(use_true_random=False))
-def test_the_order_of_keys_and_the_kind_of_containers_do_not_matter(
-    extra: dict[str, Any], order: random.Random
-) -> None:
-    assert digest(ImageRequest("a", extra=extra)) == digest(ImageRequest("a", extra=_shuffled(extra, order)))
+def test_a_plan_of_a_real_file(tmp_path: Path) -> None:
+    table = tmp_path / "prompts.csv"
+    table.write_text(f"prompt,n,model\nA red fox,10,\nAn owl,,{FAST}\nbad,0,\n")
+    made = Plan.of(open_source(table).check(), rpm=60)
+    assert (made.rows, made.jobs, made.images, made.cost_usd, made.seconds) == (2, 4, 11, 0.42, 3.0)
 
 
-@pytest.mark.parametrize("change", [{name: "other"} for name in FIELDS if name not in {"n", "extra"}])
-def test_every_field_counts(change: dict[str, Any]) -> None:
-    request = ImageRequest("A red fox", style="sketch", id="x")
-    assert digest(attrs.evolve(request, **change)) != digest(request)
-    assert digest(attrs.evolve(request, n=2)) != digest(request)
-    assert digest(attrs.evolve(request, extra={"seed": 1})) != digest(request)
+@pytest.mark.parametrize("status", list(Status))
+def test_every_status_is_counted_under_its_own_name(status: Status) -> None:
+    progress = Progress()
+    progress.count(status)
+    assert progress.done == 1
+    summed = Summary.of(progress, elapsed_s=1.23456)
+    assert getattr(summed, status.value) == summed.jobs == 1
+    assert summed.ok is (status in {Status.SUCCEEDED, Status.SKIPPED})
+    assert summed.elapsed_s == 1.235
 
 
-def test_the_digest_is_a_contract_with_the_journals_of_earlier_releases() -> None:
-    request = ImageRequest(
-        'Grün "5" 👍',
-        model="imagegeneration@002",
-        n=4,
-        aspect_ratio="16:9",
-        output_format="jpeg",
-        style="sketch",
-        id="x",
-        extra={"b": [1, 1.5, None, True], "a": {"é": 1e300}},
-    )
-    assert digest(request).hex() == "321029fa05a9f4c63f54067e29eb77ad"
-    assert {field.name for field in attrs.fields(ImageRequest)} == {
-        *("prompt", "model", "n", "aspect_ratio", "output_format", "style", "id", "extra")
-    }, "a new field must be left out of the digest while it has its default"
+def test_a_summary_with_invalid_rows_is_not_ok() -> None:
+    assert Summary.of(Progress(), elapsed_s=0.0).ok
+    assert not Summary.of(Progress(invalid=1), elapsed_s=0.0).ok
 
 
-def test_the_digest_is_the_same_in_another_process() -> None:
-    code = (
-        "from imagen_async.batch.plan import digest; from imagen_async.request import ImageRequest;"
-        "print(digest(ImageRequest('a', extra={'x': {'b': 1, 'a': 2}, 'c': 3})).hex())"
-    )
-    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()  # noqa: S603 - our own interpreter and code
-    assert told == digest(ImageRequest("a", extra={"c": 3, "x": {"a": 2, "b": 1}})).hex()
-
-
-def test_what_is_no_json_is_refused_and_never_digested_by_its_repr() -> None:
-    with pytest.raises(TypeError, match="a set has no JSON form"):
-        digest(ImageRequest("a", extra={"x": {1}}))
-    with pytest.raises(ValueError, match="not JSON compliant"):
-        digest(ImageRequest("a", extra={"x": float("nan")}))
+def test_the_figures_of_a_summary_are_those_of_the_design_and_then_those_of_the_doubts() -> None:
+    figures = "jobs succeeded partial filtered failed in_doubt skipped images bytes attempts cost_usd elapsed_s"
+    made = Summary.of(Progress(doubts=3, doubtful_usd=3 * 0.1), elapsed_s=0.0).as_dict()
+    assert list(made) == [*figures.split(), "doubts", "doubtful_usd"]
+    assert (made["doubts"], made["doubtful_usd"], made["cost_usd"]) == (3, 0.3, 0.0)

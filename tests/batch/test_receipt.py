@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imagen_async.batch import Report, Source, open_source
+from imagen_async.batch.journal import Journal, read_receipt
 from imagen_async.batch.receipt import mark_of, receipt_of, report_in
 from imagen_async.catalog import CATALOG, Model
 from imagen_async.exceptions import ConfigurationError, InvalidInputError, JournalError
-from imagen_async.journal import Journal, read_receipt
 from tests.batch.running import FOX, OWL, WHALE, caught, metadata, run
 from tests.profiles import times
 

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imagen_async.batch.plan import Part, split
+from imagen_async.batch.parts import Part, split
 from imagen_async.batch.records import error_record, image_record, recorded_image, relative_name
-from imagen_async.batch.rows import Row
+from imagen_async.batch.sources.rows import Row
 from imagen_async.exceptions import (
     ConnectError,
     DisconnectedError,

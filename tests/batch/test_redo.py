@@ -8,8 +8,8 @@ import pytest
 
 from imagen_async import ImageRequest
 from imagen_async.batch import Verification
+from imagen_async.batch.journal import Journal, read_status
 from imagen_async.exceptions import ImagenError, LimitReachedError, StoreError
-from imagen_async.journal import Journal, read_status
 from tests.batch.running import FOX, OWL, caught, errors, files, metadata, numbered, prompts, run
 from tests.batch.test_adoption import crash
 

@@ -12,6 +12,7 @@ import pytest
 
 from imagen_async import ImageRequest
 from imagen_async.batch import Batch, open_source
+from imagen_async.batch.journal import Journal, read_status
 from imagen_async.exceptions import (
     AuthenticationError,
     ConfigurationError,
@@ -21,7 +22,6 @@ from imagen_async.exceptions import (
     ModelNotFoundError,
     StoreError,
 )
-from imagen_async.journal import Journal, read_status
 from imagen_async.outcome import Outcome, Status
 from imagen_async.sandbox import SANDBOX_KEY
 from imagen_async.stores.local import LocalStore

@@ -9,8 +9,8 @@ import pytest
 
 from imagen_async import ImageRequest
 from imagen_async.batch import Problem, Verification
+from imagen_async.batch.journal import Journal
 from imagen_async.exceptions import JournalError
-from imagen_async.journal import Journal
 from tests.batch.running import FOX, files, metadata, numbered, run
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from benchmarks.scale_run import Sample, Told
 from benchmarks.scale_server import Conversation, answer, tiny_png
 from benchmarks.scale_table import Command, Results, as_markdown, costs, growth, speeds
-from imagen_async.picture import Inspector
+from imagen_async.wire.image import Inspector
 
 REQUESTS = (
     b"POST /v1/images/generations HTTP/1.1\r\nHost: x\r\nContent-Length: 12\r\n\r\n" + b"\r\n\r\nGET / HT",

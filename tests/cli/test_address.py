@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.test_address import ELSEWHERE, KEY, NO_PLACE
+from tests.transport.test_url import ELSEWHERE, KEY, NO_PLACE
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 import trustme
 
-from imagen_async.failure import FailureClass
+from imagen_async.exceptions import FailureClass
 from tests.batch.running import errors, metadata, strays
 from tests.cli.conftest import Ran
 from tests.clients import KEY
@@ -117,7 +117,7 @@ NO_LIST = [
 def test_a_command_that_gets_one_hostile_answer_says_so_in_words_and_leaves_nothing(
     name: str, command: tuple[str, ...], invoke: Invoke, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("imagen_async.pacing.backoff.RetryPolicy.delay", lambda *_, **__: 0.0)
+    monkeypatch.setattr("imagen_async.limiter.backoff.RetryPolicy.delay", lambda *_, **__: 0.0)
     with serving_apart(CASES[name].said) as server:
         monkeypatch.setenv("IMAGEN_API_KEY", KEY)
         monkeypatch.setenv("IMAGEN_BASE_URL", server.base_url)

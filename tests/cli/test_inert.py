@@ -18,10 +18,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from imagen_async.batch.estimate import Plan
+from imagen_async.batch.plan import Plan
 from imagen_async.catalog import CATALOG
+from imagen_async.cli.display import LiveDisplay
 from imagen_async.cli.models import remote_text
-from imagen_async.cli.progress import LiveDisplay
 from imagen_async.cli.speech import words
 from imagen_async.cli.summary import Ending, Reasons, plan_text, run_text
 from imagen_async.events import Listeners, Paused
@@ -30,7 +30,7 @@ from imagen_async.wire.decoder import Decoder
 from imagen_async.wire.errors import gateway_error
 from tests.batch.running import lines
 from tests.canary_answers import good
-from tests.cli.test_progress import Clock, at_full_pace, drawn, progress
+from tests.cli.test_display import Clock, at_full_pace, drawn, progress
 from tests.servers import Asked, answer, reply, serving_apart
 
 if TYPE_CHECKING:
@@ -334,7 +334,7 @@ def test_a_run_writes_json_and_images_and_its_journal_and_nothing_that_a_spreads
 
 @given(hostile)
 def test_a_line_of_our_files_is_one_line_for_every_reader_and_nothing_to_a_terminal(text: str) -> None:
-    from imagen_async.journal import json_line
+    from imagen_async.batch.journal import json_line
 
     line = json_line({"prompt": text, text: [text, {text: text}]})
     assert len(line.splitlines()) == 1

@@ -61,16 +61,16 @@ def test_a_single_image_is_written_through_no_link(invoke: Invoke, tmp_path: Pat
 def test_a_link_that_appears_where_the_image_is_to_go_is_not_written_through(
     invoke: Invoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from imagen_async.cli import files
+    from imagen_async.cli import outputs
 
     link, elsewhere = tmp_path / "fox.png", tmp_path / "elsewhere.png"
-    really = files._published
+    really = outputs._published
 
     def raced(temporary: Path, path: Path) -> Path:
         link.symlink_to(elsewhere)
         return really(temporary, path)
 
-    monkeypatch.setattr(files, "_published", raced)
+    monkeypatch.setattr(outputs, "_published", raced)
     ran = invoke("generate", "A red fox", "-o", "fox.png", *SANDBOX)
     assert ran.status == 0
     assert ran.out == "fox~2.png\n"

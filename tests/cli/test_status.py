@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from imagen_async.journal import Admission, Doubt, Journal
+from imagen_async.batch.journal import Admission, Doubt, Journal
 
 if TYPE_CHECKING:
     from pathlib import Path

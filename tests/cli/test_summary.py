@@ -8,7 +8,7 @@ import pytest
 
 from imagen_async import exceptions
 from imagen_async.batch import Progress, Summary
-from imagen_async.batch.estimate import Plan
+from imagen_async.batch.plan import Plan
 from imagen_async.cli.summary import Ending, Reasons, advice, plan_text, run_text
 from imagen_async.exceptions import ImagenError
 

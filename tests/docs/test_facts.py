@@ -10,12 +10,12 @@ from pathlib import Path
 
 from imagen_async import RetryPolicy, Timeouts, exceptions
 from imagen_async.batch import Summary
+from imagen_async.batch.journal import Doubt, Failure, read_status, schema
 from imagen_async.batch.metadata import error_line
-from imagen_async.batch.tally import Progress
-from imagen_async.cli.exits import Exit
+from imagen_async.batch.progress import Progress
+from imagen_async.cli.exit_codes import Exit
 from imagen_async.cli.status import _figures
-from imagen_async.failure import FailureClass
-from imagen_async.journal import Doubt, Failure, read_status, schema
+from imagen_async.exceptions import FailureClass
 from imagen_async.outcome import Status
 from imagen_async.sandbox import FAULTS
 from tests.docs import weak_cases
@@ -45,7 +45,7 @@ def test_the_error_tree_is_the_one_of_the_module() -> None:
     told = (exceptions.__doc__ or "").partition("::\n\n")[2].partition("\n\n")[0]
     assert tree is not None
     assert tree[0].split() == told.split()
-    assert {name for name in exceptions.__all__ if name[0].isupper()} == set(re.findall(r"\w+Error", tree[0])) - {
+    assert {name for name in exceptions.__all__ if name.endswith("Error")} == set(re.findall(r"\w+Error", tree[0])) - {
         "ValueError"
     }
 

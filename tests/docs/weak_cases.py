@@ -2,7 +2,7 @@
 
 With ``--write`` the table goes into the page, which a test compares with it.
 
-Played by the simulator of ``tests/pacing``, without sockets: 64 slots, 0.4 s of work on a request, nine runs each
+Played by the simulator of ``tests/limiter``, without sockets: 64 slots, 0.4 s of work on a request, nine runs each
 (three seeds; times of work that vary by nothing, 30 % and 80 %).
 """
 
@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from imagen_async.pacing.pace import Pace
-from tests.pacing.simulation import AtOnce, AtRandom, Bucket, Gateway, PerClockSpan, PerSpan, play
+from imagen_async.limiter.controller import Controller
+from tests.limiter.simulation import AtOnce, AtRandom, Bucket, Gateway, PerClockSpan, PerSpan, play
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -66,7 +66,7 @@ def table() -> Iterator[str]:
     for case in _CASES:
         ended = [
             play(
-                Pace(most=_SLOTS),
+                Controller(most=_SLOTS),
                 case.gateway(seed),
                 jobs=case.jobs,
                 latency=case.latency,

@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from unittest.mock import patch
 
-from imagen_async.batch.lines import Line, read_lines
-from imagen_async.batch.plan import digest, split
-from imagen_async.batch.rows import MAX_IMAGES, BadRow, Row, Terms
+from imagen_async.batch.parts import digest, split
+from imagen_async.batch.sources.lines import Line, read_lines
+from imagen_async.batch.sources.rows import MAX_IMAGES, BadRow, Row, Terms
 from imagen_async.exceptions import ConfigurationError, InvalidInputError
 from imagen_async.request import check_request
-from imagen_async.wire.body import encode_request
+from imagen_async.wire.families.imagen import encode_request
 from tests.fuzz.cutting import chance_of
 
 __all__ = ["Reader", "Rows", "collected", "read", "read_either_way", "short_lines"]
@@ -61,8 +61,8 @@ def read_either_way(reader: Reader, data: bytes) -> tuple[Rows, str | None]:
 def short_lines() -> Iterator[None]:
     """Let a line be too long at 48 bytes already, so that a short input meets the limit."""
     with (
-        patch("imagen_async.batch.lines.LINE_LIMIT", _SHORT),
-        patch("imagen_async.batch.readers.LINE_LIMIT", _SHORT),
+        patch("imagen_async.batch.sources.lines.LINE_LIMIT", _SHORT),
+        patch("imagen_async.batch.sources.readers.LINE_LIMIT", _SHORT),
     ):
         yield
 

@@ -119,7 +119,7 @@ def _parquets() -> Iterator[bytes]:
         {
             "prompt": ["x"],
             "extra": [{"seed": 1}],
-            "picture": [b"\x89PNG"],
+            "image": [b"\x89PNG"],
             "when": pa.array([2**62], pa.timestamp("ns")),
         },
         {"caption": ["no prompt"]},
@@ -136,7 +136,7 @@ def _seeds() -> dict[str, list[bytes]]:
         "decoder": [*_BODIES, *_drawn(spelled_bodies())],
         "receiver": [*_BODIES, *answers, f'{{"data":[{{"b64_json":"{_GOOD}"}},{{"b64_json":"!"}}]}}'.encode()],
         "skeleton": [*_BODIES, b'{"created": 17, "data": [{"b64_json": "[\\"", "seed": 12', b'{"a":1.', b'{"a":tru'],
-        "picture": _IMAGES,
+        "image": _IMAGES,
         "errors": _ERRORS,
         "retry_after": _WAITS,
         "lines": _LINES,

@@ -29,17 +29,17 @@ def _doing(change: Callable[[Any], Any]) -> Callable[[Any], Any]:
 
 
 BREAKS: dict[str, tuple[str, Callable[[Any], Any]]] = {
-    "decoder": ("imagen_async.wire.payload.pybase64.b64decode", _doing(lambda data: data[:-1])),
-    "receiver": ("imagen_async.receive.Incoming.whole", lambda _: True),
+    "decoder": ("imagen_async.wire.base64.pybase64.b64decode", _doing(lambda data: data[:-1])),
+    "receiver": ("imagen_async.receiver.receiver.ImageSink.whole", lambda _: True),
     "skeleton": ("tests.fuzz.targets.skeleton.completed", _doing(lambda text: text.replace("}", "", 1))),
-    "picture": ("imagen_async.picture._check_chunk", lambda _: lambda *_: None),
+    "image": ("imagen_async.wire.image._check_chunk", lambda _: lambda *_: None),
     "errors": ("imagen_async.wire.errors.printable", lambda _: lambda text, _limit=0: text),
     "retry_after": ("imagen_async.wire.retry_after._bounded", lambda _: lambda seconds: seconds),
-    "lines": ("imagen_async.batch.readers._without_end", lambda _: lambda text: text),
-    "tables": ("imagen_async.batch.readers.row_of_cells", lambda real: lambda cells, *rest, **options: real(
+    "lines": ("imagen_async.batch.sources.readers._without_end", lambda _: lambda text: text),
+    "tables": ("imagen_async.batch.sources.readers.row_of_cells", lambda real: lambda cells, *rest, **options: real(
         [cell.lower() for cell in cells], *rest, **options)),
-    "sources": ("imagen_async.batch.sources.requests_of", lambda _: lambda *_: 1 / 0),
-    "parquet": ("imagen_async.batch.parquet.printable", lambda _: lambda *_: "\n"),
+    "sources": ("imagen_async.batch.sources.source.requests_of", lambda _: lambda *_: 1 / 0),
+    "parquet": ("imagen_async.batch.sources.parquet.printable", lambda _: lambda *_: "\n"),
 }  # fmt: skip
 """By target, something that it is there to see, and how that goes wrong."""
 

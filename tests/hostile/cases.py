@@ -25,7 +25,7 @@ from imagen_async import (
     Status,
     TimeoutExceededError,
 )
-from imagen_async.failure import FailureClass
+from imagen_async.exceptions import FailureClass
 from tests.hostile.bodies import (
     BODY,
     CUT,

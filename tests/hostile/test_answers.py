@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from imagen_async import Batch, ImageRequest, Outcome, Status
-from imagen_async.failure import FailureClass
-from imagen_async.journal import read_status
+from imagen_async.batch.journal import read_status
+from imagen_async.exceptions import FailureClass
 from tests.batch.running import errors, files, metadata, strays
 from tests.hostile.attacking import ATTACKED, FOX, OWL, answered, asking, check, hostile_gateway, passing
 from tests.hostile.bodies import ASKED, FIRST, SECOND

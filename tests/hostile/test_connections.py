@@ -25,9 +25,9 @@ from imagen_async import (
     Status,
     TimeoutExceededError,
 )
-from imagen_async.connector import Connector
-from imagen_async.failure import FailureClass
-from imagen_async.journal import read_status
+from imagen_async.batch.journal import read_status
+from imagen_async.exceptions import FailureClass
+from imagen_async.transport.connection import Connector
 from tests.batch.running import errors, metadata, strays
 from tests.clients import KEY
 from tests.clock import FakeClock, LoopClock, until

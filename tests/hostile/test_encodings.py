@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from imagen_async import Caps, ImagenError, LocalStore, OverloadedError, ProtocolError, RejectedError
-from imagen_async.failure import FailureClass
+from imagen_async.exceptions import FailureClass
 from tests.clients import files_under
 from tests.hostile.attacking import FOX, OWL, answered, asking, hostile_gateway
 from tests.hostile.bodies import ASKED, BODY, FIRST, SECOND

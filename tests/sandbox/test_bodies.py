@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imagen_async.sandbox.bodies import WRAPPERS, Item, image_item, json_body
+from imagen_async.sandbox.bodies import WRAPPERS, BodyItem, image_item, json_body
 from imagen_async.sandbox.faults import WRAPPINGS
 from imagen_async.sandbox.pictures import Picture
 
@@ -71,7 +71,7 @@ def test_an_image_counts_from_its_last_byte_on(images: list[bytes]) -> None:
 
 
 def test_items_that_are_no_images_do_not_count() -> None:
-    body = json_body([Item.of({}), image_item([b"AAAA"]), Item.of(None)], 1, background=None)
+    body = json_body([BodyItem.of({}), image_item([b"AAAA"]), BodyItem.of(None)], 1, background=None)
     assert json.loads(b"".join(body.pieces)) == {
         "created": 1,
         "background": None,

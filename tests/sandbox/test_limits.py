@@ -5,13 +5,13 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imagen_async.sandbox.limits import Gate
+from imagen_async.sandbox.limits import RequestLimits
 from tests.sandbox.asking import FakeTime
 
 
 def test_the_window_opens_again_when_its_oldest_request_is_a_minute_old() -> None:
     time = FakeTime()
-    gate = Gate(rpm=2, max_concurrent=None, clock=time.clock)
+    gate = RequestLimits(rpm=2, max_concurrent=None, clock=time.clock)
     assert gate.admit() is None
     time.now = 10
     assert gate.admit() is None
@@ -26,7 +26,7 @@ def test_the_window_opens_again_when_its_oldest_request_is_a_minute_old() -> Non
 
 def test_a_refused_request_does_not_count() -> None:
     time = FakeTime()
-    gate = Gate(rpm=1, max_concurrent=None, clock=time.clock)
+    gate = RequestLimits(rpm=1, max_concurrent=None, clock=time.clock)
     gate.admit()
     for time.now in (10, 30, 59):
         assert gate.admit() is not None
@@ -35,7 +35,7 @@ def test_a_refused_request_does_not_count() -> None:
 
 
 def test_one_too_many_at_once_is_turned_away_until_one_leaves() -> None:
-    gate = Gate(rpm=None, max_concurrent=2, clock=lambda: 0.0)
+    gate = RequestLimits(rpm=None, max_concurrent=2, clock=lambda: 0.0)
     assert [gate.admit() is None for _ in range(3)] == [True, True, False]
     gate.leave()
     assert gate.admit() is None
@@ -43,7 +43,7 @@ def test_one_too_many_at_once_is_turned_away_until_one_leaves() -> None:
 
 
 def test_who_is_turned_away_for_the_crowd_does_not_use_up_the_minute() -> None:
-    gate = Gate(rpm=2, max_concurrent=1, clock=lambda: 0.0)
+    gate = RequestLimits(rpm=2, max_concurrent=1, clock=lambda: 0.0)
     gate.admit()
     assert gate.admit() is not None
     gate.leave()
@@ -53,7 +53,7 @@ def test_who_is_turned_away_for_the_crowd_does_not_use_up_the_minute() -> None:
 @given(st.lists(st.floats(0, 30), max_size=60), st.integers(1, 5))
 def test_no_minute_ever_admits_more_than_rpm(steps: list[float], rpm: int) -> None:
     time = FakeTime()
-    gate = Gate(rpm=rpm, max_concurrent=None, clock=time.clock)
+    gate = RequestLimits(rpm=rpm, max_concurrent=None, clock=time.clock)
     admitted = []
     for step in steps:
         time.now += step

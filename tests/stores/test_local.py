@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imagen_async.exceptions import StoreError
-from imagen_async.picture import Facts
 from imagen_async.stores import ImageName, LocalStore, shard
+from imagen_async.wire.image import Facts
 from tests.pictures import SAMPLES, png
 
 if TYPE_CHECKING:

@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from imagen_async.exceptions import StoreError
-from imagen_async.picture import Facts
 from imagen_async.stores.memory import MemorySink, MemoryStore
 from imagen_async.stores.store import ImageName
+from imagen_async.wire.image import Facts
 
 if TYPE_CHECKING:
     from collections.abc import Callable

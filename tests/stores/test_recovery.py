@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from imagen_async.exceptions import StoreError
-from imagen_async.picture import Facts
 from imagen_async.stores import Found, ImageName, Kept, LocalStore, shard
+from imagen_async.wire.image import Facts
 from tests.pictures import SAMPLES, png
 
 if TYPE_CHECKING:

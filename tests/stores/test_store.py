@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from imagen_async.exceptions import UsageError
-from imagen_async.picture import Facts
 from imagen_async.stores import ImageName, Kept, LocalStore, MemoryStore, Store, store
+from imagen_async.wire.image import Facts
 from tests.pictures import png
 
 FACTS = Facts("png", 2, 2, len(png()))

@@ -25,8 +25,8 @@ from imagen_async.cli import connect, run
 from imagen_async.cli.app import launch
 
 if TYPE_CHECKING:
+    from imagen_async.limiter.backoff import RetryPolicy
     from imagen_async.outcome import Outcome
-    from imagen_async.pacing.backoff import RetryPolicy
 
 __all__ = ["Order"]
 

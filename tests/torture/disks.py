@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from imagen_async.journal import read_status
+from imagen_async.batch.journal import read_status
 from imagen_async.sandbox import SandboxGateway, read_ledger, running_sandbox
 from tests.batch.running import images, strays
 

@@ -14,10 +14,10 @@ from contextlib import suppress
 
 from imagen_async import ImagenClient
 from imagen_async.batch import Batch, open_source
-from imagen_async.cli.exits import Exit, after_error
+from imagen_async.cli.exit_codes import Exit, after_error
 from imagen_async.exceptions import ImagenError
-from imagen_async.overflow import OverflowPolicy
-from imagen_async.transport import Timeouts
+from imagen_async.receiver.spill import OverflowPolicy
+from imagen_async.transport.timeouts import Timeouts
 
 BEAT_S = 0.01
 

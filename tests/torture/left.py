@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from imagen_async.journal import read_status
+from imagen_async.batch.journal import read_status
 from imagen_async.sandbox import read_stamp
 from tests.acceptance.outside import facts_of
 from tests.batch.accounts import Accounts, check_all_listed

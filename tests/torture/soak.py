@@ -25,8 +25,8 @@ import attrs
 from imagen_async import Batch, ImagenClient, ImageRequest, Outcome
 from imagen_async.events import Event, Retry
 from imagen_async.exceptions import AuthenticationError, ModelNotFoundError, OutageError, PermissionDeniedError
-from imagen_async.pacing.backoff import RetryPolicy
-from imagen_async.pacing.circuit import RetryQuota
+from imagen_async.limiter.backoff import RetryPolicy
+from imagen_async.limiter.circuit import RetryQuota
 from imagen_async.sandbox import FAULTS
 from tests.torture.held import Held, grown, settled
 from tests.torture.soak_gateway import Gateway, gateway

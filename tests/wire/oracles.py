@@ -9,8 +9,8 @@ from typing import Any
 
 import attrs
 
+from imagen_async.wire.base64 import Base64Decoder
 from imagen_async.wire.decoder import Decoder, Event, Payload, PayloadStart
-from imagen_async.wire.payload import PayloadDecoder
 
 __all__ = ["Verdict", "begins", "stream", "verdict_of_oracle", "whole_body_oracle"]
 
@@ -92,7 +92,7 @@ def _fed_from(memory: bytearray, chunk: bytes, decoder: Decoder) -> list[Event]:
 
 
 def _decoded(spans: list[Payload]) -> bytes:
-    decoder = PayloadDecoder(0)
+    decoder = Base64Decoder(0)
     parts = [part for span in spans for part in decoder.decode(span)]
     return b"".join([*parts, *decoder.flush()])
 

@@ -11,6 +11,7 @@ from imagen_async.exceptions import (
     AuthenticationError,
     ConnectError,
     DisconnectedError,
+    FailureClass,
     GatewayError,
     ImagenError,
     ModelNotFoundError,
@@ -23,7 +24,6 @@ from imagen_async.exceptions import (
     StoreError,
     TimeoutExceededError,
 )
-from imagen_async.failure import FailureClass
 from imagen_async.wire.errors import failure_class, gateway_error, request_id
 from tests.strategies import plain_json
 

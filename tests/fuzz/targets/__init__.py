@@ -10,7 +10,7 @@ TARGETS = (
     "decoder",
     "receiver",
     "skeleton",
-    "picture",
+    "image",
     "errors",
     "retry_after",
     "lines",

@@ -12,8 +12,8 @@ import re
 from multidict import CIMultiDict
 
 from imagen_async.exceptions import GatewayError, ProtocolError
-from imagen_async.wire.body import read_models
 from imagen_async.wire.errors import failure_class, gateway_error
+from imagen_async.wire.families.imagen import read_models
 from imagen_async.wire.reasons import filter_reasons
 from imagen_async.wire.retry_after import LONGEST as LONGEST_WAIT
 from imagen_async.wire.retry_after import retry_delay, should_retry

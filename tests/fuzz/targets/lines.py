@@ -6,8 +6,8 @@ import io
 
 import attrs
 
-from imagen_async.batch.readers import read_jsonl, read_text, read_unnamed
-from imagen_async.batch.rows import Row
+from imagen_async.batch.sources.readers import read_jsonl, read_text, read_unnamed
+from imagen_async.batch.sources.rows import Row
 from tests.fuzz.rows import Reader, Rows, read, read_either_way, short_lines
 
 __all__ = ["LONGEST", "WORDS", "check"]

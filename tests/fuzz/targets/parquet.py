@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import io
 
-from imagen_async.batch.parquet import read_parquet
-from imagen_async.batch.rows import Terms
+from imagen_async.batch.sources.parquet import read_parquet
+from imagen_async.batch.sources.rows import Terms
 from tests.fuzz.rows import collected
 
 __all__ = ["LONGEST", "WORDS", "check"]

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 import attrs
 
 from imagen_async.exceptions import ProtocolError
-from imagen_async.picture import Inspector
-from imagen_async.receive import Caps, Receiver
-from imagen_async.writers import Writers
+from imagen_async.receiver.receiver import Caps, Receiver
+from imagen_async.receiver.threads import WriterThreads
+from imagen_async.wire.image import Inspector
 from tests.fuzz.cutting import ways
 from tests.fuzz.targets import decoder
 from tests.receiving import overflow_of
@@ -63,7 +63,7 @@ async def _received(chunks: Sequence[bytes | bytearray], caps: Caps, together: i
     store = _Store()
     receiver = Receiver(
         store,
-        Writers(),
+        WriterThreads(),
         job_id="fox",
         indices=range(_ASKED),
         wish="png",

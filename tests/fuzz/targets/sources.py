@@ -7,9 +7,9 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from imagen_async.batch.readers import read_jsonl
-from imagen_async.batch.rows import BadRow, Row
-from imagen_async.batch.sources import Report, Source, open_source
+from imagen_async.batch.sources.readers import read_jsonl
+from imagen_async.batch.sources.rows import BadRow, Row
+from imagen_async.batch.sources.source import Report, Source, open_source
 from imagen_async.exceptions import ConfigurationError, InvalidInputError
 from tests.fuzz.cutting import chance_of
 from tests.fuzz.rows import collected, read

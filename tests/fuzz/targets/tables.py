@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import csv
 
-from imagen_async.batch.readers import read_csv, read_tsv
-from imagen_async.batch.rows import Row
+from imagen_async.batch.sources.readers import read_csv, read_tsv
+from imagen_async.batch.sources.rows import Row
 from tests.fuzz.rows import read_either_way, short_lines
 
 __all__ = ["LONGEST", "WORDS", "check"]

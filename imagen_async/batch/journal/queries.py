@@ -1,0 +1,221 @@
+"""What the journal can be asked: totals, failures, doubts, images, and how far its exports are.
+
+Functions over a connection that only read. Lists come in pages that go on where the last one ended, so that a
+list of millions needs the memory of one page.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from imagen_async.batch.journal.schema import JOB_STATES
+from imagen_async.batch.journal.values import (
+    ABANDONED,
+    RECEIPT,
+    Doubt,
+    Failure,
+    KeptImage,
+    ListedDoubt,
+    RecordedImage,
+    Totals,
+    Unanswered,
+)
+from imagen_async.exceptions import JournalError, printable
+
+if TYPE_CHECKING:
+    import sqlite3
+
+__all__ = [
+    "doubts_after",
+    "failure",
+    "failures_after",
+    "image_line",
+    "image_lines_after",
+    "images_after",
+    "images_by_model",
+    "kept_images",
+    "newest_doubts",
+    "position",
+    "receipt",
+    "totals",
+    "troubled_after",
+    "unanswered_requests",
+    "withdrawn_images",
+]
+
+_SHOWN = 200
+_JOB = "SELECT job, key, id, line, status, attempts, updated, error FROM jobs"
+_DOUBTS = (
+    "SELECT seq, key, id, line, status, attempt, at, reason, request_id, doubts.images, usd "
+    "FROM doubts JOIN jobs USING (job)"
+)
+# Few, and found by an index. A job that waits for its next attempt is in intent too, with its last one in doubt.
+_UNANSWERED = (
+    "FROM jobs WHERE status = 'intent' "
+    "AND NOT EXISTS (SELECT 1 FROM doubts WHERE doubts.job = jobs.job AND attempt = attempts)"
+)
+
+
+def totals(connection: sqlite3.Connection) -> Totals:
+    """Read the sums; all but those of the unanswered requests are kept as counters."""
+    cursor = connection.execute("SELECT * FROM totals")
+    values = dict(zip((column[0] for column in cursor.description), cursor.fetchone(), strict=True))
+    return Totals(
+        jobs={state: values[state] for state in JOB_STATES},
+        images=values["images"],
+        bytes=values["bytes"],
+        attempts=values["attempts"],
+        doubts=values["doubts"],
+        doubtful_images=values["doubtful_images"],
+        doubtful_usd=values["doubtful_usd"],
+        unanswered=_unanswered(connection),
+    )
+
+
+def _unanswered(connection: sqlite3.Connection) -> Unanswered:
+    sums = "SELECT count(*), coalesce(sum(asked_images), 0), round(total(asked_usd), 9)"
+    requests, images, usd = connection.execute(f"{sums} {_UNANSWERED}").fetchone()
+    return Unanswered(requests=requests, images=images, usd=usd)
+
+
+def failure(connection: sqlite3.Connection, key: bytes) -> Failure | None:
+    """Return the job with `key` as a failure, or None if there is no such job."""
+    row = connection.execute(f"{_JOB} WHERE key = ?", (key,)).fetchone()
+    return None if row is None else _failure(connection, row)
+
+
+def failures_after(connection: sqlite3.Connection, last: Failure | None, limit: int) -> list[Failure]:
+    """Return the next jobs that ended, or were interrupted, without success; by line."""
+    rows = connection.execute(
+        f"{_JOB} WHERE status NOT IN ('intent', 'succeeded') AND (line, key) > (?, ?) ORDER BY line, key LIMIT ?",
+        (last.line, last.key, limit) if last else (-(1 << 63), b"", limit),
+    ).fetchall()
+    return [_failure(connection, row) for row in rows]
+
+
+def troubled_after(connection: sqlite3.Connection, last: Failure | None, limit: int) -> list[Failure]:
+    """Return the next jobs that succeeded, or are under way, and have doubts; oldest first."""
+    keys = connection.execute(
+        # CROSS: walk the doubts in the order of their index, so that a page costs a page.
+        "SELECT DISTINCT job, key FROM doubts CROSS JOIN jobs USING (job) "
+        "WHERE doubts.job > coalesce((SELECT job FROM jobs WHERE key = ?), 0) "
+        "AND status IN ('intent', 'succeeded') ORDER BY doubts.job LIMIT ?",
+        (last.key if last else None, limit),
+    ).fetchall()
+    return [found for _, key in keys if (found := failure(connection, key)) is not None]
+
+
+def _failure(connection: sqlite3.Connection, row: tuple[Any, ...]) -> Failure:
+    job, key, job_id, line, status, attempts, updated, error = row
+    doubts = connection.execute(
+        "SELECT attempt, at, reason, request_id, images, usd FROM doubts WHERE job = ? ORDER BY attempt", (job,)
+    )
+    return Failure(
+        key=key,
+        id=job_id,
+        line=line,
+        status=status,
+        attempts=attempts,
+        at=updated,
+        error=None if error is None else _loaded(error),
+        doubts=tuple(map(_doubt, doubts)),
+    )
+
+
+def _doubt(row: tuple[Any, ...]) -> Doubt:
+    attempt, at, reason, request_id, images, usd = row
+    return Doubt(attempt=attempt, at=at, reason=reason, request_id=request_id, images=images, usd=usd)
+
+
+def doubts_after(connection: sqlite3.Connection, last: int, limit: int) -> list[tuple[int, ListedDoubt]]:
+    """Return the next doubts, oldest first, each with the number to go on from; `last` is 0 at first."""
+    rows = connection.execute(f"{_DOUBTS} WHERE seq > ? ORDER BY seq LIMIT ?", (last, limit))
+    return [(row[0], _listed(row)) for row in rows]
+
+
+def newest_doubts(connection: sqlite3.Connection, limit: int) -> list[ListedDoubt]:
+    """Return the last doubts, newest first."""
+    return [_listed(row) for row in connection.execute(f"{_DOUBTS} ORDER BY seq DESC LIMIT ?", (limit,))]
+
+
+def unanswered_requests(connection: sqlite3.Connection, limit: int) -> list[ListedDoubt]:
+    """Return the unanswered requests as the doubts that they become if no run is using the folder, newest first."""
+    as_doubts = "SELECT NULL, key, id, line, status, attempts, updated, ?, NULL, asked_images, asked_usd"
+    rows = connection.execute(f"{as_doubts} {_UNANSWERED} ORDER BY updated DESC LIMIT ?", (ABANDONED, limit))
+    return [_listed(row) for row in rows]
+
+
+def _listed(row: tuple[Any, ...]) -> ListedDoubt:
+    _, key, job_id, line, status, *doubt = row
+    return ListedDoubt(key=key, id=job_id, line=line, status=status, doubt=_doubt(tuple(doubt)))
+
+
+def kept_images(connection: sqlite3.Connection, key: bytes) -> list[KeptImage]:
+    """Return a job's images, by index."""
+    rows = connection.execute("SELECT idx, record FROM images JOIN jobs USING (job) WHERE key = ? ORDER BY idx", (key,))
+    return [KeptImage(index=index, record=_loaded(record)) for index, record in rows]
+
+
+def withdrawn_images(connection: sqlite3.Connection, key: bytes) -> list[KeptImage]:
+    """Return what was recorded once of a job and withdrawn; an index may come more than once."""
+    question = "SELECT idx, record FROM withdrawn JOIN jobs USING (job) WHERE key = ? ORDER BY idx, seq"
+    return [KeptImage(index=index, record=_loaded(record)) for index, record in connection.execute(question, (key,))]
+
+
+def images_after(connection: sqlite3.Connection, seq: int, limit: int) -> list[RecordedImage]:
+    """Return the next images after image `seq`, in the order in which they were recorded."""
+    rows = connection.execute(
+        # CROSS: walk the images in their own order, so that a page costs a page.
+        "SELECT seq, key, id, line, idx, record FROM images CROSS JOIN jobs USING (job) "
+        "WHERE seq > ? ORDER BY seq LIMIT ?",
+        (seq, limit),
+    )
+    return [
+        RecordedImage(seq=seq, key=key, id=job_id, line=line, index=index, record=_loaded(record))
+        for seq, key, job_id, line, index, record in rows
+    ]
+
+
+def _loaded(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        raise JournalError(f"the journal is damaged: a record in it is no JSON: {printable(text, _SHOWN)}") from None
+
+
+def image_line(connection: sqlite3.Connection, seq: int) -> str | None:
+    """Return the metadata line of image `seq`, without its newline, or None."""
+    row = connection.execute("SELECT record FROM images WHERE seq = ?", (seq,)).fetchone()
+    return None if row is None else row[0]
+
+
+def image_lines_after(connection: sqlite3.Connection, seq: int) -> sqlite3.Cursor:
+    """Iterate over the images recorded after image `seq`: number and metadata line, lazily; to be closed.
+
+    A cursor that is left in the middle outlives its connection and keeps the next one from folding in the log.
+    """
+    return connection.execute("SELECT seq, record FROM images WHERE seq > ? ORDER BY seq", (seq,))
+
+
+def position(connection: sqlite3.Connection, name: str) -> tuple[int, int] | None:
+    """Return how far the exported file `name` is, ``(seq, offset)``, or None if it was never begun."""
+    row: tuple[int, int] | None = connection.execute(
+        "SELECT seq, offset FROM exports WHERE name = ?", (name,)
+    ).fetchone()
+    return row
+
+
+def receipt(connection: sqlite3.Connection) -> str | None:
+    """Return the receipt, or None."""
+    row = connection.execute("SELECT value FROM meta WHERE name = ?", (RECEIPT,)).fetchone()
+    return None if row is None else str(row[0])
+
+
+def images_by_model(connection: sqlite3.Connection) -> dict[str, int]:
+    """Count the images that were bought, withdrawn ones included, by the model of their metadata; reads every one."""
+    rows = connection.execute(
+        "SELECT coalesce(json_extract(record, '$.model'), ''), count(*) "
+        "FROM (SELECT record FROM images UNION ALL SELECT record FROM withdrawn) GROUP BY 1"
+    )
+    return {str(model): int(count) for model, count in rows}

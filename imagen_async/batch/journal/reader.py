@@ -1,0 +1,73 @@
+"""The journal as another process reads it, during a run or after it.
+
+Nothing here writes, waits for the run, or knows the event loop.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from imagen_async.batch.journal import queries, schema
+from imagen_async.batch.journal.seal import read_seal
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from imagen_async.batch.journal.values import ListedDoubt, RecordedImage, Totals
+
+__all__ = ["read_images", "read_newest_doubts", "read_receipt", "read_status"]
+
+
+def read_status(folder: Path) -> Totals:
+    """Read the sums over the journal in `folder`.
+
+    Raises:
+        JournalError: There is no journal, or it is damaged, foreign or newer than this version.
+    """
+    with schema.open_for_reading(folder / schema.JOURNAL_NAME) as connection:
+        return queries.totals(connection)
+
+
+def read_newest_doubts(folder: Path, *, running: bool, limit: int) -> list[ListedDoubt]:
+    """Read the last requests that may have been billed for nothing, newest first.
+
+    Args:
+        folder: Where the journal is.
+        running: Whether a run is using the folder; if none is, what is unanswered is in doubt too.
+        limit: Most that are read.
+
+    Raises:
+        JournalError: There is no journal, or it is damaged, foreign or newer than this version.
+    """
+    with schema.open_for_reading(folder / schema.JOURNAL_NAME) as connection:
+        unanswered = [] if running else queries.unanswered_requests(connection, limit)
+        return [*unanswered, *queries.newest_doubts(connection, limit - len(unanswered))]
+
+
+def read_receipt(folder: Path) -> str | None:
+    """Read the receipt that the last run left, if that run closed its journal; to be believed once that is opened.
+
+    Raises:
+        JournalError: The journal is damaged, foreign or of another version.
+    """
+    path = folder / schema.JOURNAL_NAME
+    with schema.translated(path, "it cannot be read"):
+        if not path.is_file() or read_seal(path) is None:
+            return None
+    with schema.open_for_reading(path, immutable=True) as connection:
+        return queries.receipt(connection)
+
+
+def read_images(folder: Path, *, after: int, limit: int) -> list[RecordedImage]:
+    """Read the next images, in the order in which they were recorded.
+
+    Args:
+        folder: Where the journal is.
+        after: The number of the last one that was read, or 0.
+        limit: Most that are read.
+
+    Raises:
+        JournalError: There is no journal, or it is damaged, foreign or of another version.
+    """
+    with schema.open_for_reading(folder / schema.JOURNAL_NAME) as connection:
+        return queries.images_after(connection, after, limit)

@@ -1,0 +1,328 @@
+"""The journal's file: its tables, how it comes to be, and how it is opened.
+
+The rules it keeps: a journal appears under its name whole or not at all; a file that is not one or comes from another
+version is refused loudly and never written to. Whether one is sound is `soundness`'s; what the rows mean it does not
+know.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing, contextmanager
+from functools import cache
+from typing import TYPE_CHECKING
+
+from imagen_async.batch.journal.values import INTENT, INTERRUPTED
+from imagen_async.exceptions import JournalError, printable
+from imagen_async.outcome import Status
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+__all__ = ["JOB_STATES", "JOURNAL_NAME", "connect", "create", "open_for_reading", "refusal", "translated"]
+
+JOURNAL_NAME = "journal.sqlite"
+APPLICATION_ID = 0x494D4A4C
+"""``IMJL``: tells our files from all other SQLite files."""
+VERSION = 2
+OLDEST_SQLITE = (3, 37)
+"""The first SQLite with STRICT tables and RETURNING."""
+
+_LOG_PAGES = 4_000
+"""Pages of 4 KiB that the log holds before they go into the file.
+
+All of them have to fit into SQLite's own cache: a page that is only in the log is looked up there and read, and with
+keys that are random most pages of their index soon are. Half as large a cache made a job twice as expensive.
+"""
+
+JOB_STATES = (INTENT, INTERRUPTED, *(status.value for status in Status if status is not Status.SKIPPED))
+
+# Counters are kept by triggers: they cannot disagree with the rows, whatever is rolled back. Jobs are numbered, and
+# other tables refer to the number: keys are random, so that each index over them dirties a page for each row.
+_SCHEMA = """
+BEGIN;
+
+CREATE TABLE jobs (
+    job INTEGER PRIMARY KEY,
+    key BLOB NOT NULL UNIQUE,
+    stem TEXT,                  -- NULL: the hex of the key
+    id TEXT,
+    line INTEGER NOT NULL,
+    n INTEGER NOT NULL,
+    status TEXT NOT NULL
+        CHECK (status IN ('intent', 'interrupted', 'succeeded', 'partial', 'filtered', 'failed', 'in_doubt')),
+    before TEXT,                -- while in intent: the state to go back to if the request is never sent
+    asked_images INTEGER NOT NULL DEFAULT 0 CHECK (asked_images >= 0),  -- while in intent: what the request asks for
+    asked_usd REAL NOT NULL DEFAULT 0 CHECK (asked_usd >= 0),           -- and what that may cost
+    images INTEGER NOT NULL DEFAULT 0,
+    attempts INTEGER NOT NULL,
+    updated REAL NOT NULL,
+    error TEXT
+) STRICT;
+CREATE UNIQUE INDEX jobs_stem ON jobs (stem) WHERE stem IS NOT NULL;
+CREATE INDEX jobs_in_flight ON jobs (status) WHERE status = 'intent';
+CREATE INDEX jobs_failed ON jobs (line, key) WHERE status NOT IN ('intent', 'succeeded');
+
+CREATE TABLE images (
+    seq INTEGER PRIMARY KEY,
+    job INTEGER NOT NULL,
+    idx INTEGER NOT NULL,
+    bytes INTEGER NOT NULL,
+    record TEXT NOT NULL,
+    UNIQUE (job, idx)
+) STRICT;
+
+CREATE TABLE withdrawn (  -- images that were recorded, and whose files were damaged later: bought all the same
+    seq INTEGER PRIMARY KEY,
+    job INTEGER NOT NULL,
+    idx INTEGER NOT NULL,
+    at REAL NOT NULL,
+    record TEXT NOT NULL
+) STRICT;
+CREATE INDEX withdrawn_of_job ON withdrawn (job, idx);
+
+CREATE TABLE doubts (
+    seq INTEGER PRIMARY KEY,
+    job INTEGER NOT NULL,
+    attempt INTEGER NOT NULL,
+    at REAL NOT NULL,
+    request_id TEXT,
+    reason TEXT NOT NULL,
+    images INTEGER NOT NULL CHECK (images >= 0),
+    usd REAL NOT NULL CHECK (usd >= 0),
+    UNIQUE (job, attempt)
+) STRICT;
+
+CREATE TABLE exports (
+    name TEXT NOT NULL PRIMARY KEY,
+    seq INTEGER NOT NULL,
+    offset INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE totals (  -- one row; the names of the states are those of its columns
+    intent INTEGER NOT NULL DEFAULT 0,
+    interrupted INTEGER NOT NULL DEFAULT 0,
+    succeeded INTEGER NOT NULL DEFAULT 0,
+    partial INTEGER NOT NULL DEFAULT 0,
+    filtered INTEGER NOT NULL DEFAULT 0,
+    failed INTEGER NOT NULL DEFAULT 0,
+    in_doubt INTEGER NOT NULL DEFAULT 0,
+    images INTEGER NOT NULL DEFAULT 0,
+    bytes INTEGER NOT NULL DEFAULT 0,
+    attempts INTEGER NOT NULL DEFAULT 0,
+    doubts INTEGER NOT NULL DEFAULT 0,
+    doubtful_images INTEGER NOT NULL DEFAULT 0,
+    doubtful_usd REAL NOT NULL DEFAULT 0  -- rounded, or what is added and taken away again would leave a rest
+) STRICT;
+INSERT INTO totals DEFAULT VALUES;
+
+CREATE TABLE meta (name TEXT NOT NULL PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
+INSERT INTO meta VALUES ('created', strftime('%Y-%m-%dT%H:%M:%SZ', 'now'));
+
+CREATE TRIGGER job_added AFTER INSERT ON jobs BEGIN
+    UPDATE totals SET
+        attempts = attempts + NEW.attempts,
+        intent = intent + (NEW.status = 'intent'),
+        interrupted = interrupted + (NEW.status = 'interrupted'),
+        succeeded = succeeded + (NEW.status = 'succeeded'),
+        partial = partial + (NEW.status = 'partial'),
+        filtered = filtered + (NEW.status = 'filtered'),
+        failed = failed + (NEW.status = 'failed'),
+        in_doubt = in_doubt + (NEW.status = 'in_doubt');
+END;
+CREATE TRIGGER job_moved AFTER UPDATE OF status, attempts ON jobs BEGIN
+    UPDATE totals SET
+        attempts = attempts + NEW.attempts - OLD.attempts,
+        intent = intent + (NEW.status = 'intent') - (OLD.status = 'intent'),
+        interrupted = interrupted + (NEW.status = 'interrupted') - (OLD.status = 'interrupted'),
+        succeeded = succeeded + (NEW.status = 'succeeded') - (OLD.status = 'succeeded'),
+        partial = partial + (NEW.status = 'partial') - (OLD.status = 'partial'),
+        filtered = filtered + (NEW.status = 'filtered') - (OLD.status = 'filtered'),
+        failed = failed + (NEW.status = 'failed') - (OLD.status = 'failed'),
+        in_doubt = in_doubt + (NEW.status = 'in_doubt') - (OLD.status = 'in_doubt');
+END;
+CREATE TRIGGER job_withdrawn AFTER DELETE ON jobs BEGIN
+    UPDATE totals SET
+        attempts = attempts - OLD.attempts,
+        intent = intent - (OLD.status = 'intent'),
+        interrupted = interrupted - (OLD.status = 'interrupted'),
+        succeeded = succeeded - (OLD.status = 'succeeded'),
+        partial = partial - (OLD.status = 'partial'),
+        filtered = filtered - (OLD.status = 'filtered'),
+        failed = failed - (OLD.status = 'failed'),
+        in_doubt = in_doubt - (OLD.status = 'in_doubt');
+END;
+CREATE TRIGGER image_added AFTER INSERT ON images BEGIN
+    UPDATE jobs SET images = images + 1 WHERE job = NEW.job;
+    UPDATE totals SET images = images + 1, bytes = bytes + NEW.bytes;
+END;
+CREATE TRIGGER image_withdrawn AFTER DELETE ON images BEGIN
+    UPDATE jobs SET images = images - 1 WHERE job = OLD.job;
+    UPDATE totals SET images = images - 1, bytes = bytes - OLD.bytes;
+END;
+CREATE TRIGGER doubt_added AFTER INSERT ON doubts BEGIN
+    UPDATE totals SET
+        doubts = doubts + 1,
+        doubtful_images = doubtful_images + NEW.images,
+        doubtful_usd = round(doubtful_usd + NEW.usd, 9);
+END;
+CREATE TRIGGER doubt_lowered AFTER UPDATE OF images, usd ON doubts BEGIN
+    UPDATE totals SET
+        doubtful_images = doubtful_images + NEW.images - OLD.images,
+        doubtful_usd = round(doubtful_usd + NEW.usd - OLD.usd, 9);
+END;
+CREATE TRIGGER doubt_withdrawn AFTER DELETE ON doubts BEGIN
+    UPDATE totals SET
+        doubts = doubts - 1,
+        doubtful_images = doubtful_images - OLD.images,
+        doubtful_usd = round(doubtful_usd - OLD.usd, 9);
+END;
+"""
+
+
+@contextmanager
+def translated(path: Path, what: str) -> Iterator[None]:
+    """Turn SQLite's and the system's errors into a `JournalError` that names the file."""
+    try:
+        yield
+    except (sqlite3.Error, UnicodeDecodeError, OSError) as error:  # SQLite's words may quote what is damaged
+        raise refusal(path, f"{what}: {printable(str(error))}") from error
+
+
+def create(path: Path) -> None:
+    """Make an empty journal at `path`; the caller holds the folder's lock.
+
+    Raises:
+        JournalError: The folder cannot be written, or holds the remains of a journal that was deleted.
+    """
+    if sqlite3.sqlite_version_info < OLDEST_SQLITE:
+        wanted = ".".join(map(str, OLDEST_SQLITE))
+        raise JournalError(f"the journal needs SQLite {wanted} or newer; this Python has {sqlite3.sqlite_version}")
+    for left in (path.with_name(path.name + "-wal"), path.with_name(path.name + "-seal")):
+        if left.exists():
+            raise refusal(
+                path, f"it is missing, but {left.name} is there: put both back, or move both away to start anew"
+            )
+    fresh = path.with_name(path.name + ".new")
+    with translated(path, "it cannot be created"):
+        # Remains of a process that was killed right here; nothing was ever sent on their strength.
+        fresh.unlink(missing_ok=True)
+        fresh.with_name(fresh.name + "-journal").unlink(missing_ok=True)
+        with closing(sqlite3.connect(fresh, isolation_level=None)) as connection:
+            connection.executescript(_SCHEMA)
+            connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+            connection.execute(f"PRAGMA user_version = {VERSION}")
+            connection.execute("COMMIT")
+        fresh.replace(path)
+
+
+def connect(path: Path, *, fsync: bool) -> sqlite3.Connection:
+    """Open the journal at `path`, which has been checked, for its one writer.
+
+    Raises:
+        JournalError: It is not a journal, comes from another version, or cannot be opened.
+    """
+    with translated(path, "it cannot be opened"):
+        # "rw" never creates: a journal that vanished must not come back empty.
+        connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True, timeout=10, isolation_level=None)
+        try:
+            _check(connection, path)
+            _configure(connection, fsync=fsync)
+        except BaseException:
+            connection.close()
+            raise
+    return connection
+
+
+@contextmanager
+def open_for_reading(path: Path, *, immutable: bool = False) -> Iterator[sqlite3.Connection]:
+    """Open the journal at `path` without writing to it, also while a run writes.
+
+    Args:
+        path: Where it is.
+        immutable: Whether to read the file alone, without its log and without a lock: nobody writes to it.
+
+    Raises:
+        JournalError: There is none, it is not a journal, is damaged, or comes from another version.
+    """
+    with translated(path, "it cannot be read"):
+        if not path.exists():
+            raise refusal(path, "there is no journal here: no batch ever ran in this folder")
+        with closing(_connect_immutable(path) if immutable else _connect_for_reading(path)) as connection:
+            _check(connection, path)
+            yield connection
+
+
+def _connect_immutable(path: Path) -> sqlite3.Connection:
+    return sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro&immutable=1", uri=True, isolation_level=None)
+
+
+def _connect_for_reading(path: Path) -> sqlite3.Connection:
+    uri = f"{path.absolute().as_uri()}?mode=ro"
+    connection = sqlite3.connect(uri, uri=True, timeout=10, isolation_level=None)
+    try:
+        connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+    except sqlite3.OperationalError:
+        connection.close()
+        # On read-only media SQLite cannot make its -shm file; with an empty log it needs none.
+        wal = path.with_name(path.name + "-wal")
+        if wal.exists() and wal.stat().st_size > 0:
+            raise
+        return _connect_immutable(path)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _configure(connection: sqlite3.Connection, *, fsync: bool) -> None:
+    # NORMAL keeps the file consistent through a power cut and only forgets its last moments; OFF could break it.
+    pragmas = {
+        "journal_mode": "WAL",
+        "synchronous": "FULL" if fsync else "NORMAL",
+        "fullfsync": "ON" if fsync else "OFF",  # macOS: through the drive's own cache too
+        "wal_autocheckpoint": str(_LOG_PAGES),
+        "journal_size_limit": str(64 << 20),
+        "cache_size": str(_LOG_PAGES * 5 // 4),
+        "temp_store": "FILE",  # what a run must remember of its input spills to disk
+    }
+    for name, value in pragmas.items():
+        connection.execute(f"PRAGMA {name} = {value}").fetchall()
+
+
+def _check(connection: sqlite3.Connection, path: Path) -> None:
+    if path.stat().st_size == 0:
+        raise refusal(path, "it is empty: a journal never is. Restore it, or move it away to start anew")
+    if _pragma(connection, "application_id") != APPLICATION_ID:
+        raise refusal(path, "it is not a journal of imagen-async")
+    version = _pragma(connection, "user_version")
+    if version > VERSION:
+        raise refusal(path, f"a newer imagen-async wrote it (format {version}, this one knows {VERSION}): update")
+    if version < VERSION:
+        raise refusal(
+            path, f"an imagen-async before 0.1 wrote it (format {version}): use that one, or another output folder"
+        )
+    if not _objects(connection) >= _expected_objects():
+        raise refusal(path, "it is damaged: parts of its schema are missing or changed")
+
+
+def _objects(connection: sqlite3.Connection) -> set[tuple[str | None, ...]]:
+    # Letter by letter: a trigger with a flipped bit still runs, and would count wrong.
+    return set(connection.execute("SELECT type, name, tbl_name, sql FROM sqlite_schema"))
+
+
+@cache
+def _expected_objects() -> set[tuple[str | None, ...]]:
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
+        connection.executescript(_SCHEMA)
+        return _objects(connection)
+
+
+def _pragma(connection: sqlite3.Connection, name: str) -> int:
+    return int(connection.execute(f"PRAGMA {name}").fetchone()[0])
+
+
+def refusal(path: Path, reason: str) -> JournalError:
+    """Return the error that names the file, what is wrong with it and what to do."""
+    return JournalError(f"journal {printable(str(path))}: {reason}")

@@ -1,0 +1,1 @@
+"""Where prompts come from: files, pipes and iterables, read lazily into checked rows."""

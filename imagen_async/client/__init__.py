@@ -1,0 +1,1 @@
+"""`ImagenClient`: jobs, attempts, retries and streams."""

@@ -1,0 +1,1 @@
+"""When a request may leave: limits learned from 429 responses, rates, pauses, the circuit and backoff."""

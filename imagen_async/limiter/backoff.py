@@ -1,0 +1,85 @@
+"""How long to wait before another attempt, and when to stop trying.
+
+Full jitter: a wait is drawn evenly between nothing and a ceiling that doubles with each failure, which spreads a
+crowd of retries best (Marc Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015).
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import attrs
+
+from imagen_async.exceptions import FailureClass
+
+__all__ = ["RetryPolicy"]
+
+_MOST_DOUBLINGS = 30
+_RETRYABLE = frozenset({FailureClass.NEVER_SENT, FailureClass.REFUSED, FailureClass.AMBIGUOUS})
+
+
+@attrs.frozen(kw_only=True)
+class RetryPolicy:
+    """When and whether to try again.
+
+    Attributes:
+        on_ambiguous: What to do when a request was sent and its answer was lost, which may have been billed: try again
+            ``once``, which may buy the images twice at most, ``retry`` as often as `max_attempts` allows, or ``fail``.
+        top_up: How often to ask again for images that the safety filter took; each request costs what it brings.
+        max_attempts: Most attempts of one job, refusals (429) not counted: those cost nothing.
+        max_elapsed: Seconds after its first attempt from which a job is not tried again.
+        initial: Ceiling of the first wait, in seconds.
+        longest: Ceiling of any wait, in seconds; a gateway's ``Retry-After`` may be longer.
+
+    Example:
+        >>> RetryPolicy(initial=0.5).delay(failures=3, draw=0.5)
+        1.0
+    """
+
+    on_ambiguous: Literal["once", "retry", "fail"] = attrs.field(
+        default="once", validator=attrs.validators.in_(("once", "retry", "fail"))
+    )
+    top_up: int = attrs.field(default=0, validator=attrs.validators.ge(0))
+    max_attempts: int = attrs.field(default=5, validator=attrs.validators.ge(1))
+    max_elapsed: float = attrs.field(default=1800.0, validator=attrs.validators.ge(0))
+    initial: float = attrs.field(default=0.5, validator=attrs.validators.ge(0))
+    longest: float = attrs.field(default=60.0, validator=attrs.validators.ge(0))
+
+    def delay(self, *, failures: int, draw: float, retry_after: float | None = None) -> float:
+        """Return the seconds to wait after a failure.
+
+        Args:
+            failures: How many attempts have failed, from 1.
+            draw: A random number, 0 to 1.
+            retry_after: What the gateway asked for; the wait is never shorter.
+        """
+        ceiling = min(self.longest, self.initial * 2.0 ** min(failures - 1, _MOST_DOUBLINGS))
+        return (retry_after or 0.0) + draw * ceiling
+
+    def tries_again(
+        self,
+        failure: FailureClass | None,
+        *,
+        attempts: int,
+        ambiguous: int = 0,
+        elapsed: float,
+        should_retry: bool | None = None,
+    ) -> bool:
+        """Decide whether a job is tried again.
+
+        Args:
+            failure: What the last failure means; None for what is no attempt's failure.
+            attempts: Attempts so far, refusals not counted.
+            ambiguous: How many of them may have been billed.
+            elapsed: Seconds from the start of the first attempt to that of the next.
+            should_retry: The gateway's own word, which overrides the failure's class, though not the bounds.
+        """
+        if failure is None or failure is FailureClass.FATAL or elapsed >= self.max_elapsed:
+            return False
+        if failure is FailureClass.AMBIGUOUS and ambiguous > self._most_ambiguous():
+            return False
+        wanted = failure in _RETRYABLE if should_retry is None else should_retry
+        return wanted and (failure is FailureClass.REFUSED or attempts < self.max_attempts)
+
+    def _most_ambiguous(self) -> float:
+        return {"fail": 0, "once": 1, "retry": float("inf")}[self.on_ambiguous]

@@ -1,1 +1,0 @@
-"""When to send: backoff, rate, pauses and budget, as arithmetic without a clock."""

@@ -1,0 +1,1 @@
+"""From the chunks of a response to verified images in a store."""

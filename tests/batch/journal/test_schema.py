@@ -1,0 +1,182 @@
+"""What the journal does with files that it cannot trust."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from imagen_async.batch.journal import Admission, Journal, folder_in_use, read_status
+from imagen_async.batch.journal.lock import LOCK_NAME, held
+from imagen_async.batch.journal.schema import JOURNAL_NAME
+from imagen_async.exceptions import JournalError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+
+async def used_journal(folder: Path) -> Path:
+    """Make a journal with some hundred jobs."""
+    async with await Journal.open(folder, fsync=False) as journal:
+        entries = await journal.admit([Admission(i.to_bytes(16, "big"), id=f"job {i}") for i in range(300)])
+        for entry in entries:
+            await journal.done(entry, status="failed", attempts=1, error={"message": "no" * 50})
+    return folder / JOURNAL_NAME
+
+
+def unseal(path: Path) -> None:
+    """Take away what the last run left to know the file by."""
+    path.with_name(f"{JOURNAL_NAME}-seal").unlink()
+
+
+def names_in(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+async def refusal(folder: Path) -> str:
+    with pytest.raises(JournalError) as caught:
+        await Journal.open(folder, fsync=False)
+    assert not folder_in_use(folder)
+    return caught.value.message
+
+
+async def test_the_folder_and_those_above_it_are_made(tmp_path: Path) -> None:
+    async with await Journal.open(tmp_path / "a" / "b ?#%" / ".imagen") as journal:
+        await journal.counts()
+    assert sum(read_status(tmp_path / "a" / "b ?#%" / ".imagen").jobs.values()) == 0
+
+
+async def test_a_closed_journal_is_one_file_its_seal_and_its_lock(tmp_path: Path) -> None:
+    await used_journal(tmp_path)
+    assert names_in(tmp_path) == [JOURNAL_NAME, f"{JOURNAL_NAME}-seal", "lock.sqlite"]
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [(b"", "it is empty"), (b"once upon a time\n" * 300, "not a database"), (b"SQLite format 3\0" + bytes(4080), "")],
+)
+async def test_a_file_that_is_no_journal_is_refused_and_left_alone(tmp_path: Path, content: bytes, reason: str) -> None:
+    path = tmp_path / JOURNAL_NAME
+    path.write_bytes(content)
+    assert reason in await refusal(tmp_path)
+    with pytest.raises(JournalError):
+        read_status(tmp_path)
+    assert path.read_bytes() == content
+
+
+async def test_somebody_elses_database_is_refused_and_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / JOURNAL_NAME
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE TABLE jobs (key)")
+    before = path.read_bytes()
+    assert "not a journal of imagen-async" in await refusal(tmp_path)
+    assert path.read_bytes() == before
+
+
+async def test_a_newer_format_is_refused_with_the_advice_to_update(tmp_path: Path) -> None:
+    path = await used_journal(tmp_path)
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA user_version = 99")
+    unseal(path)
+    assert "update" in await refusal(tmp_path)
+    with pytest.raises(JournalError, match="format 99"):
+        read_status(tmp_path)
+
+
+async def test_a_journal_without_one_of_its_tables_is_refused(tmp_path: Path) -> None:
+    path = await used_journal(tmp_path)
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("DROP TABLE doubts")
+    unseal(path)
+    assert "damaged" in await refusal(tmp_path)
+
+
+@pytest.mark.parametrize("lost", [1, 4096, 60_000])
+async def test_a_copy_that_was_cut_short_is_refused(tmp_path: Path, lost: int) -> None:
+    path = await used_journal(tmp_path)
+    content = path.read_bytes()
+    path.write_bytes(content[:-lost])
+    message = await refusal(tmp_path)
+    assert f"{len(content) - lost} of {len(content)} bytes" in message or "malformed" in message
+
+
+def test_a_folder_where_nothing_ever_ran_is_not_in_use(tmp_path: Path) -> None:
+    assert not folder_in_use(tmp_path)
+
+
+@pytest.mark.parametrize("left", ["wal", "seal"])
+async def test_a_journal_that_vanished_beside_its_log_or_seal_is_not_begun_anew(tmp_path: Path, left: str) -> None:
+    (tmp_path / f"{JOURNAL_NAME}-{left}").write_bytes(b"x")
+    assert "missing" in await refusal(tmp_path)
+    assert not (tmp_path / JOURNAL_NAME).exists()
+
+
+async def test_the_remains_of_a_creation_that_was_killed_do_not_matter(tmp_path: Path) -> None:
+    (tmp_path / f"{JOURNAL_NAME}.new").write_bytes(b"half a jour")
+    (tmp_path / f"{JOURNAL_NAME}.new-journal").write_bytes(b"half of its journal")
+    await used_journal(tmp_path)
+    assert read_status(tmp_path).jobs["failed"] == 300
+
+
+async def test_a_folder_that_is_a_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(JournalError, match="cannot be made"):
+        await Journal.open(tmp_path / "file" / "sub")
+
+
+async def test_a_damaged_lock_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "lock.sqlite").write_bytes(b"once upon a time\n" * 300)
+    with pytest.raises(JournalError, match="cannot be locked"):
+        await Journal.open(tmp_path)
+    with pytest.raises(JournalError, match="cannot be read"):
+        folder_in_use(tmp_path)
+
+
+async def test_an_old_sqlite_is_named_as_the_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sqlite3, "sqlite_version_info", (3, 31, 1))
+    assert "needs SQLite 3.37" in await refusal(tmp_path)
+
+
+def test_a_status_without_a_journal_says_so(tmp_path: Path) -> None:
+    with pytest.raises(JournalError, match="no journal here"):
+        read_status(tmp_path)
+
+
+async def test_the_status_can_be_read_where_sqlite_cannot_write_beside_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = await used_journal(tmp_path)
+    real = sqlite3.connect
+
+    class Refusing(sqlite3.Connection):
+        """What SQLite answers on read-only media, where it cannot make its shared memory file."""
+
+        def execute(self, *_: object) -> sqlite3.Cursor:
+            raise sqlite3.OperationalError("unable to open database file")
+
+    def connect(address: str, **options: Any) -> sqlite3.Connection:
+        kind = sqlite3.Connection if "immutable" in address else Refusing
+        return real(address, factory=kind, **options)
+
+    monkeypatch.setattr(sqlite3, "connect", connect)
+    assert read_status(tmp_path).jobs["failed"] == 300
+    path.with_name(f"{JOURNAL_NAME}-wal").write_bytes(b"something that is not in the file yet")
+    with pytest.raises(JournalError, match="unable to open"):
+        read_status(tmp_path)
+
+
+def test_a_lock_that_cannot_be_written_is_no_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / LOCK_NAME).touch()
+
+    def reading(path: Path, **options: Any) -> sqlite3.Connection:
+        # As SQLite does by itself where it may not write; a test that is run by root may always.
+        return connect(f"{path.as_uri()}?mode=ro", uri=True, **options)
+
+    connect: Callable[..., sqlite3.Connection] = sqlite3.connect
+    with monkeypatch.context() as patched:
+        patched.setattr(sqlite3, "connect", reading)
+        with pytest.raises(JournalError, match="the folder cannot be locked"), held(tmp_path):
+            pass

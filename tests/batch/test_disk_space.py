@@ -1,0 +1,115 @@
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import pytest
+
+from imagen_async.batch.disk_space import MIN_FREE, Space, free_bytes
+from imagen_async.batch.progress import Progress
+from imagen_async.exceptions import ConfigurationError, StoreError
+from tests.batch.running import caught, metadata, numbered, run
+from tests.clock import FakeClock, settle, until
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from imagen_async.sandbox import SandboxGateway
+
+MIB = 2**20
+
+
+def test_the_room_on_a_disk_is_known_and_that_of_no_place_is_not(tmp_path: Path) -> None:
+    assert (free_bytes(tmp_path) or 0) > 0
+    assert free_bytes(tmp_path / "not there") is None
+
+
+@pytest.mark.parametrize(
+    ("free", "images", "progress", "enough"),
+    [
+        (MIN_FREE, 0, Progress(), True),
+        (MIN_FREE - 1, 0, Progress(), False),
+        (MIN_FREE + 30 * MIB, 10, Progress(), True),
+        (MIN_FREE + 30 * MIB - 1, 10, Progress(), False),
+        (MIN_FREE + 10_000, 10, Progress(images=8, bytes=8000), True),
+        (MIN_FREE + 9_999, 10, Progress(images=8, bytes=8000), False),
+        (MIN_FREE + 10_000, 10, Progress(images=7, bytes=7000), False),  # too few to know
+        (None, 10, Progress(), True),  # the system does not know
+    ],
+)
+async def test_there_is_to_be_room_for_what_is_under_way_by_the_images_so_far(
+    tmp_path: Path, free: int | None, images: int, progress: Progress, *, enough: bool
+) -> None:
+    space = Space(tmp_path, progress, free=lambda _: free)
+    try:
+        await space.before_the_first(images)
+    except StoreError as error:
+        assert not enough
+        assert "make room" in str(error)
+        assert error.path == str(tmp_path)
+    else:
+        assert enough
+
+
+async def test_before_the_first_request_it_is_looked_once_for_all_jobs(tmp_path: Path) -> None:
+    looks: list[Path] = []
+
+    def free(folder: Path) -> int:
+        looks.append(folder)
+        return 2**40
+
+    space = Space(tmp_path, Progress(), free=free)
+    await asyncio.gather(*(space.before_the_first(4) for _ in range(5)))
+    assert looks == [tmp_path]
+
+
+async def test_the_disk_is_watched_until_room_is_left_for_no_more_than_what_is_under_way(tmp_path: Path) -> None:
+    clock, free, under_way = FakeClock(), [MIN_FREE + 9 * MIB] * 4 + [MIN_FREE + 9 * MIB - 1], 3
+    space = Space(tmp_path, Progress(), free=lambda _: free.pop(0))
+    with pytest.raises(StoreError, match=r"only 25\.0 MiB are free"):
+        await space.watch(lambda: under_way, sleep=clock.sleep)
+    assert clock.slept == [1.0] * 5
+
+
+async def test_whoever_wants_no_watch_has_none(tmp_path: Path) -> None:
+    def free(_: Path) -> int:
+        raise AssertionError
+
+    space = Space(tmp_path, Progress(), min_free=0, free=free)
+    await space.before_the_first(1000)
+    watching = asyncio.ensure_future(space.watch(lambda: 1000, sleep=FakeClock().sleep))
+    await settle()
+    assert watching.done()
+    with pytest.raises(ConfigurationError, match="min_free"):
+        Space(tmp_path, Progress(), min_free=-1)
+
+
+async def test_without_room_nothing_is_sent_and_with_room_the_same_folder_goes_on(
+    imagen_sandbox: SandboxGateway, tmp_path: Path
+) -> None:
+    stopped = await caught(imagen_sandbox, numbered(5), tmp_path, min_free=2**60)
+    assert isinstance(stopped.error, StoreError)
+    assert stopped.outcomes == []
+    assert imagen_sandbox.requests == 0
+    assert (await run(imagen_sandbox, numbered(5), tmp_path)).summary.ok
+
+
+async def test_a_batch_that_is_done_needs_no_room(imagen_sandbox: SandboxGateway, tmp_path: Path) -> None:
+    await run(imagen_sandbox, numbered(5), tmp_path)
+    again = await run(imagen_sandbox, numbered(5), tmp_path, min_free=2**60)
+    assert again.statuses == ["skipped"] * 5
+
+
+async def test_when_room_runs_out_what_is_in_flight_is_kept_and_nothing_more_is_sent(
+    imagen_sandbox: SandboxGateway, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def at_once(space: Space, *_: object) -> None:
+        await until(lambda: imagen_sandbox.ledger.billed_images)
+        await space._look(2**60)
+
+    with monkeypatch.context() as full:
+        full.setattr(Space, "watch", at_once)
+        stopped = await caught(imagen_sandbox, numbered(400), tmp_path, asking={"slots": 3})
+    assert isinstance(stopped.error, StoreError)
+    assert set(stopped.statuses) == {"succeeded"}
+    assert len(stopped.outcomes) == imagen_sandbox.requests == len(metadata(tmp_path)) < 400

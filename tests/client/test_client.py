@@ -1,0 +1,337 @@
+from __future__ import annotations
+
+import threading
+import traceback
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import aiohttp
+import pytest
+
+from imagen_async import (
+    CATALOG,
+    AuthenticationError,
+    Caps,
+    ConfigurationError,
+    ImagenClient,
+    ImageRequest,
+    InvalidRequestError,
+    LocalStore,
+    MemoryStore,
+    Model,
+    ModelNotFoundError,
+    ProtocolError,
+    RetryPolicy,
+    Status,
+)
+from imagen_async.client.client import DEFAULT_BASE_URL
+from imagen_async.sandbox import read_stamp
+from tests.clients import (
+    KEY,
+    URL,
+    client_of,
+    open_files,
+    prompt_in,
+)
+from tests.clock import FakeClock
+from tests.pictures import png
+from tests.servers import Asked, answer, body_of, reply, serving
+from tests.spying import SpyStore
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable
+
+    from imagen_async import Store
+    from imagen_async.sandbox import SandboxGateway
+    from imagen_async.sandbox.pytest_plugin import SandboxFactory
+
+
+# -- a client and its settings ---------------------------------------------------------------------------------------
+
+
+def test_key_and_url_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("IMAGEN_API_KEY", KEY)
+    assert DEFAULT_BASE_URL in repr(ImagenClient())
+    monkeypatch.setenv("IMAGEN_BASE_URL", URL)
+    assert URL in repr(ImagenClient())
+    assert "other.example" in repr(ImagenClient(base_url="https://other.example/v1"))
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        ({}, "there is no API key"),
+        ({"api_key": ""}, "there is no API key"),
+        ({"api_key": KEY + "\n"}, "the API key holds characters"),
+        ({"api_key": " " + KEY}, "the API key holds characters"),
+        ({"api_key": "ключ"}, "the API key holds characters"),
+        ({"api_key": KEY, "base_url": "http://gateway.example/v1"}, "must be https"),
+        ({"api_key": URL, "base_url": KEY}, "must begin with https"),
+        ({"api_key": KEY, "max_concurrency": 0}, "max_concurrency must be at least 1"),
+        ({"api_key": KEY, "max_reading": 0}, "max_reading must be at least 1"),
+        ({"api_key": KEY, "writers": -1}, "writers must be at least 1"),
+        ({"api_key": KEY, "rpm": 0}, "rpm must be above 0"),
+        ({"api_key": KEY, "rpm": float("nan")}, "rpm must be above 0"),
+    ],
+)
+def test_settings_that_do_not_fit_are_refused_without_showing_the_key(options: dict[str, Any], problem: str) -> None:
+    with pytest.raises(ConfigurationError, match=problem) as caught:
+        ImagenClient(**options)
+    assert KEY not in str(caught.value)
+    frames = traceback.TracebackException.from_exception(caught.value, capture_locals=True).stack
+    inside = [frame for frame in frames if frame.name == "__init__"]
+    assert inside
+    if "base_url" not in options:
+        assert KEY not in str([frame.locals for frame in inside])
+
+
+def test_a_client_is_made_without_a_loop_and_opens_nothing() -> None:
+    threads, files = threading.active_count(), open_files()
+    client = ImagenClient(KEY)
+    assert (threading.active_count(), open_files()) == (threads, files)
+    assert client.catalog is CATALOG
+    assert KEY not in repr(client)
+
+
+async def test_a_request_to_a_plain_http_host_needs_allow_http() -> None:
+    assert "10.0.0.7" in repr(ImagenClient(KEY, "http://10.0.0.7/v1", allow_http=True))
+
+
+# -- one request -----------------------------------------------------------------------------------------------------
+
+
+async def test_images_come_as_bytes_when_no_store_is_given(imagen_sandbox: SandboxGateway, clock: FakeClock) -> None:
+    async with client_of(imagen_sandbox, clock) as client:
+        outcome = await client.generate("A cute baby sea otter", n=2, aspect_ratio="16:9")
+    assert outcome.ok
+    assert [image.index for image in outcome.images] == [0, 1]
+    assert outcome.request_id == imagen_sandbox.ledger.entries[0].request_id
+    for image in outcome.images:
+        assert image.data is not None
+        assert len(image.data) == image.size
+        assert read_stamp(image.data)["prompt"] == "A cute baby sea otter"
+
+
+async def test_images_come_as_files_when_a_store_is_given(
+    imagen_sandbox: SandboxGateway, clock: FakeClock, tmp_path: Path
+) -> None:
+    async with client_of(imagen_sandbox, clock) as client:
+        outcome = await client.generate(ImageRequest("A red fox", id="fox/1"), store=LocalStore(tmp_path))
+    (image,) = outcome.images
+    assert image.path is not None
+    assert image.data is None
+    assert Path(image.path).is_relative_to(tmp_path)
+    assert prompt_in(Path(image.path)) == "A red fox"
+
+
+class Uploading(SpyStore):
+    writers = 7
+
+
+@pytest.mark.parametrize(
+    ("make", "options", "threads", "with_digests"),
+    [
+        (MemoryStore, {}, 0, 1),
+        (SpyStore, {}, 4, 5),
+        (Uploading, {}, 7, 8),
+        (Uploading, {"writers": 3}, 3, 3),
+    ],
+)
+async def test_the_store_says_how_many_writer_threads_it_is_worth_and_the_client_has_the_last_word(
+    make: Callable[[], Store],
+    options: dict[str, Any],
+    threads: int,
+    with_digests: int,
+    imagen_sandbox_factory: SandboxFactory,
+) -> None:
+    before = set(threading.enumerate())
+
+    def begun() -> int:
+        return sum(thread.name.startswith("imagen-writer") for thread in set(threading.enumerate()) - before)
+
+    async with client_of(await imagen_sandbox_factory(), FakeClock(), **options) as client:
+        await client.generate("a fox", store=make())
+        assert begun() == threads
+        await client.generate("a hen", store=make(), sha256=True)
+        assert begun() == with_digests
+
+
+class Boundless(SpyStore):
+    writers = "many"
+
+
+class Owing(SpyStore):
+    writers = -1
+
+
+@pytest.mark.parametrize(
+    ("store", "problem"),
+    [
+        ("foxes", "the name of a folder; for images as files in it there is LocalStore"),
+        (Path("foxes"), "the name of a folder"),
+        (LocalStore, "the class LocalStore itself, and no object with a method open"),
+        (object(), "an object of <class 'object'>, and no object with a method open"),
+        (Boundless(), "writers must be a number of threads, from 0 on, not 'many'"),
+        (Owing(), "writers must be a number of threads, from 0 on, not -1"),
+    ],
+)
+async def test_what_is_no_store_is_refused_before_anything_is_paid_for(
+    imagen_sandbox: SandboxGateway, clock: FakeClock, store: Any, problem: str
+) -> None:
+    async with client_of(imagen_sandbox, clock) as client:
+        with pytest.raises(ConfigurationError, match=problem):
+            await client.generate("a fox", store=store)
+        with pytest.raises(ConfigurationError, match=problem):
+            client.stream(["a fox"], store=store)
+    assert not imagen_sandbox.ledger.entries
+
+
+async def test_a_store_that_counts_its_images_and_is_empty_is_still_the_store(
+    imagen_sandbox: SandboxGateway, clock: FakeClock
+) -> None:
+    class Counted(SpyStore):
+        def __len__(self) -> int:
+            return len(self.sinks)
+
+    store = Counted()
+    async with client_of(imagen_sandbox, clock) as client:
+        await client.generate("a fox", store=store)
+        async with client.stream(["a hen"], store=store) as outcomes:
+            assert [outcome.status async for outcome in outcomes] == [Status.SUCCEEDED]
+    assert len(store.committed) == 2
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        ImageRequest(""),
+        ImageRequest("a fox", n=9, aspect_ratio="2:1"),
+        ImageRequest("fox " * 481),
+        ImageRequest("a fox", extra={"n": 1}),
+        ImageRequest(7),  # type: ignore[arg-type] # the point of the test
+    ],
+)
+async def test_an_invalid_request_is_refused_before_anything_is_sent(
+    request_: ImageRequest, imagen_sandbox: SandboxGateway, clock: FakeClock
+) -> None:
+    async with client_of(imagen_sandbox, clock) as client:
+        with pytest.raises(InvalidRequestError) as caught:
+            await client.generate(request_)
+        async with client.stream([request_]) as outcomes:
+            (outcome,) = [outcome async for outcome in outcomes]
+    assert outcome.status is Status.FAILED
+    assert isinstance(outcome.error, InvalidRequestError)
+    assert outcome.error.problems == caught.value.problems
+    assert imagen_sandbox.requests == 0
+
+
+async def test_an_unknown_model_is_sent_with_a_note_and_the_gateway_decides(
+    imagen_sandbox_factory: SandboxFactory, clock: FakeClock
+) -> None:
+    gateway = await imagen_sandbox_factory(models=["imagen-9"])
+    async with client_of(gateway, clock) as client:
+        outcome = await client.generate("a fox", model="imagen-9")
+        assert outcome.ok
+        assert "not in the catalog" in outcome.notes[0]
+        with pytest.raises(ModelNotFoundError):
+            await client.generate("a fox", model="imagen-10")
+
+
+async def test_the_client_s_own_catalog_decides_what_is_valid(imagen_sandbox: SandboxGateway, clock: FakeClock) -> None:
+    catalog = CATALOG.extended(Model(id="imagen-3.0-generate-001", prompt_tokens=2))
+    async with client_of(imagen_sandbox, clock, catalog=catalog) as client:
+        with pytest.raises(InvalidRequestError):
+            await client.generate("a red fox")
+
+
+@pytest.mark.parametrize(
+    ("args", "fields", "problem"),
+    [
+        (("a fox",), {"size": "1024"}, "no field size"),
+        ((ImageRequest("a fox"),), {"n": 2}, "no further fields: n"),
+    ],
+)
+async def test_fields_that_do_not_exist_are_refused_by_name(args: Any, fields: dict[str, Any], problem: str) -> None:
+    with pytest.raises(ConfigurationError, match=problem):
+        await ImagenClient(KEY).generate(*args, **fields)
+
+
+async def test_extra_fields_are_passed_through_untouched_and_response_format_can_be_left_out() -> None:
+    extra = {"seed": 7, "safety": {"level": ["low", None, 1.5]}, "ümlaut": "ß"}
+    async with serving(answer(reply(body_of(png())))) as server:
+        async with ImagenClient(KEY, server.base_url) as client:
+            await client.generate("a fox", extra=extra)
+        async with ImagenClient(KEY, server.base_url, send_response_format=False) as client:
+            await client.generate("a fox")
+    with_extra, without = (asked.json for asked in server.asked)
+    assert {name: with_extra[name] for name in extra} == extra
+    assert with_extra["response_format"] == "b64_json"
+    assert "response_format" not in without
+    assert without["prompt"] == "a fox"
+
+
+async def test_no_two_jobs_share_an_idempotency_key(imagen_sandbox: SandboxGateway, clock: FakeClock) -> None:
+    async with client_of(imagen_sandbox, clock) as client, client_of(imagen_sandbox, clock) as other:
+        for who in (client, client, other):
+            await who.generate("a fox")
+    assert len({entry.idempotency_key for entry in imagen_sandbox.ledger}) == 3
+
+
+async def test_a_retried_job_keeps_its_idempotency_key_and_its_bytes(clock: FakeClock) -> None:
+    said = iter([reply(b"", status=429), reply(b"{", length=9), reply(body_of(png()))])
+
+    async def handler(_: Asked, writer: asyncio.StreamWriter) -> None:
+        part = next(said)
+        writer.write(part)
+        if part.endswith(b"{"):
+            writer.close()
+
+    async with serving(handler) as server:
+        async with ImagenClient(KEY, server.base_url, **clock.arguments) as client:
+            assert (await client.generate("a fox")).ok
+        assert len(server.asked) == 3
+        assert len({asked.headers["Idempotency-Key"] for asked in server.asked}) == 1
+        assert len({asked.body for asked in server.asked}) == 1
+
+
+async def test_a_list_of_models_tests_the_key(imagen_sandbox: SandboxGateway) -> None:
+    async with ImagenClient(imagen_sandbox.api_key, imagen_sandbox.base_url) as client:
+        assert await client.list_models() == tuple(CATALOG)
+    async with ImagenClient(KEY, imagen_sandbox.base_url) as client:
+        with pytest.raises(AuthenticationError):
+            await client.list_models()
+
+
+@pytest.mark.parametrize("body", [b"", b"<html>", b"[]", b'{"data": 7}', b'{"object": "list"}', b"[" * 100_000])
+async def test_what_is_no_list_of_models_is_the_gateway_s_fault(body: bytes) -> None:
+    async with serving(answer(reply(body))) as server, ImagenClient(KEY, server.base_url) as client:
+        with pytest.raises(ProtocolError, match="no list of models"):
+            await client.list_models()
+
+
+async def test_caps_reach_the_answer(imagen_sandbox: SandboxGateway, clock: FakeClock) -> None:
+    once = RetryPolicy(max_attempts=1)
+    async with client_of(imagen_sandbox, clock, caps=Caps(max_image_bytes=50), retry=once) as client:
+        with pytest.raises(ProtocolError, match="size"):
+            await client.generate("a fox")
+
+
+# -- the end ---------------------------------------------------------------------------------------------------------
+
+
+async def test_a_closed_client_sends_nothing_and_says_so(imagen_sandbox: SandboxGateway, clock: FakeClock) -> None:
+    async with client_of(imagen_sandbox, clock) as client:
+        await client.generate("a fox")
+    with pytest.raises(ConfigurationError, match="closed"):
+        await client.generate("a fox")
+    await client.close()
+    assert imagen_sandbox.requests == 1
+
+
+async def test_the_caller_s_session_serves_several_clients(imagen_sandbox: SandboxGateway) -> None:
+    async with aiohttp.ClientSession() as session:
+        for _ in range(2):
+            async with ImagenClient(imagen_sandbox.api_key, imagen_sandbox.base_url, session=session) as client:
+                assert (await client.generate("a fox")).ok
+        assert not session.closed

@@ -1,0 +1,220 @@
+"""A gateway with a hidden limit and a client that keeps to a `Controller`, without sockets and in no time at all.
+
+Events are played in the order of time; the seed decides jitter and lateness. It tells what a run would have taken.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import math
+import random
+from collections import deque
+from collections.abc import Callable
+from typing import Protocol
+
+import attrs
+
+from imagen_async.limiter.controller import Controller, Permit, Verdict
+
+__all__ = ["AtOnce", "AtRandom", "Bucket", "Crowded", "Ended", "Gateway", "Outage", "PerClockSpan", "PerSpan", "play"]
+
+Limit = Callable[[float], float]
+"""A limit at an instant."""
+
+_ROUND_TRIP = 0.002
+_STRAY = 0.004
+"""Seconds by which a request or an answer may take longer than another one: they overtake each other."""
+
+_LATE, _VERY_LATE, _OFTEN = 0.0015, 0.010, 0.05
+"""Seconds by which a timer may come late, mostly and at times, and how often those times are."""
+
+
+class Gateway(Protocol):
+    """Decides what becomes of a request."""
+
+    def verdict(self, now: float, *, busy: int) -> Verdict:
+        """Say what becomes of a request that arrives `now`, while `busy` others are worked on."""
+
+
+def _if(*, taken: bool) -> Verdict:
+    return Verdict.ACCEPTED if taken else Verdict.REFUSED
+
+
+@attrs.define
+class PerSpan:
+    """Takes so many in any span of so many seconds."""
+
+    limit: Limit
+    seconds: float = 1.0
+    taken: deque[float] = attrs.field(factory=deque)
+
+    def verdict(self, now: float, *, busy: int) -> Verdict:
+        del busy
+        while self.taken and self.taken[0] <= now - self.seconds:
+            self.taken.popleft()
+        if len(self.taken) >= self.limit(now):
+            return Verdict.REFUSED
+        self.taken.append(now)
+        return Verdict.ACCEPTED
+
+
+@attrs.define
+class PerClockSpan:
+    """Takes so many from each stroke of the clock to the next."""
+
+    limit: Limit
+    seconds: float = 1.0
+    stroke: int = -1
+    taken: int = 0
+
+    def verdict(self, now: float, *, busy: int) -> Verdict:
+        del busy
+        if (stroke := int(now / self.seconds)) > self.stroke:
+            self.stroke, self.taken = stroke, 0
+        self.taken += 1
+        return _if(taken=self.taken <= self.limit(now))
+
+
+@attrs.define
+class Bucket:
+    """Takes so many a second on the average, and so many at once."""
+
+    limit: Limit
+    size: float
+    level: float = attrs.field(init=False)
+    at: float = 0.0
+
+    def __attrs_post_init__(self) -> None:
+        self.level = self.size
+
+    def verdict(self, now: float, *, busy: int) -> Verdict:
+        del busy
+        self.level, self.at = min(self.size, self.level + (now - self.at) * self.limit(now)), now
+        if self.level < 1.0:
+            return Verdict.REFUSED
+        self.level -= 1.0
+        return Verdict.ACCEPTED
+
+
+@attrs.define
+class AtOnce:
+    """Takes a request while fewer than so many are worked on."""
+
+    limit: Limit
+
+    def verdict(self, now: float, *, busy: int) -> Verdict:
+        return _if(taken=busy < self.limit(now))
+
+
+@attrs.define
+class AtRandom:
+    """Gate a part of the requests away whatever the rate, before another gateway sees them."""
+
+    share: float
+    behind: Gateway
+    why: Verdict = Verdict.REFUSED
+    draw: Callable[[], float] = attrs.field(factory=lambda: random.Random(7).random)
+
+    def verdict(self, now: float, *, busy: int) -> Verdict:
+        return self.why if self.draw() < self.share else self.behind.verdict(now, busy=busy)
+
+
+@attrs.define
+class Crowded:
+    """Breaks down over a part of what comes while more than so many are worked on."""
+
+    limit: Limit
+    share: float
+    draw: Callable[[], float] = attrs.field(factory=lambda: random.Random(8).random)
+
+    def verdict(self, now: float, *, busy: int) -> Verdict:
+        fails = busy >= self.limit(now) and self.draw() < self.share
+        return Verdict.OVERLOADED if fails else Verdict.ACCEPTED
+
+
+@attrs.define
+class Outage:
+    """Works, but from one instant to another."""
+
+    begin: float
+    end: float
+    behind: Gateway
+
+    def verdict(self, now: float, *, busy: int) -> Verdict:
+        return Verdict.OVERLOADED if self.begin <= now < self.end else self.behind.verdict(now, busy=busy)
+
+
+@attrs.frozen
+class Ended:
+    """What a run came to.
+
+    Attributes:
+        seconds: Its length.
+        refused: Requests that were turned away.
+        failed: Requests that the gateway broke down over.
+        early: Requests that left before they might.
+        most: Most requests that the gateway worked on at once.
+    """
+
+    seconds: float
+    refused: int
+    failed: int
+    early: int
+    most: int
+
+
+def play(
+    pace: Controller,
+    gateway: Gateway,
+    *,
+    jobs: int,
+    latency: float = 0.4,
+    jitter: float = 0.0,
+    retry_after: float | None = None,
+    seed: int = 0,
+    longest: float = 3600.0,
+) -> Ended:
+    """Play a run to its end, or to `longest` seconds."""
+    draw, order = random.Random(seed).random, itertools.count()
+    events: list[tuple[float, int, str, Permit, Verdict]] = []
+    now, left, done, busy, refused, failed, early, most, earliest = 0.0, jobs, 0, 0, 0, 0, 0, 0, -math.inf
+
+    def later(seconds: float, kind: str, ticket: Permit, verdict: Verdict) -> None:
+        heapq.heappush(events, (now + seconds, next(order), kind, ticket, verdict))
+
+    def way() -> float:
+        return _ROUND_TRIP / 2 + _STRAY * draw()
+
+    while done < jobs and now < longest:
+        wait = pace.wait(now=now) if left else math.inf
+        if not wait:
+            early += now < earliest - 1e-9
+            left -= 1
+            later(way(), "arrives", pace.sent(now=now), Verdict.NOTHING)
+        elif not events or now + wait < events[0][0]:
+            assert wait < math.inf, "nothing is under way and nothing may leave"
+            now += wait + draw() * (_VERY_LATE if draw() < _OFTEN else _LATE)
+        else:
+            now, _, kind, ticket, verdict = heapq.heappop(events)
+            if kind == "arrives":
+                verdict = gateway.verdict(now, busy=busy)
+                if verdict is Verdict.REFUSED:
+                    later(way(), "is answered", ticket, verdict)
+                else:
+                    busy += 1
+                    most = max(most, busy)
+                    later(latency * (1.0 + jitter * (2.0 * draw() - 1.0)), "is done", ticket, verdict)
+            elif kind == "is done":
+                busy -= 1
+                later(way(), "is answered", ticket, verdict)
+            else:
+                done += verdict is Verdict.ACCEPTED
+                left += verdict is not Verdict.ACCEPTED
+                refused += verdict is Verdict.REFUSED
+                failed += verdict is Verdict.OVERLOADED
+                asked = retry_after if verdict is Verdict.REFUSED else None
+                if asked is not None:
+                    earliest = max(earliest, now + asked)
+                pace.ended(ticket, verdict, now=now, retry_after=asked)
+    return Ended(now, refused, failed, early, most)

@@ -1,0 +1,296 @@
+"""A pool of clients under any interleaving of what can happen to them."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from typing import TYPE_CHECKING, Any
+
+import attrs
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from imagen_async.client.stop import JobStopped, StopScope
+from imagen_async.exceptions import OutageError
+from imagen_async.limiter.circuit import Circuit, RetryQuota
+from imagen_async.limiter.controller import Controller
+from imagen_async.limiter.limiter import Lease, Limiter, NoTimeLeft
+from imagen_async.limiter.permit import Permit, Verdict
+from imagen_async.limiter.shared import SharedLimiter
+from tests.clock import FakeClock, settle
+from tests.profiles import times
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
+_CLOSE = 1e-6
+
+
+@attrs.define(eq=False)
+class WatchedPace:
+    """The pace, and whether anything left that it would not have let."""
+
+    pace: Controller = attrs.field(factory=Controller)
+    under_way: set[Permit] = attrs.field(factory=set)
+    wrong: list[str] = attrs.field(factory=list)
+    until: float = -math.inf
+    last: Permit = attrs.field(init=False)
+
+    @property
+    def in_flight(self) -> int:
+        return len(self.under_way)
+
+    @property
+    def limit(self) -> int:
+        return self.pace.limit
+
+    @property
+    def rate(self) -> float:
+        return self.pace.rate
+
+    def allow(self, most: int) -> None:
+        self.pace.allow(most)
+
+    def take(self, *, now: float) -> Permit | float:
+        ticket = self.pace.take(now=now)
+        if isinstance(ticket, Permit):
+            self.under_way.add(ticket)
+            self.last = ticket
+            if len(self.under_way) > self.pace.limit:
+                self.wrong.append("more under way than the limit")
+            if now < self.until - _CLOSE:
+                self.wrong.append("one left in a pause")
+        return ticket
+
+    def ended(self, ticket: Permit, verdict: Verdict, *, now: float, retry_after: float | None = None) -> None:
+        if ticket not in self.under_way:
+            self.wrong.append("a ticket was given back twice")
+        self.under_way.remove(ticket)
+        self.pace.ended(ticket, verdict, now=now, retry_after=retry_after)
+        self.until = self.pace.until
+
+
+class WatchedCircuit(Circuit):
+    """The circuit, and whether it let two probes of one outage leave."""
+
+    def __init__(self, quota: RetryQuota, pace: WatchedPace) -> None:
+        super().__init__(quota)
+        self._pace = pace
+        self._opening = 0
+        self._probes: dict[Permit, int] = {}
+
+    def pay(self, *, timed_out: bool, now: float) -> int:
+        was_open, paid = self.open, super().pay(timed_out=timed_out, now=now)
+        self._opening += self.open and not was_open
+        return paid
+
+    def failed(self, *, probe: bool, among: int, now: float) -> None:
+        was_open = self.open
+        super().failed(probe=probe, among=among, now=now)
+        self._opening += self.open and not was_open
+
+    def sent(self) -> bool:
+        if not super().sent():
+            return False
+        others = [each for each in self._pace.under_way if self._probes.get(each) == self._opening]
+        if others:
+            self._pace.wrong.append("two probes of one outage are under way")
+        self._probes[self._pace.last] = self._opening
+        return True
+
+
+@attrs.define(eq=False)
+class User:
+    """One who sends a request; `how` is how that ends, once a test has said so."""
+
+    client: int
+    task: asyncio.Task[None] | None = None
+    slot: Lease | None = None
+    ended: str = ""
+    how: asyncio.Future[dict[str, Any]] | None = None
+
+
+ENDS: list[dict[str, Any]] = [
+    {"verdict": Verdict.ACCEPTED},
+    {"verdict": Verdict.REFUSED},
+    {"verdict": Verdict.REFUSED, "retry_after": 0.5},
+    {"verdict": Verdict.REFUSED, "retry_after": 40.0},
+    {"verdict": Verdict.OVERLOADED, "failure": "OverloadedError: 502"},
+    {"verdict": Verdict.OVERLOADED, "failure": "OverloadedError: 500", "retry_after": 3.0},
+    {"verdict": Verdict.NOTHING, "failure": "ConnectError: refused"},
+    {"verdict": Verdict.NOTHING},
+]
+CLIENTS = st.integers(0, 1)
+ANY = st.integers(0, 99)
+
+
+class AnyInterleaving(RuleBasedStateMachine):
+    """Two clients of one key; whatever happens, their limits are kept and nobody is forgotten."""
+
+    @initialize(
+        sizes=st.tuples(st.integers(1, 4), st.integers(1, 12)),
+        rpm=st.sampled_from([None, 60.0]),
+        quota=st.builds(
+            RetryQuota, capacity=st.integers(5, 60), reserve=st.integers(0, 20), in_a_row=st.integers(1, 60)
+        ),
+    )
+    def begin(self, sizes: tuple[int, int], rpm: float | None, quota: RetryQuota) -> None:
+        self.loop = asyncio.new_event_loop()
+        self.clock = FakeClock(moves=False)
+        self.pace = WatchedPace()
+        self.pool = pool = SharedLimiter(pacer=self.pace, clock=self.clock.clock, sleep=self.clock.sleep)
+        self.pool.circuit = WatchedCircuit(quota, self.pace)
+        self.slots = [
+            Limiter(size, rpm=limit, pool=lambda: pool, clock=self.clock.clock)
+            for size, limit in zip(sizes, (rpm, None), strict=True)
+        ]
+        self.withdrawals = [StopScope(), StopScope()]
+        self.users: list[User] = []
+
+    def run(self, task: Coroutine[Any, Any, None]) -> None:
+        self.loop.run_until_complete(task)
+
+    @property
+    def inside(self) -> list[User]:
+        return [user for user in self.users if user.slot is not None and not user.ended]
+
+    @property
+    def waiting(self) -> list[User]:
+        return [user for user in self.users if user.slot is None and not user.ended]
+
+    async def use(self, user: User, *, retry: bool, patience: float) -> None:
+        slots, paid = self.slots[user.client], 0
+        with self.withdrawals[user.client].covering() as waiting:
+            waiting.begin()
+            if retry:
+                paid = slots.pool.pay(timed_out=False)
+            with await slots.take(deadline=self.clock.now + patience) as slot:
+                waiting.end()
+                user.slot = slot
+                user.how = asyncio.get_running_loop().create_future()
+                slot.end(**await user.how, paid=paid)
+
+    async def live(self, user: User, *, retry: bool, patience: float) -> None:
+        try:
+            await self.use(user, retry=retry, patience=patience)
+            user.ended = "served"
+        except (NoTimeLeft, OutageError, JobStopped) as error:
+            user.ended = type(error).__name__
+        except asyncio.CancelledError:
+            user.ended = "cancelled"
+
+    @rule(client=CLIENTS, count=st.integers(1, 6), retry=st.booleans(), patience=st.sampled_from([math.inf, 30.0]))
+    def some_come(self, client: int, count: int, *, retry: bool, patience: float) -> None:
+        async def come() -> None:
+            for _ in range(count):
+                user = User(client)
+                user.task = asyncio.ensure_future(self.live(user, retry=retry, patience=patience))
+                self.users.append(user)
+            await settle()
+
+        self.run(come())
+
+    @precondition(lambda self: self.inside)
+    @rule(which=ANY, how=st.sampled_from(ENDS), count=st.integers(1, 4))
+    def some_end(self, which: int, how: dict[str, Any], count: int) -> None:
+        async def end() -> None:
+            for user in self.inside[which % len(self.inside) :][:count]:
+                assert user.how is not None
+                user.how.set_result(how)
+            await settle()
+
+        self.run(end())
+
+    @precondition(lambda self: self.waiting or self.inside)
+    @rule(which=ANY)
+    def one_is_cancelled(self, which: int) -> None:
+        async def cancel() -> None:
+            users = [*self.waiting, *self.inside]
+            self.cancel(users[which % len(users)])
+            await settle()
+
+        self.run(cancel())
+
+    @precondition(lambda self: self.waiting and self.inside)
+    @rule(which=ANY, turns=st.integers(0, 2))
+    def one_is_cancelled_just_when_a_slot_is_free(self, which: int, turns: int) -> None:
+        async def cancel() -> None:
+            how, next_one = self.inside[which % len(self.inside)].how, self.waiting[0]
+            assert how is not None
+            how.set_result(ENDS[0])
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            self.cancel(next_one)
+            await settle()
+
+        self.run(cancel())
+
+    def cancel(self, user: User) -> None:
+        assert user.task is not None
+        user.task.cancel()
+
+    @rule(client=CLIENTS)
+    def a_batch_is_withdrawn(self, client: int) -> None:
+        async def withdraw() -> None:
+            withdrawal, self.withdrawals[client] = self.withdrawals[client], StopScope()
+            withdrawal.withdraw()
+            await settle()
+
+        self.run(withdraw())
+        assert not [user for user in self.waiting if user.client == client]
+
+    @rule(seconds=st.sampled_from([0.0, 0.01, 0.3, 1.0, 7.0, 45.0]))
+    def time_passes(self, seconds: float) -> None:
+        self.run(self.clock.advance(seconds))
+
+    @rule(client=CLIENTS)
+    def a_client_leaves(self, client: int) -> None:
+        if not any(user.client == client for user in (*self.waiting, *self.inside)):
+            self.slots[client].close()
+
+    @invariant()
+    def limits_are_kept(self) -> None:
+        assert self.pace.wrong == []
+        for number, slots in enumerate(self.slots):
+            assert slots.in_flight == sum(user.client == number for user in self.inside) <= slots.size
+        assert self.pace.pace.in_flight == len(self.pace.under_way) == len(self.inside)
+
+    @invariant()
+    def the_quota_is_kept(self) -> None:
+        assert 0 <= self.pool.circuit.tokens <= self.pool.circuit.quota.capacity
+
+    def teardown(self) -> None:
+        if not hasattr(self, "loop"):
+            return
+        try:
+            self.run(self.everybody_ends())
+            assert {user.ended for user in self.users} <= {
+                "served",
+                "NoTimeLeft",
+                "OutageError",
+                "JobStopped",
+                "cancelled",
+            }
+            assert self.pace.in_flight == 0
+            self.run(self.nobody_is_left())
+        finally:
+            self.loop.close()
+
+    async def everybody_ends(self) -> None:
+        for _ in range(10 + 2 * len(self.users)):
+            for user in self.inside:
+                if user.how is not None:
+                    user.how.set_result(ENDS[0])
+            await self.clock.advance(45.0)
+        assert not self.waiting, "somebody is forgotten"
+        assert not self.inside
+
+    async def nobody_is_left(self) -> None:
+        await settle()
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+        assert self.clock.sleeping == 0
+
+
+TestAnyInterleaving = AnyInterleaving.TestCase
+TestAnyInterleaving.settings = settings(times(2), stateful_step_count=40)

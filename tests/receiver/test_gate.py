@@ -1,0 +1,167 @@
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from imagen_async.receiver import gate
+from imagen_async.receiver.gate import Backlog, Gate
+from tests.clock import settle, until
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gate, "_PATIENCE", 0.001)
+
+
+def no_matter(_: int) -> None:
+    """Take no notice of how much is read at once."""
+
+
+async def taken(free: Gate) -> bool:
+    """Whether all turns are taken, seen without waiting."""
+    await asyncio.sleep(0)
+    return free.free.locked()
+
+
+async def test_no_more_turns_are_given_than_there_are() -> None:
+    free, inside = Gate(2, of=32), 0
+
+    async def read() -> int:
+        nonlocal inside
+        async with free.turn(no_matter):
+            inside += 1
+            most = inside
+            await asyncio.sleep(0)
+            inside -= 1
+        return most
+
+    assert max(await asyncio.gather(*(read() for _ in range(20)))) == 2
+
+
+async def test_a_turn_that_ends_early_is_given_back_once() -> None:
+    free = Gate(1, of=32)
+    async with free.turn(no_matter) as turn:
+        assert await taken(free)
+        turn.end()
+        assert not await taken(free)
+        turn.end()
+    async with free.turn(no_matter):
+        assert await taken(free)
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_a_body_that_waits_for_the_network_loses_its_turn_and_reads_on_in_smaller_spans() -> None:
+    free = Gate(1, of=32)
+    async with free.turn(no_matter) as slow:
+        large = slow.moved(0)
+        slow.wait()
+        async with asyncio.timeout(5), free.turn(no_matter):
+            assert slow.moved(0) < large
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_a_body_that_waits_for_our_own_disk_keeps_its_turn() -> None:
+    free = Gate(1, of=32)
+    async with free.turn(no_matter) as turn:
+        turn.rest()
+        await until(lambda: turn._looks == 3)
+        assert await taken(free)
+    assert not await taken(free)
+
+
+async def test_a_body_in_its_turn_is_read_in_large_pieces_and_one_that_waits_in_small_ones() -> None:
+    few, many = list[int](), list[int]()
+    async with Gate(1, of=32).turn(few.append), Gate(1, of=1000).turn(many.append):
+        pass
+    assert few[0] == many[0] > few[1] > many[1]
+
+
+async def test_an_error_in_a_turn_gives_it_back_and_leaves_no_timer() -> None:
+    free = Gate(1, of=32)
+    with pytest.raises(ValueError, match="broken"):
+        async with free.turn(no_matter):
+            raise ValueError("broken")
+    assert free._timer is None
+    assert not await taken(free)
+
+
+async def test_a_body_that_is_all_here_keeps_its_turn_until_there_is_room_for_it_to_wait() -> None:
+    free = Gate(1, of=32)
+    room = gate._BACKLOG
+    async with free.turn(no_matter) as first, asyncio.timeout(5):
+        await first.hand_over(room)
+        assert not await taken(free)
+        async with free.turn(no_matter) as second:
+            handing = asyncio.ensure_future(second.hand_over(1))
+            await settle()
+            assert not handing.done()
+            assert await taken(free)
+            first.kept()
+            await handing
+            assert not await taken(free)
+            first.kept()
+            assert free.backlog.held == 1
+            second.kept()
+    assert free.backlog.held == 0
+
+
+async def test_who_keeps_more_at_once_has_a_longer_backlog() -> None:
+    free = Gate(1, of=32, keepers=lambda: 100)
+    async with free.turn(no_matter) as first, asyncio.timeout(5):
+        await first.hand_over(199 * gate._SPAN_IN_TURN)
+        async with free.turn(no_matter) as second:
+            await second.hand_over(gate._SPAN_IN_TURN)
+
+
+async def test_what_is_larger_than_all_room_is_let_in_alone() -> None:
+    backlog = Backlog(lambda: 10)
+    await backlog.take(11)
+    other = asyncio.ensure_future(backlog.take(1))
+    await settle()
+    assert not other.done()
+    backlog.give_back(11)
+    await other
+
+
+@given(st.data())
+def test_however_they_come_and_go_the_backlog_keeps_its_bounds_and_their_order(data: st.DataObject) -> None:
+    most = 10
+
+    async def play() -> None:
+        backlog = Backlog(lambda: most)
+        inside: list[int] = []
+        let_in: list[int] = []
+        came: list[tuple[int, int, asyncio.Future[None]]] = []
+
+        async def enter(number: int, size: int) -> None:
+            await backlog.take(size)
+            inside.append(size)
+            let_in.append(number)
+
+        for number in range(data.draw(st.integers(0, 25), label="steps")):
+            step = data.draw(st.sampled_from(["come", "leave", "give up"]), label="step")
+            waiting = [task for _, _, task in came if not task.done()]
+            if step == "come":
+                size = data.draw(st.integers(1, 12), label="size")
+                came.append((number, size, asyncio.ensure_future(enter(number, size))))
+            elif step == "leave" and inside:
+                backlog.give_back(inside.pop(data.draw(st.integers(0, len(inside) - 1), label="which")))
+            elif waiting:
+                just_now = data.draw(st.booleans(), label="just when there is room")
+                if inside and just_now:
+                    backlog.give_back(inside.pop())
+                data.draw(st.sampled_from(waiting), label="who").cancel()
+            await settle()
+            assert backlog.held == sum(inside)
+            assert backlog.held <= most or len(inside) == 1
+            assert let_in == sorted(let_in)
+            first = next((size for _, size, task in came if not task.done()), None)
+            assert first is None or (inside and backlog.held + first > most), "nobody waits without need"
+        for _, _, task in came:
+            task.cancel()
+        await asyncio.gather(*(task for _, _, task in came), return_exceptions=True)
+
+    asyncio.run(play())

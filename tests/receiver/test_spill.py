@@ -1,0 +1,42 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from imagen_async.exceptions import ConfigurationError
+from imagen_async.receiver.spill import OverflowPolicy
+from tests.clock import FakeClock
+from tests.receiving import overflow_of
+
+
+@given(st.integers(0, 100), st.lists(st.tuples(st.booleans(), st.integers(0, 60))))
+def test_never_more_is_taken_than_there_is_room(room: int, steps: list[tuple[bool, int]]) -> None:
+    overflow = overflow_of(OverflowPolicy(max_bytes=room))
+    taken: list[int] = []
+    for takes, size in steps:
+        if takes:
+            fits = sum(taken) + size <= room
+            assert overflow.take(size) is fits
+            taken += [size] * fits
+        elif taken:
+            overflow.give_back(taken.pop())
+        assert overflow.held == sum(taken) <= room
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.1, 1.0, 30.0, 3600.0])
+async def test_patience_tries_at_once_then_now_and_then_and_once_more_at_its_end(seconds: float) -> None:
+    clock = FakeClock()
+    patience = overflow_of(OverflowPolicy(patience=seconds), clock=clock).patience()
+    tries = 0
+    while await patience.wait():
+        tries += 1
+    assert clock.now == pytest.approx(100.0 + seconds)
+    assert tries >= (seconds > 0) + seconds // 4
+    assert max(clock.slept, default=0.0) <= 4.0
+
+
+@pytest.mark.parametrize("wrong", [{"max_bytes": -1}, {"patience": -0.5}, {"patience": float("nan")}])
+def test_a_policy_that_makes_no_sense_is_refused(wrong: dict[str, float]) -> None:
+    with pytest.raises(ConfigurationError, match=f"{next(iter(wrong))} must be"):
+        OverflowPolicy(**wrong)  # type: ignore[arg-type] # the point of the test
