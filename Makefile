@@ -24,7 +24,7 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 .DEFAULT_GOAL := help
 PROMPTS ?=
 MINUTES ?= 10
-.PHONY: help demo test test-all lint format peers acceptance torture fuzz soak bench bench-full bench-pacing docs docs-serve build clean
+.PHONY: help demo test test-all lint format peers acceptance torture fuzz soak bench bench-full bench-pacing walk docs docs-serve build clean
 
 help: ## Show this
 	@sed -n 's/^\([a-z-]*\):.*## /\1  /p' Makefile | awk -F '  ' '{ printf "make %-13s %s\n", $$1, $$2 }'
@@ -96,6 +96,9 @@ bench-full: $(BENCH_VENV)/.ready-peers .venv-litellm/.ready-litellm ## Measure a
 
 bench-pacing: $(BENCH_VENV)/.ready-peers ## Measure how well a hidden limit is found (ARGS="--quick", "--rounds 3", "--all")
 	$(BENCH_VENV)/bin/python -m benchmarks.pacing $(ARGS)
+
+walk: $(VENV)/.ready-dev ## Count the functions that one prompt passes (ARGS="--list", "--checkout ../old")
+	$(BIN)/python -m benchmarks.walk $(ARGS)
 
 docs: $(VENV)/.ready-dev ## Build the documentation into site/
 	$(BIN)/mkdocs build --strict --quiet
