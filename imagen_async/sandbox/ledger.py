@@ -1,15 +1,15 @@
-"""The sandbox's books: every request, what it was billed and what it got.
+"""The sandbox's ledger: every request, what it was billed and what it received.
 
-In memory, and on a file if one is named: a JSON line when a bill is made, before the first byte of the answer
-leaves, and one more when the answer has been sent. Each line is one write, so that the file survives a `kill -9`
-and successive gateways on one path append to it. It knows nothing of HTTP.
+The ledger is in memory, and in a file if one is named: a JSON line when a request is billed, before the first byte of
+the response is sent, and another when the response has been sent. Each line is one write, so the file survives a
+`kill -9`, and successive gateways append to the same file.
 """
 
 from __future__ import annotations
 
 import json
-import os
 from collections import Counter, OrderedDict
+from io import SEEK_END
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,11 +19,12 @@ from imagen_async.exceptions import ConfigurationError, printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from io import FileIO
 
 __all__ = ["Ledger", "LedgerEntry", "read_ledger"]
 
 ENTRIES_KEPT = 50_000
-"""Entries that a running gateway holds, the newest; totals and the file go on counting."""
+"""Number of entries that a running gateway holds, the newest; totals and the file cover all."""
 
 
 @attrs.frozen(kw_only=True)
@@ -32,16 +33,16 @@ class LedgerEntry:
 
     Attributes:
         ordinal: Its place among this gateway's requests, from 1.
-        at: When it came, in seconds since the epoch.
-        request_id: What its answer called it.
+        at: Time of arrival, in seconds since the epoch.
+        request_id: The id in its response.
         idempotency_key: Its ``Idempotency-Key`` header, or None.
-        model: What it named, or None where the contract's check stopped it; likewise `prompt` and `n`.
-        prompt: Its prompt.
-        n: Images it asked for.
+        model: The model it asked for, or None if the request broke the contract.
+        prompt: Its prompt, or None if the request broke the contract.
+        n: Number of images it asked for, or None if the request broke the contract.
         status: The HTTP status sent, or None if the connection closed without one.
         fault: The fault it met, or None.
-        billed: Images billed.
-        sent: Images that left whole, as far as the sandbox's socket can tell.
+        billed: Number of images billed.
+        sent: Number of complete images sent, as far as the sandbox's socket can tell.
     """
 
     ordinal: int
@@ -61,18 +62,18 @@ _FIELDS = frozenset(field.name for field in attrs.fields(LedgerEntry))
 
 
 class Ledger:
-    """The books of one gateway, or of all that wrote to one file.
+    """The requests of one gateway, or of all gateways that wrote to one file.
 
     Args:
         path: File to append to, or None.
-        keep: Entries to hold in memory, the newest; None for all. Totals always count every request.
+        keep: Number of entries to hold in memory, the newest; None holds all. Totals cover every request.
 
     Attributes:
-        requests: Requests recorded.
-        billed_images: Images billed in all.
-        sent_images: Images sent whole in all.
-        statuses: How often each status was sent; None for connections closed without one.
-        faults: How often each fault was shown.
+        requests: Number of requests recorded.
+        billed_images: Number of images billed.
+        sent_images: Number of complete images sent.
+        statuses: Count of each status sent; None counts connections closed without one.
+        faults: Count of each fault that a request met.
 
     Raises:
         ConfigurationError: `path` cannot be opened.
@@ -85,7 +86,7 @@ class Ledger:
     """
 
     def __init__(self, path: Path | None = None, *, keep: int | None = ENTRIES_KEPT) -> None:
-        self._file = None if path is None else _opened(path)
+        self._file = None if path is None else _open(path)
         self._keep = keep
         self._entries: OrderedDict[str, LedgerEntry] = OrderedDict()
         self.requests = 0
@@ -102,21 +103,21 @@ class Ledger:
 
     @property
     def entries(self) -> tuple[LedgerEntry, ...]:
-        """The entries held, oldest first."""
+        """The entries in memory, oldest first."""
         return tuple(self._entries.values())
 
     def for_prompt(self, prompt: str) -> tuple[LedgerEntry, ...]:
-        """Return the entries held of the requests with this prompt, oldest first."""
+        """Return the entries in memory with this prompt, oldest first."""
         return tuple(entry for entry in self.entries if entry.prompt == prompt)
 
     def billed_for(self, prompt: str) -> int:
-        """Count the images billed for this prompt, among the entries held."""
+        """Return the number of images billed for this prompt, among the entries in memory."""
         return sum(entry.billed for entry in self.for_prompt(prompt))
 
     def record(self, entry: LedgerEntry) -> None:
-        """Enter a request, or replace what was entered under the same request id."""
+        """Record a request, or replace the entry with the same request id."""
         if self._file is not None:
-            os.write(self._file, json.dumps(attrs.asdict(entry)).encode() + b"\n")
+            self._file.write(json.dumps(attrs.asdict(entry)).encode() + b"\n")
         self._count(self._entries.get(entry.request_id), -1)
         self._count(entry, +1)
         self._entries[entry.request_id] = entry
@@ -124,9 +125,9 @@ class Ledger:
             self._entries.popitem(last=False)
 
     def close(self) -> None:
-        """Close the file; what is in memory can still be read."""
+        """Close the file; the entries in memory can still be read."""
         if self._file is not None:
-            os.close(self._file)
+            self._file.close()
             self._file = None
 
     def _count(self, entry: LedgerEntry | None, sign: int) -> None:
@@ -140,22 +141,21 @@ class Ledger:
             self.faults[entry.fault] += sign
 
 
-def _opened(path: Path) -> int:
+def _open(path: Path) -> FileIO:
     try:
-        file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        file = path.open("a+b", buffering=0)
     except OSError as error:
         raise ConfigurationError(f"the ledger cannot be opened: {printable(str(error))}") from None
-    size = os.fstat(file).st_size
-    if size and os.pread(file, 1, size - 1) != b"\n":
-        # A killed writer's torn line ends here; the next entry must not be glued to it.
-        os.write(file, b"\n")
+    if file.tell() and file.seek(-1, SEEK_END) >= 0 and file.read(1) != b"\n":
+        # A killed writer left a torn line; the next entry must not be joined to it.
+        file.write(b"\n")
     return file
 
 
 def read_ledger(path: str | Path) -> Ledger:
-    """Read what gateways wrote to `path`, all of it into memory.
+    """Read a ledger file, all of it into memory.
 
-    A line that a killed writer left torn is passed over.
+    Torn lines of killed writers are skipped.
 
     Raises:
         ConfigurationError: The file cannot be read.

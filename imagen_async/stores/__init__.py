@@ -1,7 +1,6 @@
-"""Where images are kept: in memory, in a folder, or in a store of your own.
+"""Keeps images in memory, in a folder, or in a store of your own.
 
-Bytes come in, a `Kept` comes out, and in between nothing is visible. Stores know nothing of requests, prompts, the
-network or the event loop.
+A store takes bytes and returns a `Kept`; until the commit nothing is visible.
 """
 
 from imagen_async.stores.local import LocalStore

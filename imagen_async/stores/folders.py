@@ -1,7 +1,7 @@
-"""Folders below a store's root: made, checked and made durable; and what a failing disk says, in words.
+"""Makes, checks and syncs folders, and puts a failing disk's error into words.
 
-The rule: nothing is written through a symbolic link, be it the root or something below it. The folders above the root
-are the user's own business. Nothing here knows of images.
+The rule: nothing is written through a symbolic link, neither the root of a store nor anything below it. The folders
+above the root are the user's choice.
 """
 # Paths are plain strings in this room, as the calls of `os` want them; a Path costs more than many of those.
 # ruff: noqa: PTH102, PTH103, PTH112, PTH114, PTH120
@@ -22,9 +22,9 @@ _LONGEST_PATH = 4096
 _ADVICE = {
     errno.ENOSPC: "make room and run again",
     errno.EDQUOT: "make room and run again",
-    errno.EACCES: "check who may write there",
-    errno.EPERM: "check who may write there",
-    errno.EROFS: "choose a folder that can be written to",
+    errno.EACCES: "check the permissions",
+    errno.EPERM: "check the permissions",
+    errno.EROFS: "choose a writable folder",
     errno.EMFILE: "raise the limit on open files or lower the concurrency",
     errno.EXDEV: "choose a temporary folder on the file system of the images",
     errno.ENAMETOOLONG: "choose a shorter path for the folder",
@@ -32,7 +32,7 @@ _ADVICE = {
 
 
 def store_error(doing: str, path: str, error: OSError) -> StoreError:
-    """Put a failing call into words: what, where, why, and what to do."""
+    """Return the error for a system call that failed: what, where, why, and what to do."""
     code = errno.errorcode.get(error.errno or 0, "no error number")
     advice = _ADVICE.get(error.errno or 0)
     words = f"cannot {doing} {printable(path, _LONGEST_PATH)}: {error.strerror or error} ({code})"
@@ -40,11 +40,15 @@ def store_error(doing: str, path: str, error: OSError) -> StoreError:
 
 
 def make_root(path: str, *, durable: bool) -> None:
-    """Make a folder and its parents where they are missing.
+    """Make a folder and its missing parents.
+
+    Args:
+        path: The folder.
+        durable: Make new folders survive a loss of power.
 
     Raises:
-        StoreError: It is a symbolic link.
-        OSError: One of them cannot be made.
+        StoreError: The folder is a symbolic link.
+        OSError: A folder cannot be made.
     """
     if words := link_words(path):
         raise StoreError(words, path=path)
@@ -60,8 +64,8 @@ def make_root(path: str, *, durable: bool) -> None:
 
 
 def link_words(path: str | os.PathLike[str]) -> str | None:
-    """Say why nothing is written to `path` if it is a symbolic link, and what to name instead; else None."""
-    # With a slash or a dot behind it, a link would be looked through.
+    """Return why nothing is written to `path` and what to name instead if it is a symbolic link, else None."""
+    # PurePath drops a slash or a dot at the end, with which the system would look at the link's target.
     if not os.path.islink(PurePath(path)):
         return None
     name, real = printable(os.fspath(path), _LONGEST_PATH), printable(os.path.realpath(path), _LONGEST_PATH)
@@ -69,27 +73,31 @@ def link_words(path: str | os.PathLike[str]) -> str | None:
 
 
 def make_below(path: str, *, durable: bool) -> None:
-    """Make a folder inside the root, or accept one that is there and is no symbolic link.
+    """Make a folder inside the root, or accept an existing one that is not a symbolic link.
+
+    Args:
+        path: The folder.
+        durable: Make it survive a loss of power.
 
     Raises:
-        StoreError: Something else is there.
-        OSError: It cannot be made.
+        StoreError: Something else has that name.
+        OSError: The folder cannot be made.
     """
     try:
         os.mkdir(path)
     except FileExistsError:
         refuse_unless_folder(path)
     if durable:
-        # Also where it was there before: the run that made it may have died before it got here.
+        # An existing folder, too: the run that made it may have died before its sync.
         sync_folder(os.path.dirname(path) or os.curdir)
 
 
 def refuse_unless_folder(path: str) -> None:
-    """Check that `path` is a folder itself, not a link to one.
+    """Check that `path` is a folder, not a link to one.
 
     Raises:
-        StoreError: It is a symbolic link, or no folder.
-        OSError: It is not there, or cannot be looked at.
+        StoreError: It is a symbolic link, or not a folder.
+        OSError: It does not exist, or cannot be examined.
     """
     mode = os.lstat(path).st_mode
     if stat.S_ISDIR(mode):
@@ -99,15 +107,15 @@ def refuse_unless_folder(path: str) -> None:
     raise StoreError(f"{words}; move it away and run again", path=path)
 
 
-def sync_folder(path: str) -> None:
-    """Make what a folder lists survive a loss of power.
+def sync_folder(path: str | os.PathLike[str]) -> None:
+    """Make the names in a folder survive a loss of power; does nothing on Windows, which cannot sync a folder.
 
     Raises:
-        OSError: It cannot be opened or synced.
+        OSError: The folder cannot be opened or synced.
     """
-    if os.name == "nt":  # pragma: no cover - Windows gives no handle to sync a folder by
+    if not hasattr(os, "O_DIRECTORY"):
         return
-    folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(folder)
     finally:

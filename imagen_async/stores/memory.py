@@ -1,6 +1,6 @@
-"""Images kept in memory: the store for one image at a time, for tests, and for bytes that go elsewhere at once.
+"""Keeps images in memory: for single images, for tests, and for bytes that are passed on immediately.
 
-Nothing is held by the store itself: a committed image belongs to whoever got its `Kept`.
+The store itself holds nothing: a committed image belongs to the holder of its `Kept`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ __all__ = ["MemoryStore"]
 
 
 class MemoryStore:
-    """Give each image back as bytes.
+    """Returns each image as bytes.
 
     Example:
         >>> from imagen_async.wire.image import Facts
@@ -28,7 +28,7 @@ class MemoryStore:
     """
 
     writers = 0
-    """Nothing here waits for a disk or a network, so no thread is needed."""
+    """No call waits for a disk or a network, so no thread is needed."""
 
     def open(self, name: ImageName, /) -> MemorySink:
         """Begin an image."""
@@ -39,7 +39,7 @@ class MemoryStore:
 
 
 class MemorySink:
-    """Gathers one image."""
+    """Collects the bytes of one image."""
 
     __slots__ = ("_name", "_parts")
 
@@ -48,29 +48,29 @@ class MemorySink:
         self._parts: list[bytes] | None = []
 
     def write(self, data: bytes | memoryview, /) -> None:
-        """Take the next bytes.
+        """Append `data`.
 
         Raises:
-            StoreError: The image was committed or discarded before.
+            StoreError: The image was already committed or discarded.
         """
         self._open_parts().append(bytes(data))
 
     def commit(self, _facts: Facts, /) -> Kept:
-        """Give the image back.
+        """Return the image's bytes.
 
         Raises:
-            StoreError: The image was committed or discarded before.
+            StoreError: The image was already committed or discarded.
         """
-        # A single part is given away as it is, so such an image is in memory once.
+        # A single part is returned as it is, so such an image is in memory once.
         data = b"".join(self._open_parts())
         self._parts = None
         return Kept(data=data)
 
     def discard(self) -> None:
-        """Forget the bytes."""
+        """Drop the bytes."""
         self._parts = None
 
     def _open_parts(self) -> list[bytes]:
         if self._parts is None:
-            raise StoreError(f"image {self._name.index} was committed or discarded before; open another sink")
+            raise StoreError(f"image {self._name.index} was already committed or discarded; open another sink")
         return self._parts

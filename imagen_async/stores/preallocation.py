@@ -1,9 +1,9 @@
-"""Room on the disk for bytes that are about to be written, taken at once.
+"""Reserves disk space for bytes before they are written.
 
-A file system that is asked for all of it beforehand need not find it page by page, which makes writing cheaper, on ext4
-also with all that the system does later; and a full disk says so before half an image is written. Where a file system
-cannot do it, glibc writes a byte into each block instead (posix_fallocate(3)), which costs more than it spares; the
-first file shows that, and then nobody is asked again. Nothing here knows of images.
+A file system that reserves all blocks in one call need not find them page by page, which makes writing cheaper, on ext4
+including the system's later work; and a full disk fails before half an image is written. Where a file system cannot
+reserve, glibc writes a byte into each block instead (posix_fallocate(3)), which costs more than it saves; the first
+file shows that, and space is then no longer reserved.
 """
 
 from __future__ import annotations
@@ -11,44 +11,44 @@ from __future__ import annotations
 import errno
 import os
 
-__all__ = ["Room"]
+__all__ = ["Preallocator"]
 
 _LEAST = 2**16
-"""Bytes; for fewer it costs more than it spares."""
+"""Bytes; reserving fewer costs more than it saves."""
 
-_CANNOT = frozenset({errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.ENODEV})
-"""What systems say that do not know of it; musl has no stand-in for them."""
+_UNSUPPORTED = frozenset({errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.ENODEV})
+"""Errors of systems that cannot reserve; musl has no substitute for them."""
 
 
-class Room:
-    """Takes room in one folder's file system; for several threads."""
+class Preallocator:
+    """Reserves space in one folder's file system; safe to use from several threads."""
 
     def __init__(self) -> None:
-        self._can = hasattr(os, "posix_fallocate") and hasattr(os, "SEEK_DATA")
-        self._tried = False
+        self._supported = hasattr(os, "posix_fallocate") and hasattr(os, "SEEK_DATA")
+        self._checked = False
 
-    def take(self, file: int, offset: int, size: int) -> None:
-        """Take room for `size` bytes from `offset` on, which is where the file's position is and stays.
+    def reserve(self, file: int, offset: int, size: int) -> None:
+        """Reserve `size` bytes from `offset` on, which is the file's position and remains so.
 
         Raises:
-            OSError: The disk is full, or fails.
+            OSError: The disk is full, or failed.
         """
-        if not self._can or size < _LEAST:
+        if not self._supported or size < _LEAST:
             return
         try:
             os.posix_fallocate(file, offset, size)
         except OSError as error:
-            if error.errno not in _CANNOT:
+            if error.errno not in _UNSUPPORTED:
                 raise
-            self._can = False
+            self._supported = False
             return
-        if not self._tried and not offset:
-            self._tried = True
-            self._can = _holds_nothing(file)
+        if not self._checked and not offset:
+            self._checked = True
+            self._supported = _has_no_data(file)
 
 
-def _holds_nothing(file: int) -> bool:
-    """Tell whether room was only taken: what somebody has written is data, be it one byte a block."""
+def _has_no_data(file: int) -> bool:
+    """Return whether space was only reserved: glibc's substitute leaves data, a byte in each block."""
     try:
         os.lseek(file, 0, os.SEEK_DATA)
     except OSError as error:

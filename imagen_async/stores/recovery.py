@@ -1,7 +1,7 @@
-"""What an earlier run left in a folder: whole files to adopt, temporary files to remove.
+"""Finds what an earlier run left in a folder: complete files to adopt, temporary files to remove.
 
-The rule: a file is adopted only if all of it is read and found to be the image that its name says, and a file is
-removed only if its name shows that a store made it. Nothing here knows how names come about.
+The rule: a file is adopted only if all of it was read and is the image that its name promises, and a file is removed
+only if its name shows that a store made it.
 """
 # Paths are plain strings in this room, as the calls of `os` want them; a Path costs more than many of those.
 # ruff: noqa: PTH108, PTH120
@@ -25,18 +25,18 @@ from imagen_async.wire.image import Facts, Inspector
 __all__ = ["Found", "adopt", "sweep", "temporary_name"]
 
 _TEMPORARY = re.compile(r"imagen-[0-9a-f]{12}-[0-9]+\.partial")
-# Without O_NONBLOCK, a pipe of that name would hold the thread for ever. Not every system has every flag.
-_READING = os.O_RDONLY | sum(getattr(os, flag, 0) for flag in ("O_NONBLOCK", "O_NOFOLLOW", "O_CLOEXEC", "O_BINARY"))
+# Without O_NONBLOCK, opening a pipe of that name would block the thread forever. Windows has only the last flag.
+_READING = os.O_RDONLY | sum(getattr(os, flag, 0) for flag in ("O_NONBLOCK", "O_NOFOLLOW", "O_BINARY"))
 _READ_SIZE = 512 * 1024
 
 
 @attrs.frozen
 class Found:
-    """A whole, verified file that an earlier run committed.
+    """A complete, verified file that an earlier run committed.
 
     Attributes:
         kept: Where it is.
-        facts: What it is.
+        facts: Its format and dimensions.
         sha256: Hex digest of its bytes.
     """
 
@@ -46,16 +46,16 @@ class Found:
 
 
 def adopt(path: str, kind: str, *, durable: bool, max_pixels: int) -> Found | None:
-    """Verify the file at `path` in bounded memory.
+    """Verify the file at `path`, in bounded memory.
 
     Args:
         path: Where an image may be.
         kind: The format that it must have.
-        durable: Whether to make sure that it survives a loss of power.
+        durable: Make it survive a loss of power.
         max_pixels: Most pixels that it may have.
 
     Returns:
-        None if it is not there, not a regular file, not whole, or of another format.
+        None if it does not exist, is not a regular file, is incomplete, or has another format.
 
     Raises:
         StoreError: It cannot be read or synced.
@@ -94,7 +94,7 @@ def _read_whole(file: int, path: str, kind: str, max_pixels: int) -> Found | Non
 
 
 def _make_durable(file: int, path: str) -> None:
-    # The run that wrote it may have died before it synced, or been told not to.
+    # The run that wrote it may have died before its sync, or have run without fsync.
     os.fsync(file)
     shard_folder = os.path.dirname(path)
     sync_folder(shard_folder)
@@ -102,27 +102,27 @@ def _make_durable(file: int, path: str) -> None:
 
 
 def temporary_name(token: str, number: int) -> str:
-    """Name a temporary file so that `sweep` knows it; `token` is twelve hex digits."""
+    """Return a name for a temporary file that `sweep` recognizes; `token` is twelve hex digits."""
     return f"imagen-{token}-{number}.partial"
 
 
 def sweep(folder: str, *, spare: str) -> int:
-    """Remove left-over temporary files, but not those whose token is `spare`.
+    """Remove leftover temporary files, except those whose token is `spare`.
 
     Returns:
-        How many were removed.
+        The number of files removed.
 
     Raises:
-        OSError: The folder is not there, cannot be read, or a file cannot be removed.
+        OSError: The folder does not exist or cannot be read, or a file cannot be removed.
     """
     with os.scandir(folder) as entries:
-        left = [entry.path for entry in entries if _is_left_over(entry, spare)]
-    for path in left:
+        leftovers = [entry.path for entry in entries if _is_leftover(entry, spare)]
+    for path in leftovers:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)
-    return len(left)
+    return len(leftovers)
 
 
-def _is_left_over(entry: os.DirEntry[str], spare: str) -> bool:
+def _is_leftover(entry: os.DirEntry[str], spare: str) -> bool:
     known = _TEMPORARY.fullmatch(entry.name) is not None
     return known and f"-{spare}-" not in entry.name and entry.is_file(follow_symlinks=False)

@@ -1,10 +1,10 @@
-"""One image on its way into a folder: a file that grows under a temporary name until it is committed or gone.
+"""Writes one image into a folder: a file that grows under a temporary name until it is committed or discarded.
 
-The rule: once it has ended, no open file and no temporary file stay behind, and a sync that failed is not tried again.
-Which final name the file gets is decided by its store.
+The rule: an ended sink leaves no open file and no temporary file, and a failed sync is not repeated. The file is closed
+before it is linked, renamed or removed, because Windows allows none of these for an open file.
 """
 # Paths are plain strings in this room, as the calls of `os` want them; a Path costs more than many of those.
-# ruff: noqa: PTH108
+# ruff: noqa: PTH108, PTH123
 
 from __future__ import annotations
 
@@ -21,21 +21,20 @@ from imagen_async.wire.image import EXTENSIONS
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from imagen_async.stores.preallocation import Room
+    from imagen_async.stores.preallocation import Preallocator
     from imagen_async.wire.image import Facts
 
 __all__ = ["LocalSink"]
 
 _WRITES_MANY = hasattr(os, "writev")
 _MOST_PARTS = 256
-"""Spans in one call; systems take 1024 and more."""
-_READING = os.O_RDONLY | sum(getattr(os, flag, 0) for flag in ("O_NOFOLLOW", "O_CLOEXEC", "O_BINARY"))
+"""Spans in one call; systems accept 1024 and more."""
 
 
 class LocalSink:
     """Writes one image to its temporary file; made by `LocalStore.open`."""
 
-    __slots__ = ("_ended", "_failed", "_file", "_fsync", "_name", "_path", "_publish", "_room", "_size")
+    __slots__ = ("_ended", "_failed", "_file", "_fsync", "_name", "_path", "_preallocator", "_publish", "_size")
 
     def __init__(
         self,
@@ -44,14 +43,14 @@ class LocalSink:
         file: int,
         *,
         fsync: bool,
-        room: Room,
+        preallocator: Preallocator,
         publish: Callable[[str, ImageName, str], str],
     ) -> None:
         self._name = name
         self._path = path
         self._file = file
         self._fsync = fsync
-        self._room = room
+        self._preallocator = preallocator
         self._publish = publish
         self._size = 0
         self._failed = False
@@ -61,12 +60,12 @@ class LocalSink:
         """Append `data`.
 
         Raises:
-            StoreError: The disk is full or fails; or the sink has failed or was ended before.
+            StoreError: The disk is full or failed; or the sink has failed or ended before.
         """
         self.write_all((data,))
 
     def write_all(self, parts: Sequence[bytes | memoryview], /) -> None:
-        """Append several spans, in one call to the system if it takes them all.
+        """Append several spans, in one system call if it accepts them all.
 
         Raises:
             StoreError: As `write`.
@@ -74,7 +73,7 @@ class LocalSink:
         self._refuse_if_over()
         size = sum(map(len, parts))
         try:
-            self._room.take(self._file, self._size, size)
+            self._preallocator.reserve(self._file, self._size, size)
             for first in range(0, len(parts), _MOST_PARTS):
                 _write(self._file, parts[first : first + _MOST_PARTS])
         except OSError as error:
@@ -83,10 +82,10 @@ class LocalSink:
         self._size += size
 
     def taken(self) -> bytes:
-        """Read back the bytes of all calls that went well.
+        """Read back the bytes of all successful calls.
 
         Raises:
-            StoreError: They cannot be read; or the sink was ended before.
+            StoreError: They cannot be read; or the sink has ended before.
         """
         if self._ended:
             raise self._over()
@@ -99,13 +98,13 @@ class LocalSink:
         """Give the file its final name.
 
         Raises:
-            StoreError: It cannot be synced, closed or named; or the sink has failed or was ended before.
+            StoreError: The file cannot be synced, closed or named; or the sink has failed or ended before.
         """
         self._refuse_if_over()
         try:
             if self._fsync:
                 os.fsync(self._file)
-            file, self._file = self._file, -1  # A close that fails has closed all the same.
+            file, self._file = self._file, -1  # A failed close has closed the file, too.
             os.close(file)
             kept = Kept(path=self._publish(self._path, self._name, EXTENSIONS[facts.format]))
         except OSError as error:
@@ -115,14 +114,14 @@ class LocalSink:
         return kept
 
     def discard(self) -> None:
-        """Close and remove the temporary file; what was committed stays."""
+        """Close and remove the temporary file; a committed image stays."""
         if not self._ended:
             self._end()
 
     def _end(self) -> None:
         self._ended = True
         file, self._file = self._file, -1
-        # What cannot be removed now is removed by the next run's sweep.
+        # The next run's sweep removes what cannot be removed now.
         with contextlib.suppress(OSError):
             if file >= 0:
                 os.close(file)
@@ -135,19 +134,13 @@ class LocalSink:
 
     def _over(self) -> StoreError:
         return StoreError(
-            f"image {self._name.index} was committed or discarded, or has failed before; open another sink"
+            f"image {self._name.index} was already committed or discarded, or has failed before; open another sink"
         )
 
 
 def _read(path: str, size: int) -> bytes:
-    data = bytearray()
-    file = os.open(path, _READING)
-    try:
-        while len(data) < size and (more := os.read(file, size - len(data))):
-            data += more
-    finally:
-        os.close(file)
-    return bytes(data)
+    with open(path, "rb") as file:
+        return file.read(size)
 
 
 def _write(file: int, parts: Sequence[bytes | memoryview]) -> None:
@@ -163,5 +156,5 @@ def _write(file: int, parts: Sequence[bytes | memoryview]) -> None:
 def _write_more(file: int, rest: memoryview) -> int:
     written = os.write(file, rest)
     if not written:
-        raise OSError(errno.EIO, "the disk takes no more bytes")
+        raise OSError(errno.EIO, "the disk accepts no more bytes")
     return written

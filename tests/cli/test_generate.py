@@ -67,7 +67,7 @@ def test_a_file_that_is_there_is_refused_before_anything_is_sent(invoke: Invoke,
     (tmp_path / "fox.png").write_bytes(b"mine")
     ran = invoke("generate", "A red fox", "-o", "fox.png", *SANDBOX, "--sandbox-ledger", "ledger.jsonl")
     assert ran.status == 2
-    assert "fox.png is there already" in ran.err
+    assert "fox.png already exists" in ran.err
     assert (tmp_path / "fox.png").read_bytes() == b"mine"
     assert not (tmp_path / "ledger.jsonl").exists()
 

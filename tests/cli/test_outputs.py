@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
@@ -7,21 +8,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imagen_async.cli.outputs import Place, place_for, slug, write_image
+from imagen_async.cli.outputs import Place, place_for, prompt_name, write_image
 from imagen_async.exceptions import ConfigurationError, StoreError
+from tests.windows import DESCRIPTORS, lock_open_files
 
 
 @given(st.text())
 def test_a_prompt_makes_a_safe_name(prompt: str) -> None:
-    name = slug(prompt)
+    name = prompt_name(prompt)
     assert 1 <= len(name) <= 66
-    assert set(name) <= set("abcdefghijklmnopqrstuvwxyz0123456789-")
+    assert set(name) <= set("abcdefghijklmnopqrstuvwxyz0123456789-_")
     assert not name.startswith("-")
 
 
 @pytest.mark.parametrize("prompt", ["con", "NUL", "Com1", "aux!"])
 def test_a_device_of_windows_is_no_name(prompt: str) -> None:
-    assert slug(prompt).endswith("-image")
+    assert prompt_name(prompt).endswith("-image")
 
 
 def test_a_folder_gets_files_named_after_the_prompt(tmp_path: Path) -> None:
@@ -63,19 +65,19 @@ def test_a_jpeg_name_asks_for_a_jpeg() -> None:
 @pytest.mark.parametrize(("there", "n"), [("fox.png", 1), ("fox-2.png", 2)])
 def test_a_file_that_is_there_is_refused_before_anything_is_sent(tmp_path: Path, there: str, n: int) -> None:
     (tmp_path / there).write_bytes(b"mine")
-    with pytest.raises(ConfigurationError, match="is there already"):
+    with pytest.raises(ConfigurationError, match="already exists"):
         place_for(str(tmp_path / "fox.png"), "anything", n=n)
 
 
 def test_a_dangling_link_is_a_file_that_is_there(tmp_path: Path) -> None:
     (tmp_path / "fox.png").symlink_to(tmp_path / "nowhere")
-    with pytest.raises(ConfigurationError, match="is there already"):
+    with pytest.raises(ConfigurationError, match="already exists"):
         place_for(str(tmp_path / "fox.png"), "anything", n=1)
 
 
 @pytest.mark.parametrize("output", ["", "a\0b"])
 def test_what_is_no_path_is_refused(output: str) -> None:
-    with pytest.raises(ConfigurationError, match="not a path"):
+    with pytest.raises(ConfigurationError, match="must be a path"):
         place_for(output, "anything", n=1)
 
 
@@ -102,7 +104,7 @@ def test_where_there_are_no_hard_links_nothing_is_overwritten_either(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: object) -> None:
-        raise PermissionError
+        raise PermissionError(errno.EPERM, "no links here")
 
     monkeypatch.setattr(os, "link", refuse)
     written = [write_image(tmp_path / "fox.png", data) for data in (b"1", b"2")]
@@ -113,3 +115,19 @@ def test_where_there_are_no_hard_links_nothing_is_overwritten_either(
 def test_an_image_that_cannot_be_written_is_a_store_error(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="cannot be written"):
         write_image(tmp_path / "gone" / "fox.png", b"1")
+
+
+@pytest.mark.skipif(not DESCRIPTORS.is_dir(), reason="needs /proc to see which files are open")
+def test_the_file_is_closed_before_it_gets_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lock_open_files(monkeypatch)
+    write_image(tmp_path / "fox.png", b"1")
+    assert [path.name for path in tmp_path.iterdir()] == ["fox.png"]
+
+
+def test_the_users_umask_is_respected(tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        path = write_image(tmp_path / "fox.png", b"1")
+    finally:
+        os.umask(before)
+    assert path.stat().st_mode & 0o777 == 0o640

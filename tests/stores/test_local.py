@@ -150,26 +150,6 @@ def test_without_hard_links_files_are_renamed_and_still_not_overwritten(
     assert len(calls) == 1  # What the file system cannot do is asked once.
 
 
-def test_without_hard_links_nothing_comes_between_the_check_and_the_rename(
-    root: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    failing(monkeypatch, "link", errno.EPERM)
-    store = LocalStore(root)
-    held: list[bool] = []
-
-    def watched(real: Callable[..., Any]) -> Callable[..., Any]:
-        def watch(*paths: Any) -> Any:
-            held.append(store._lock.locked())
-            return real(*paths)
-
-        return watch
-
-    monkeypatch.setattr(os.path, "lexists", watched(os.path.lexists))
-    monkeypatch.setattr(os, "rename", watched(os.rename))
-    keep(store)
-    assert held == [True, True]
-
-
 def test_a_disk_that_takes_a_part_of_a_write_gets_the_rest(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real = os.write
     monkeypatch.setattr(os, "write", lambda file, data: real(file, memoryview(data)[:7]))

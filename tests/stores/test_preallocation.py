@@ -8,7 +8,7 @@ import pytest
 
 from imagen_async.exceptions import StoreError
 from imagen_async.stores import ImageName, LocalStore
-from imagen_async.stores.preallocation import Room
+from imagen_async.stores.preallocation import Preallocator
 from imagen_async.wire.image import Facts
 
 if TYPE_CHECKING:
@@ -54,14 +54,14 @@ def failing(code: int) -> Callable[[int, int, int], None]:
 
 
 def test_room_is_taken_before_a_byte_is_written(file: int) -> None:
-    Room().take(file, 0, SIZE)
+    Preallocator().reserve(file, 0, SIZE)
     if os.fstat(file).st_blocks * 512 < SIZE:
         pytest.skip("the file system of this folder takes no room beforehand")
     assert os.lseek(file, 0, os.SEEK_CUR) == 0
 
 
 def test_what_is_small_takes_none(file: int) -> None:
-    Room().take(file, 0, 1000)
+    Preallocator().reserve(file, 0, 1000)
     assert os.fstat(file).st_size == 0
 
 
@@ -82,9 +82,9 @@ def test_each_span_takes_its_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 @pytest.mark.parametrize("code", [errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.ENODEV])
 def test_a_system_that_does_not_know_of_it_is_asked_once(monkeypatch: pytest.MonkeyPatch, file: int, code: int) -> None:
     calls = asked(monkeypatch, failing(code))
-    room = Room()
+    preallocator = Preallocator()
     for offset in range(0, 3 * SIZE, SIZE):
-        room.take(file, offset, SIZE)
+        preallocator.reserve(file, offset, SIZE)
     assert calls == [(0, SIZE)]
 
 
@@ -105,10 +105,10 @@ def test_what_follows_bytes_that_were_written_says_nothing_of_the_file_system(
     monkeypatch: pytest.MonkeyPatch, file: int
 ) -> None:
     calls = asked(monkeypatch, lambda *_: None)
-    room = Room()
+    preallocator = Preallocator()
     os.write(file, b"a" * 100)
-    room.take(file, 100, SIZE)
-    room.take(file, 100 + SIZE, SIZE)
+    preallocator.reserve(file, 100, SIZE)
+    preallocator.reserve(file, 100 + SIZE, SIZE)
     assert len(calls) == 2
     assert os.lseek(file, 0, os.SEEK_CUR) == 100
 

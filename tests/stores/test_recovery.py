@@ -163,5 +163,5 @@ def test_a_sweep_that_may_not_remove_says_so(root: Path, monkeypatch: pytest.Mon
         raise OSError(errno.EACCES, os.strerror(errno.EACCES))
 
     monkeypatch.setattr(os, "unlink", fail)
-    with pytest.raises(StoreError, match="check who may write there"):
+    with pytest.raises(StoreError, match="check the permissions"):
         LocalStore(root).sweep()
