@@ -187,7 +187,6 @@ class ImagenClient:
                 caps=caps or Caps(),
                 overflow=Spill(overflow, clock=clock, sleep=sleep),
                 max_reading=max_reading,
-                slots=max_concurrency,
                 wall_clock=wall_clock,
             ),
             self.slots,

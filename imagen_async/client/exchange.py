@@ -41,7 +41,6 @@ class Exchange:
         caps: What no answer may exceed.
         overflow: Room in memory for what a store does not take.
         max_reading: Most bodies that are read at once, slow ones aside.
-        slots: How many may be under way.
         wall_clock: Gives seconds since the epoch.
     """
 
@@ -53,14 +52,13 @@ class Exchange:
         caps: Caps,
         overflow: Spill,
         max_reading: int,
-        slots: int,
         wall_clock: Callable[[], float],
     ) -> None:
         self._transport = transport
         self._writers = writers
         self._caps = caps
         self._overflow = overflow
-        self._turns = Gate(max_reading, of=slots, keepers=lambda: writers.count)
+        self._turns = Gate(max_reading, keepers=lambda: writers.count)
         self._wall_clock = wall_clock
 
     async def run(self, job: Job, *, on_trouble: Callable[[StoreError], object]) -> None:
@@ -82,7 +80,7 @@ class Exchange:
                 # The body has no name here, which a traceback with locals would show: some gateways repeat the key.
                 raise gateway_error(answering.status, answering.headers, await _head(answering), now=self._wall_clock())
             # A body that came with its headers is in memory already: there is nothing to take turns at.
-            turn = self._turns.turn(answering.read_at_once)
+            turn = self._turns.turn()
             if answering.here:
                 await self._receive(job, answering, turn, on_trouble)
                 return

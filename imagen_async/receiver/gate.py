@@ -29,29 +29,8 @@ _SPAN_IN_TURN = 2 * 2**20
 
 _SPAN_OUT_OF_TURN = 2**18
 
-_READ_IN_TURN = 2 * 2**20
-"""Bytes of one read of the socket: every read costs the event loop much the same, whatever it brings."""
-
 _BACKLOG = 16 * 2**20
 """Bytes that may wait to be kept, so that whoever keeps them has always something to do."""
-
-_WAITING = 16 * 2**20
-"""Bytes that all the bodies which wait for a turn may take up with the one read that each has had already."""
-
-_LEAST_READ, _MOST_READ = 2**16, 2**18
-
-_LARGE = 16 * 2**20
-"""Bytes; larger than any buffer that a turn uses."""
-
-
-def _keep_pages() -> None:
-    """Let the allocator keep the pages of large buffers, where it is glibc's; elsewhere this does nothing.
-
-    A buffer beyond a threshold is given fresh pages by the system and gives them back at once, which costs more than
-    what is done with it. glibc raises the threshold to the size of the largest such block that was freed, and keeps
-    twice as much of its heap (mallopt(3), M_MMAP_THRESHOLD). This block is never touched, so it costs no memory.
-    """
-    bytes(_LARGE)
 
 
 class Gate:
@@ -59,15 +38,12 @@ class Gate:
 
     Args:
         count: How many.
-        of: Most bodies that are under way at once, whether read or waiting.
         keepers: Says how many of those that have been read are kept at once.
     """
 
-    def __init__(self, count: int, *, of: int, keepers: Callable[[], int] = lambda: 1) -> None:
-        _keep_pages()
+    def __init__(self, count: int, *, keepers: Callable[[], int] = lambda: 1) -> None:
         self.free = asyncio.Semaphore(count)
         self.backlog = Backlog(lambda: max(_BACKLOG, 2 * keepers() * _SPAN_IN_TURN))
-        self.read_out_of_turn = max(_LEAST_READ, min(_MOST_READ, _WAITING // of))
         self._held: set[Turn] = set()
         self._timer: asyncio.TimerHandle | None = None
 
@@ -76,13 +52,9 @@ class Gate:
         """Whether the next turn has to be waited for."""
         return self.free.locked()
 
-    def turn(self, read_at_once: Callable[[int], object]) -> Turn:
-        """Wait for a turn with ``async with``, and have it until the body has been read or proves slow.
-
-        Args:
-            read_at_once: Sets how many bytes one read of the body's socket may bring.
-        """
-        return Turn(self, read_at_once)
+    def turn(self) -> Turn:
+        """Wait for a turn with ``async with``, and have it until the body has been read or proves slow."""
+        return Turn(self)
 
     def begin(self, turn: Turn) -> None:
         """Have an eye on `turn`: one timer looks in on all of them, so that a chunk costs next to nothing."""
@@ -153,9 +125,8 @@ class Backlog:
 class Turn:
     """One body's turn, as ``async with``; `rest` and `wait` alternate."""
 
-    def __init__(self, turns: Gate, read_at_once: Callable[[int], object]) -> None:
+    def __init__(self, turns: Gate) -> None:
         self._turns = turns
-        self._read_at_once = read_at_once
         self._held = False
         self._looks = 0
         self._bytes = 0
@@ -166,7 +137,6 @@ class Turn:
         await self._turns.free.acquire()
         self._held = True
         self._turns.begin(self)
-        self._read_at_once(_READ_IN_TURN)
         return self
 
     async def __aexit__(
@@ -191,7 +161,6 @@ class Turn:
         """Leave the turn to another body; may be called again."""
         if self._held:
             self._held = False
-            self._read_at_once(self._turns.read_out_of_turn)
             self._turns.end(self)
 
     async def hand_over(self, size: int) -> None:

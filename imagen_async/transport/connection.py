@@ -24,9 +24,6 @@ __all__ = ["LEAVING", "Connector"]
 LEAVING: ContextVar[Callable[[], object] | None] = ContextVar("imagen_leaving", default=None)
 """Called when the request that the current task sends has its connection."""
 
-_HEAD = 2**12
-"""Bytes of a read while no body is being taken."""
-
 
 class Connector(aiohttp.TCPConnector):
     """A connector for one gateway; takes what aiohttp's own takes.
@@ -54,10 +51,8 @@ class Connector(aiohttp.TCPConnector):
             if protocol is None or readable is None or not _has_spoken(protocol, readable):
                 break
             connection.close()
-        if protocol is not None:
-            if readable is None:
-                self._used[protocol] = _listening(protocol)
-            _read_little(protocol.transport)
+        if protocol is not None and readable is None:
+            self._used[protocol] = _listening(protocol)
         if (tell := LEAVING.get()) is not None:
             tell()
         return connection
@@ -72,12 +67,6 @@ def _listening(protocol: ResponseHandler) -> Callable[[], bool]:
     """Return what tells whether the system has bytes of a connection; to be asked only while that is open."""
     socket = protocol.transport.get_extra_info("socket") if protocol.transport is not None else None
     return (lambda: False) if socket is None else _readable(socket.fileno())
-
-
-def _read_little(transport: Any) -> None:
-    """Let a read bring an answer's headers and not much of its body, which may have to wait."""
-    if isinstance(getattr(transport, "max_size", None), int):
-        transport.max_size = _HEAD
 
 
 def _readable(descriptor: int) -> Callable[[], bool]:

@@ -225,15 +225,6 @@ class Response:
         if self._straight is not None:
             self._straight.hold()
 
-    def read_at_once(self, size: int) -> None:
-        """Let one read of the socket bring up to `size` bytes; where the event loop has no such setting, nothing.
-
-        asyncio's own transports read 256 KiB at a time; a whole body in one or two reads spares most of what a body
-        costs the event loop.
-        """
-        if isinstance(getattr(self._wire, "max_size", None), int):
-            self._wire.max_size = size
-
     async def pump(self, take: Take) -> bool:
         """Give the body to `take`, chunk by chunk as it comes, until that wants a rest; a rest slows the socket.
 

@@ -230,7 +230,6 @@ class Clients:
             caps=Caps(),
             overflow=overflow_of(clock=clock),
             max_reading=8,
-            slots=slots.size,
             wall_clock=clock.wall_clock,
         )
         return Attempts(

@@ -97,9 +97,6 @@ class Said:
     def hold(self) -> None:
         """Take no notice of it: nothing comes before it is asked for."""
 
-    def read_at_once(self, size: int) -> None:
-        """Take no notice of it: there is one chunk."""
-
     async def head(self, limit: int) -> bytes:
         return self.body[:limit]
 
@@ -150,7 +147,6 @@ class Script:
             caps=Caps(),
             overflow=overflow_of(clock=self.clock),
             max_reading=self.max_reading,
-            slots=self.size,
             wall_clock=self.clock.wall_clock,
         )
         try:

@@ -16,10 +16,6 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gate, "_PATIENCE", 0.001)
 
 
-def no_matter(_: int) -> None:
-    """Take no notice of how much is read at once."""
-
-
 async def taken(free: Gate) -> bool:
     """Whether all turns are taken, seen without waiting."""
     await asyncio.sleep(0)
@@ -27,11 +23,11 @@ async def taken(free: Gate) -> bool:
 
 
 async def test_no_more_turns_are_given_than_there_are() -> None:
-    free, inside = Gate(2, of=32), 0
+    free, inside = Gate(2), 0
 
     async def read() -> int:
         nonlocal inside
-        async with free.turn(no_matter):
+        async with free.turn():
             inside += 1
             most = inside
             await asyncio.sleep(0)
@@ -42,59 +38,52 @@ async def test_no_more_turns_are_given_than_there_are() -> None:
 
 
 async def test_a_turn_that_ends_early_is_given_back_once() -> None:
-    free = Gate(1, of=32)
-    async with free.turn(no_matter) as turn:
+    free = Gate(1)
+    async with free.turn() as turn:
         assert await taken(free)
         turn.end()
         assert not await taken(free)
         turn.end()
-    async with free.turn(no_matter):
+    async with free.turn():
         assert await taken(free)
 
 
 @pytest.mark.usefixtures("impatient")
 async def test_a_body_that_waits_for_the_network_loses_its_turn_and_reads_on_in_smaller_spans() -> None:
-    free = Gate(1, of=32)
-    async with free.turn(no_matter) as slow:
+    free = Gate(1)
+    async with free.turn() as slow:
         large = slow.moved(0)
         slow.wait()
-        async with asyncio.timeout(5), free.turn(no_matter):
+        async with asyncio.timeout(5), free.turn():
             assert slow.moved(0) < large
 
 
 @pytest.mark.usefixtures("impatient")
 async def test_a_body_that_waits_for_our_own_disk_keeps_its_turn() -> None:
-    free = Gate(1, of=32)
-    async with free.turn(no_matter) as turn:
+    free = Gate(1)
+    async with free.turn() as turn:
         turn.rest()
         await until(lambda: turn._looks == 3)
         assert await taken(free)
     assert not await taken(free)
 
 
-async def test_a_body_in_its_turn_is_read_in_large_pieces_and_one_that_waits_in_small_ones() -> None:
-    few, many = list[int](), list[int]()
-    async with Gate(1, of=32).turn(few.append), Gate(1, of=1000).turn(many.append):
-        pass
-    assert few[0] == many[0] > few[1] > many[1]
-
-
 async def test_an_error_in_a_turn_gives_it_back_and_leaves_no_timer() -> None:
-    free = Gate(1, of=32)
+    free = Gate(1)
     with pytest.raises(ValueError, match="broken"):
-        async with free.turn(no_matter):
+        async with free.turn():
             raise ValueError("broken")
     assert free._timer is None
     assert not await taken(free)
 
 
 async def test_a_body_that_is_all_here_keeps_its_turn_until_there_is_room_for_it_to_wait() -> None:
-    free = Gate(1, of=32)
+    free = Gate(1)
     room = gate._BACKLOG
-    async with free.turn(no_matter) as first, asyncio.timeout(5):
+    async with free.turn() as first, asyncio.timeout(5):
         await first.hand_over(room)
         assert not await taken(free)
-        async with free.turn(no_matter) as second:
+        async with free.turn() as second:
             handing = asyncio.ensure_future(second.hand_over(1))
             await settle()
             assert not handing.done()
@@ -109,10 +98,10 @@ async def test_a_body_that_is_all_here_keeps_its_turn_until_there_is_room_for_it
 
 
 async def test_who_keeps_more_at_once_has_a_longer_backlog() -> None:
-    free = Gate(1, of=32, keepers=lambda: 100)
-    async with free.turn(no_matter) as first, asyncio.timeout(5):
+    free = Gate(1, keepers=lambda: 100)
+    async with free.turn() as first, asyncio.timeout(5):
         await first.hand_over(199 * gate._SPAN_IN_TURN)
-        async with free.turn(no_matter) as second:
+        async with free.turn() as second:
             await second.hand_over(gate._SPAN_IN_TURN)
 
 

@@ -164,22 +164,6 @@ async def test_nothing_is_sent_after_closing() -> None:
         assert len(server.asked) == 1
 
 
-async def test_how_much_one_read_brings_can_be_set_where_the_event_loop_has_that_setting() -> None:
-    body = b"x" * 300_000
-    async with (
-        serving(answer(b"HTTP/1.1 200 OK\r\n\r\n" + body, close=True)) as server,
-        transport_to(server.base_url) as transport,
-        transport.post(PATH, b"{}", {}) as answering,
-    ):
-        answering.read_at_once(1000)
-        chunks = await all_of(answering)
-        assert b"".join(chunks) == body
-        assert min(len(chunk) for chunk in chunks) <= 1000
-        answering._wire = object()
-        answering.read_at_once(1000)
-        assert not hasattr(answering._wire, "max_size")
-
-
 async def test_a_connection_is_used_again_after_an_answer_that_was_read() -> None:
     async with serving(answer(OK)) as server, transport_to(server.base_url) as transport:
         for _ in range(3):
