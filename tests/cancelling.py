@@ -40,6 +40,7 @@ __all__ = [
     "SteppingLoop",
     "attacked",
     "attacks",
+    "covers_a_whole_run",
     "ground",
     "nothing_left",
     "stepping",
@@ -194,6 +195,18 @@ def attacks(*more: Sequence[int], begin: int = 0, every: int = 1) -> Iterator[tu
     for first in itertools.count(begin, 1 if THOROUGH else every):
         for distances in itertools.product(*more):
             yield tuple(itertools.accumulate(distances, initial=first))
+
+
+def covers_a_whole_run(read: Sequence[int]) -> bool:
+    """Return whether a scene was cancelled from before its first request until after its last one.
+
+    How many steps that takes differs between Python versions; how many requests there are does not.
+
+    Args:
+        read: The requests that the gateway had read at the end of each run; the last run was not cancelled.
+    """
+    *cancelled, undisturbed = read
+    return cancelled[0] == 0 < undisturbed <= max(cancelled)
 
 
 # -- the gateway -----------------------------------------------------------------------------------------------------

