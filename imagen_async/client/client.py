@@ -37,9 +37,10 @@ from imagen_async.receiver.spill import OverflowPolicy, Spill
 from imagen_async.receiver.threads import WriterThreads
 from imagen_async.request import ImageRequest, check_request
 from imagen_async.stores import MemoryStore, Store
+from imagen_async.transport.proxy import read_proxy
 from imagen_async.transport.timeouts import Timeouts
 from imagen_async.transport.transport import Transport
-from imagen_async.transport.url import gateway_url, read_proxy
+from imagen_async.transport.url import gateway_url
 from imagen_async.wire.errors import gateway_error
 from imagen_async.wire.families.imagen import MODELS, encode_request, read_models
 

@@ -23,6 +23,7 @@ from imagen_async.exceptions import ConfigurationError, ImagenError, printable
 from imagen_async.transport.body import Take, borrowed
 from imagen_async.transport.connection import LEAVING, Connector
 from imagen_async.transport.errors import Translated, UnderWay
+from imagen_async.transport.proxy import environment_proxy
 from imagen_async.transport.timeouts import Timeouts
 from imagen_async.transport.watch import Watch
 
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
     from yarl import URL
 
-    from imagen_async.transport.url import Proxy
+    from imagen_async.transport.proxy import Proxy
 
 __all__ = ["Response", "Timeouts", "Transport"]
 
@@ -333,11 +334,13 @@ class Transport:
         session: A session of the caller's, which stays the caller's to close.
         connector: A connector of the caller's, likewise.
         proxy: A proxy for all requests.
+        trust_env: Whether to use the proxy that the environment names, if `proxy` is None.
+        allow_http: Whether a proxy on another machine may read the key.
         trace_configs: The caller's own hooks.
         headers: Further headers for all requests.
 
     Raises:
-        ConfigurationError: HTTP cannot carry one of the headers.
+        ConfigurationError: HTTP cannot carry one of the headers, or the environment's proxy is not allowed.
     """
 
     def __init__(
@@ -349,6 +352,8 @@ class Transport:
         session: aiohttp.ClientSession | None = None,
         connector: aiohttp.BaseConnector | None = None,
         proxy: Proxy | None = None,
+        trust_env: bool = False,
+        allow_http: bool = False,
         trace_configs: Sequence[aiohttp.TraceConfig] = (),
         headers: Mapping[str, str] | None = None,
     ) -> None:
@@ -357,6 +362,8 @@ class Transport:
         self._session = session
         self.owns_session = session is None
         self._connector = connector
+        if proxy is None and trust_env:
+            proxy = environment_proxy(base_url, allow_http=allow_http)
         self._proxy = proxy
         self.mask = Mask(key, *(proxy.secrets if proxy else ()))
         self._trace_configs = trace_configs

@@ -1,108 +1,61 @@
-"""Where the key may go: to a gateway over https, to this very machine, or where the caller says so in a word.
+"""Checks where the API key may be sent: over https, to this machine over http, elsewhere over http only if allowed.
 
-Pure: a URL is judged by what it spells, nothing is looked up. What is no plain spelling of this machine is taken for
-another one, so ``127.1`` and ``localhost.`` need the word as well.
+A URL is judged by its text, and nothing is resolved. A host that is not a plain spelling of this machine counts as
+another machine, so ``127.1`` and ``localhost.`` need ``allow_http`` too.
 """
 
 from __future__ import annotations
 
-import base64
 import ipaddress
-from collections.abc import Mapping
 
-import attrs
 from yarl import URL
 
 from imagen_async._secrets import Mask, Secret
 from imagen_async.exceptions import ConfigurationError
+from imagen_async.wire.families.imagen import GENERATIONS
 
-__all__ = ["Proxy", "gateway_url", "read_proxy"]
+__all__ = ["NOT_HTTPS", "gateway_url", "names_this_machine", "read_url"]
 
-_NOT_HTTPS = "the base URL must be https: over http the key could be read on the way (allow_http=True to do it anyway)"
+NOT_HTTPS = "the base URL must be https: over http the key can be read in transit (allow_http=True permits it)"
 
 
 def gateway_url(text: str, *, key: str = "", allow_http: bool = False) -> URL:
-    """Check a base URL.
+    """Return the base URL of a gateway, checked.
+
+    The URL of the endpoint itself (``…/v1/images/generations``) is accepted and shortened to the base URL. Query and
+    fragment are dropped.
 
     Args:
         text: The URL.
-        key: What its path may not hold: URLs are shown.
-        allow_http: Whether the key may travel in the clear.
+        key: The API key, which the URL must not contain: URLs are shown in logs and errors.
+        allow_http: Whether the key may be sent over http to another machine.
 
     Raises:
-        ConfigurationError: It is no absolute http(s) URL, holds a user name, a password or the key, or would send the
-            key in the clear over a network.
+        ConfigurationError: The text is not an absolute http(s) URL, contains a user name, a password or the key, or
+            would send the key over the network unencrypted.
 
     Example:
+        >>> gateway_url("https://gateway.example/v1/images/generations")
+        URL('https://gateway.example/v1')
         >>> gateway_url("http://gateway.example/v1")
         Traceback (most recent call last):
-        imagen_async.exceptions.ConfigurationError: the base URL must be https: over http the key could be read ...
+        imagen_async.exceptions.ConfigurationError: the base URL must be https: over http the key can be ...
     """
-    # Key and URL, given in the wrong order, are a common slip: not even a traceback with locals shows the text.
+    # Key and URL are easily swapped: not even a traceback with locals may show the text.
     text, key = Secret(text), Secret(key)
-    found = _read(text, "the base URL")
+    found = read_url(text, "the base URL")
     if isinstance(found, URL):
-        found = _refused(found, key, allow_http=allow_http) or found.with_query(None).with_fragment(None)
+        found = _refusal(found, key, allow_http=allow_http) or _base(found)
     if isinstance(found, str):
         raise ConfigurationError(found)
     return found
 
 
-@attrs.frozen
-class Proxy:
-    """A proxy, with what lets one use it kept apart from its URL, which is shown in many places.
-
-    Attributes:
-        url: Where it is.
-        headers: What it is told of the user.
-        secrets: What nobody else is told.
-    """
-
-    url: URL
-    headers: Mapping[str, Secret] = attrs.field(factory=dict)
-    secrets: tuple[Secret, ...] = ()
-
-
-def read_proxy(text: str, gateway: URL, *, allow_http: bool = False) -> Proxy:
-    """Check a proxy's URL; it may hold a user name and password.
-
-    Args:
-        text: The URL.
-        gateway: What is asked through it.
-        allow_http: Whether the key may travel in the clear.
-
-    Raises:
-        ConfigurationError: It is no absolute http(s) URL, or the proxy, on another machine, could read the key.
-
-    Example:
-        >>> read_proxy("http://fox:whiskers@proxy.example:3128", URL("https://gateway.example"))
-        Proxy(url=URL('http://proxy.example:3128'), headers={'Proxy-Authorization': '***'}, secrets=('***', '***'))
-    """
-    text = Secret(text)
-    found = _proxy(text)
-    if isinstance(found, str):
-        raise ConfigurationError(found)
-    if gateway.scheme == "http" and not allow_http and not _is_here(found.url):
-        raise ConfigurationError(f"through a proxy on another machine {_NOT_HTTPS}")
-    return found
-
-
-def _proxy(text: str) -> Proxy | str:
-    url = _read(text, "the proxy's URL")
-    if isinstance(url, str):
-        return url
-    if url.user is None:
-        return Proxy(url)
-    password = Secret(url.password or "")
-    token = Secret(base64.b64encode(f"{url.user}:{password}".encode()).decode())
-    return Proxy(url.with_user(None), {"Proxy-Authorization": Secret(f"Basic {token}")}, (password, token))
-
-
-def _read(text: str, what: str) -> URL | str:
-    """Read an absolute http(s) URL, or say what is wrong with it; its text is not shown."""
+def read_url(text: str, what: str) -> URL | str:
+    """Return an absolute http(s) URL, or what is wrong with it, in words that do not show the text."""
     try:
         url = URL(str(text))
-        named = bool(url.host)  # which fails where the name stands in letters that IDNA does not have
+        named = bool(url.host)  # raises for a name that IDNA cannot encode
     except (ValueError, TypeError):
         return f"{what} is not a URL"
     if url.scheme not in {"http", "https"} or not named:
@@ -110,25 +63,30 @@ def _read(text: str, what: str) -> URL | str:
     return url
 
 
-def _refused(url: URL, key: str, *, allow_http: bool) -> str | None:
-    if url.user or url.password:
-        return "the base URL must not hold a user name or password"
-    rest = f"{url.path_qs}#{url.fragment}"
-    if Mask(key)(rest) != rest:
-        return "the base URL must not hold the key: it is shown in many places"
-    if url.scheme == "http" and not (allow_http or _is_here(url)):
-        return (
-            "the base URL must be https: over http the key could be read on the way (allow_http=True to do it anyway)"
-        )
-    return None
-
-
-def _is_here(url: URL) -> bool:
-    """Say whether a URL names this machine, in the letters that go to the resolver."""
+def names_this_machine(url: URL) -> bool:
+    """Return whether the host, as it is given to the resolver, is a plain spelling of this machine."""
     host = url.raw_host or ""
     try:
         address = ipaddress.ip_address(host)
     except ValueError:
         return host == "localhost"
-    # Python changed its mind on whether ::ffff:127.0.0.1 is a loopback address.
+    # Python versions disagree on whether ::ffff:127.0.0.1 is a loopback address.
     return address.is_loopback and getattr(address, "ipv4_mapped", None) is None and "%" not in host
+
+
+def _base(url: URL) -> URL:
+    path = url.raw_path.rstrip("/")
+    if not path.endswith(GENERATIONS):
+        return url.with_query(None).with_fragment(None)
+    return url.with_path(path.removesuffix(GENERATIONS), encoded=True)
+
+
+def _refusal(url: URL, key: str, *, allow_http: bool) -> str | None:
+    if url.user or url.password:
+        return "the base URL must not contain a user name or password"
+    rest = f"{url.path_qs}#{url.fragment}"
+    if Mask(key)(rest) != rest:
+        return "the base URL must not contain the API key: URLs are shown in logs and errors"
+    if url.scheme == "http" and not (allow_http or names_this_machine(url)):
+        return NOT_HTTPS
+    return None

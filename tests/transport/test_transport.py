@@ -23,9 +23,10 @@ from imagen_async.exceptions import (
     TimeoutExceededError,
     TransportError,
 )
+from imagen_async.transport.proxy import read_proxy
 from imagen_async.transport.timeouts import Timeouts
 from imagen_async.transport.transport import Response, Transport
-from imagen_async.transport.url import gateway_url, read_proxy
+from imagen_async.transport.url import gateway_url
 from tests.clock import settle, until
 from tests.servers import Asked, Server, answer, reply, serving
 
