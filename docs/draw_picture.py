@@ -15,7 +15,8 @@ from pathlib import Path
 from rich.console import Console
 
 from imagen_async import Batch, ImagenClient, open_source
-from imagen_async.cli.display import LiveDisplay
+from imagen_async.cli.figures import Figures
+from imagen_async.cli.live import LiveDisplay
 from imagen_async.cli.summary import Ending, Reasons, run_text
 from imagen_async.sandbox import SandboxGateway
 
@@ -67,7 +68,7 @@ async def draw(folder: Path) -> None:
     ):
         batch = Batch(client, open_source(HOME / "examples" / "prompts.jsonl"), output=folder / "out")
         async with batch:
-            display = LiveDisplay(batch.progress, lambda: client.pace, console, clock=time.monotonic)
+            display = LiveDisplay(Figures(batch.progress, lambda: client.pace, time.monotonic), console)
             async for _ in batch:
                 display.drawn()  # takes down how fast it goes
                 if batch.progress.done == 2 * (batch.progress.total or 0) // 3:

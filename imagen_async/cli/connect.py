@@ -1,4 +1,4 @@
-"""From options to an open client: a gateway out there with a key, or the sandbox in this very process."""
+"""Opens a client for the command line: for a gateway and its key, or for the sandbox in this process."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from imagen_async.catalog import Catalog
-    from imagen_async.cli.options import GatewayOptions, SandboxRun
+    from imagen_async.cli.options import GatewayOptions
 
 __all__ = ["connected"]
 
@@ -21,25 +21,24 @@ __all__ = ["connected"]
 @asynccontextmanager
 async def connected(
     gateway: GatewayOptions,
-    sandbox: SandboxRun,
+    sandbox: dict[str, Any] | None,
     *,
     catalog: Catalog,
     **options: Any,
 ) -> AsyncIterator[ImagenClient]:
-    """Open a client, and the sandbox if that is what it shall talk to.
+    """Open a client, and the sandbox if it is asked for.
 
     Args:
-        gateway: Which gateway.
-        sandbox: The embedded one.
-        catalog: What is known of models.
+        gateway: The gateway's options.
+        sandbox: Keywords of the `SandboxGateway` to start, or None.
+        catalog: The known models.
         **options: Further arguments of `ImagenClient`.
 
     Raises:
-        ConfigurationError: There is no key, or options do not fit, alone or together.
+        ConfigurationError: There is no key, or an option is invalid, alone or together with others.
         MissingExtraError: The sandbox needs Pillow.
     """
-    if not sandbox.sandbox:
-        sandbox.refuse_without_sandbox()
+    if sandbox is None:
         async with ImagenClient(
             read_key(gateway.api_key_file),
             gateway.base_url,
@@ -54,7 +53,7 @@ async def connected(
     from imagen_async.sandbox import SandboxGateway
 
     async with (
-        SandboxGateway(models=tuple(catalog), **sandbox.keywords()) as embedded,
+        SandboxGateway(models=tuple(catalog), **sandbox) as embedded,
         ImagenClient(
             embedded.api_key,
             embedded.base_url,
@@ -69,4 +68,6 @@ async def connected(
 def _refuse_gateway(gateway: GatewayOptions) -> None:
     given = {"--base-url": gateway.base_url, "--api-key-file": gateway.api_key_file}
     if named := [f"{option} {printable(str(value), 80)}" for option, value in given.items() if value is not None]:
-        raise ConfigurationError(f"{', '.join(named)}: the sandbox has an address and a key of its own")
+        raise ConfigurationError(
+            f"{', '.join(named)}: the sandbox has its own address and key; leave that out, or --sandbox"
+        )

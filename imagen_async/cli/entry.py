@@ -1,4 +1,4 @@
-"""Where the script begins: it looks for the extra and hands over.
+"""The script's entry point: checks that the extra is installed, and runs the command line.
 
 Nothing heavy may be imported here, so that a missing extra is one clear line and not a traceback.
 """
@@ -15,13 +15,13 @@ _EXTRA = frozenset({"cyclopts", "rich"})
 
 
 def main() -> None:
-    """Run the command line on the process's arguments and exit with its status."""
+    """Run the command line with the process's arguments, and exit with its status."""
     try:
-        import rich  # noqa: F401 - cyclopts imports it later, where its lack would be a traceback
+        import rich  # noqa: F401 - cyclopts imports it later, where its absence would be a traceback
 
         from imagen_async.cli.app import launch
     except KeyboardInterrupt:
-        sys.exit(130)  # so early that nobody listens yet, and nothing is begun
+        sys.exit(130)  # before any handler is installed or any work is begun
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in _EXTRA:
             raise

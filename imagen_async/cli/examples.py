@@ -1,4 +1,4 @@
-"""The examples that each command's help ends with; texts and nothing else."""
+"""Examples at the end of each command's help."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ Exit status:
   0    every job succeeded
   1    the run ended, some jobs did not succeed
   2    usage or bad input, nothing was sent
-  3    stopped early (key, model, budget, disk): the same command goes on
+  3    stopped early (key, model, budget, disk): the same command resumes
   70   a defect of this program
-  130  interrupted by Ctrl-C, 143 by SIGTERM: the same command goes on
+  130  interrupted by Ctrl-C, 143 by SIGTERM: the same command resumes
 """
 
 GENERATE = """\
@@ -38,15 +38,15 @@ Examples:
   imagen-async run prompts.txt -o out --sandbox     # no key, no cost
   imagen-async run prompts.csv -o out --dry-run --rpm 60
   imagen-async run prompts.csv -o out --rpm 60 --budget 25
-  imagen-async run prompts.csv -o out               # again: goes on
+  imagen-async run prompts.csv -o out               # again: resumes
   imagen-async run prompts.csv -o out --retry-failed
   imagen-async run prompts.csv -o out --redo-damaged  # after status --verify
   generate-prompts | imagen-async run - -o out --input-format jsonl --json
 
 Columns named like request fields (prompt, model, n, aspect_ratio,
-output_format, style) set them for their row, id names the job, and the
-rest is carried into the metadata. Ctrl-C finishes what is in flight; a
-second one cancels it; a third leaves at once.
+output_format, style) set them for their row, id names the job, and all
+others are copied into the metadata. Ctrl-C finishes the requests in
+flight, a second one cancels them, a third exits immediately.
 """
 
 STATUS = """\
@@ -61,7 +61,7 @@ MODELS = """\
 Examples:
 
   imagen-async models
-  imagen-async models --remote              # tests the key for nothing
+  imagen-async models --remote              # tests the key at no cost
   imagen-async models --catalog mine.toml --json
 
 A catalog file has a table for each id, with quotes around ids that hold a dot:

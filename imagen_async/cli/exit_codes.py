@@ -1,4 +1,4 @@
-"""Exit statuses: what a script may rely on.
+"""Exit statuses that scripts can rely on.
 
 ====  =====================================================================
 0     every job succeeded
@@ -6,12 +6,10 @@
 2     usage or bad input; nothing was sent
 3     stopped early (key, model, gateway, budget, disk); the same command resumes it
 70    a defect of this program (``EX_SOFTWARE``); its traceback is on stderr
-74    the standard output cannot be written (``EX_IOERR``); what was done is kept
+74    stdout cannot be written (``EX_IOERR``); everything done so far is kept
 130   interrupted by SIGINT, 143 by SIGTERM; the same command resumes it
-141   whoever read the standard output went away (SIGPIPE)
+141   the reader of stdout closed it (SIGPIPE)
 ====  =====================================================================
-
-Pure: nothing here prints or exits.
 """
 
 from __future__ import annotations
@@ -24,7 +22,7 @@ __all__ = ["Exit", "after_error", "after_signal"]
 
 
 class Exit(enum.IntEnum):
-    """The statuses that are not a signal's."""
+    """The statuses that do not follow from a signal."""
 
     SUCCEEDED = 0
     INCOMPLETE = 1
@@ -36,7 +34,7 @@ class Exit(enum.IntEnum):
 
 
 def after_signal(number: int) -> int:
-    """Return the status of a run that this signal ended, as shells count.
+    """Return the status of a run that a signal ended, by the convention of shells.
 
     Example:
         >>> after_signal(2), after_signal(15)
@@ -46,11 +44,11 @@ def after_signal(number: int) -> int:
 
 
 def after_error(error: ImagenError, *, sent: bool = False) -> Exit:
-    """Return the status of a command that this error ended.
+    """Return the status of a command that an error ended.
 
     Args:
         error: What was raised.
-        sent: Whether anything had been sent by then: bad input that shows up late has stopped a run early.
+        sent: Whether requests had been sent: bad input that is found late has stopped a run early.
 
     Example:
         >>> after_error(UsageError("no such folder")), after_error(UsageError("the file has changed"), sent=True)
@@ -58,8 +56,8 @@ def after_error(error: ImagenError, *, sent: bool = False) -> Exit:
     """
     if isinstance(error, UsageError):
         return Exit.STOPPED if sent else Exit.USAGE
-    # Here, because help and completion, which meet no error, would load half of the client with it.
+    # Imported here, because it loads half of the client, which help and completion do not need.
     from imagen_async.client.attempt import stops_everything
 
-    # What else ends a whole run has stopped it early, too; a single request just did not succeed.
+    # An error that stops a whole run stopped it early; any other ended a single request.
     return Exit.STOPPED if sent or stops_everything(error) else Exit.INCOMPLETE

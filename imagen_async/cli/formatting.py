@@ -1,13 +1,10 @@
-"""Figures as people read them: counts, bytes, durations, money, and the speed of a run.
-
-Pure arithmetic and wording; the clock is an argument.
-"""
+"""Formats figures for people: counts, bytes, durations, money, and the speed of a run."""
 
 from __future__ import annotations
 
 from collections import deque
 
-__all__ = ["Throughput", "count", "doubtful_cost", "duration", "remaining", "size", "usd"]
+__all__ = ["Throughput", "cost_in_doubt", "count", "duration", "remaining", "size", "usd"]
 
 _MINUTE = 60
 _HOUR = 3600
@@ -68,22 +65,22 @@ def usd(amount: float) -> str:
     return f"{whole}.{cents.ljust(2, '0')} USD"
 
 
-def doubtful_cost(amount: float) -> str:
-    """Return what requests that are in doubt may have cost, 0 being a price that nobody knows.
+def cost_in_doubt(amount: float) -> str:
+    """Return what requests in doubt may have cost; 0 stands for an unknown price.
 
     Example:
-        >>> doubtful_cost(0.12), doubtful_cost(0.0)
+        >>> cost_in_doubt(0.12), cost_in_doubt(0.0)
         ('at most 0.12 USD', 'an unknown amount')
     """
     return f"at most {usd(amount)}" if amount else "an unknown amount"
 
 
 def remaining(*, ended: int, total: int | None, elapsed: float) -> float | None:
-    """Return the seconds that are left if the rest goes as what has ended did, or None if that cannot be told.
+    """Return the seconds left at the speed so far, or None if it is unknown.
 
     Args:
-        ended: Jobs that ended and took time, without those of earlier runs.
-        total: Jobs in all, likewise.
+        ended: Jobs that ended in this run.
+        total: Jobs of this run, ended or not.
         elapsed: Seconds so far.
 
     Example:
@@ -96,10 +93,10 @@ def remaining(*, ended: int, total: int | None, elapsed: float) -> float | None:
 
 
 class Throughput:
-    """Images and bytes a second, over the last few seconds.
+    """Measures images and bytes a second, over the last few seconds.
 
     Args:
-        window: How many seconds.
+        window: The number of seconds.
 
     Example:
         >>> speed = Throughput(window=10)
@@ -114,20 +111,20 @@ class Throughput:
         self._marks: deque[tuple[float, int, int]] = deque()
 
     def note(self, now: float, *, images: int, size: int) -> None:
-        """Take down how much there is in all by now."""
+        """Record the totals at a moment."""
         self._marks.append((now, images, size))
-        # The mark before the window stays: without it a slow run would have a single one.
+        # One mark before the window stays: without it a slow run would have only one mark.
         while len(self._marks) > 2 and self._marks[1][0] <= now - self._window:  # noqa: PLR2004 - two marks make a speed
             self._marks.popleft()
 
     @property
     def images_per_s(self) -> float:
-        """Images a second, 0 before anything can be told."""
+        """Images a second; 0 before the second mark."""
         return self._rate(1)
 
     @property
     def bytes_per_s(self) -> float:
-        """Bytes a second, likewise."""
+        """Bytes a second; 0 before the second mark."""
         return self._rate(2)
 
     def _rate(self, column: int) -> float:

@@ -1,4 +1,4 @@
-"""``imagen-async generate``: one prompt, one request, its images as files or on the standard output.
+"""``imagen-async generate``: one prompt, one request, its images as files or on stdout.
 
 The command line's parser reads the annotations at run time.
 """
@@ -8,24 +8,16 @@ import os
 import sys
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
+from imagen_async.cli.console import write_message, write_result
 from imagen_async.cli.exit_codes import Exit, after_signal
-from imagen_async.cli.options import (
-    NO_FIELDS,
-    NO_GATEWAY,
-    NO_SANDBOX,
-    GatewayOptions,
-    RequestOptions,
-    SandboxRun,
-    read_catalog,
-    refuse_option,
-)
+from imagen_async.cli.options import NO_FIELDS, NO_GATEWAY, GatewayOptions, RequestOptions, read_catalog, refuse_option
 from imagen_async.cli.outputs import Place, place_for, write_image
+from imagen_async.cli.sandbox_options import with_embedded_sandbox
 from imagen_async.cli.signals import Interruption, listening
-from imagen_async.cli.speech import give, say
 from imagen_async.exceptions import ConfigurationError, printable
 from imagen_async.request import ImageRequest
 
@@ -39,9 +31,10 @@ __all__ = ["generate"]
 
 _STDOUT = "-"
 _SHOW_CURSOR = "\x1b[?25h"
-"""The spinner hides it, and has no time to bring it back."""
+"""The spinner hides the cursor, and has no time to restore it when the process ends."""
 
 
+@with_embedded_sandbox
 def generate(
     prompt: str,
     /,
@@ -51,31 +44,30 @@ def generate(
     ] = None,
     fields: RequestOptions = NO_FIELDS,
     gateway: GatewayOptions = NO_GATEWAY,
-    sandbox: SandboxRun = NO_SANDBOX,
+    behaviour: dict[str, Any] | None,
 ) -> int:
     """Make the images of one prompt; print where they are.
 
     Args:
         prompt: The description of the image, in quotes; after -- if it begins with a hyphen.
-        output: A file, a folder, or - to write one image's bytes to the standard output. By default a file in the
-            current folder, named after the prompt. Nothing is overwritten.
+        output: A file, a folder, or - to write one image's bytes to stdout. By default a file in the current folder,
+            named after the prompt. Nothing is overwritten.
         fields: Request fields.
-        gateway: Which gateway.
-        sandbox: The embedded gateway.
+        gateway: The gateway's options.
+        behaviour: Keywords of the embedded sandbox, or None.
     """
-    sandbox.refuse_without_sandbox()
     catalog = read_catalog(gateway.catalog)
     request = ImageRequest(prompt, **fields.given())
     if output == _STDOUT:
         _refuse_stdout(request)
         request.validate(catalog)
-        return asyncio.run(_generate(request, None, catalog, gateway, sandbox))
+        return asyncio.run(_generate(request, None, catalog, gateway, behaviour))
     # Before a folder is made for it.
     request.validate(catalog)
     place = place_for(output, prompt, n=request.n)
     if place.format in {"png", "jpeg"} and fields.output_format is None:
         request = ImageRequest(prompt, **{**fields.given(), "output_format": place.format})
-    return asyncio.run(_generate(request, place, catalog, gateway, sandbox))
+    return asyncio.run(_generate(request, place, catalog, gateway, behaviour))
 
 
 def _refuse_stdout(request: ImageRequest) -> None:
@@ -83,12 +75,16 @@ def _refuse_stdout(request: ImageRequest) -> None:
         raise ConfigurationError("-o - takes one image: leave -n out, or name a folder")
     if sys.stdout.isatty():
         raise ConfigurationError(
-            "-o - writes an image's bytes, which no terminal can show: send them to a file or pipe"
+            "-o - writes an image's bytes, which a terminal cannot show: redirect them to a file or pipe"
         )
 
 
 async def _generate(
-    request: ImageRequest, place: Place | None, catalog: "Catalog", gateway: GatewayOptions, sandbox: SandboxRun
+    request: ImageRequest,
+    place: Place | None,
+    catalog: "Catalog",
+    gateway: GatewayOptions,
+    behaviour: dict[str, Any] | None,
 ) -> int:
     from imagen_async.cli.connect import connected
 
@@ -96,26 +92,26 @@ async def _generate(
     interruption = _interruption()
     with listening(interruption.arrived):
         try:
-            async with connected(gateway, sandbox, catalog=catalog) as client:
+            async with connected(gateway, behaviour, catalog=catalog) as client:
                 with _spinner():
                     outcome = await client.generate(request)
                 if place is not None:
-                    # Here, where a signal waits until they are written: they are paid for.
+                    # Signals are handled after the images are written: they are paid for.
                     _deliver(outcome, place)
         except asyncio.CancelledError:
             if interruption.number is None:
                 raise
             if outcome is None:
-                say("imagen-async: interrupted; if the request had been sent, it may have been billed")
+                write_message("imagen-async: interrupted; if the request had been sent, it may have been billed")
                 return after_signal(interruption.number)
     if place is None:
-        # A signal is to end this one: perhaps nobody reads the pipe.
+        # Outside the handlers, so that a signal ends a write to a pipe that is not read.
         _deliver(outcome, None)
     return Exit.SUCCEEDED if outcome.ok else Exit.INCOMPLETE
 
 
 def _interruption() -> Interruption:
-    """Cancel the current task at the first signal and the second, and leave at the third."""
+    """Cancel the current task at the first and second signal, and exit at the third."""
     task = asyncio.current_task()
 
     def cancel(_: int) -> None:
@@ -124,7 +120,7 @@ def _interruption() -> Interruption:
 
     def leave(number: int) -> None:
         if sys.stderr.isatty():
-            say(_SHOW_CURSOR)
+            write_message(_SHOW_CURSOR)
         os._exit(after_signal(interruption.number or number))
 
     interruption = Interruption(drain=cancel, cancel=cancel, leave=leave)
@@ -139,45 +135,37 @@ def _spinner() -> "AbstractContextManager[object]":
     return Console(stderr=True).status("generating; this takes seconds to minutes")
 
 
-def _tell(outcome: "Outcome") -> None:
+def _deliver(outcome: "Outcome", place: Place | None) -> None:
+    """Report what is missing, and write the images."""
     for note in outcome.notes:
-        say(f"note: {printable(note)}")
+        write_message(f"note: {printable(note)}")
     if not outcome.ok:
         why = f"the rest did not arrive: {printable(str(outcome.error))}" if outcome.error else _filtered(outcome)
-        say(f"{len(outcome.images)} of {outcome.request.n} images: {why}")
+        write_message(f"{len(outcome.images)} of {outcome.request.n} images: {why}")
+    for image in outcome.images:
+        for note in image.notes:
+            write_message(f"note: {printable(note)}")
+        if place is None:
+            sys.stdout.buffer.write(image.data or b"")
+            sys.stdout.buffer.flush()
+        else:
+            _write(image, place, n=outcome.request.n)
 
 
 def _filtered(outcome: "Outcome") -> str:
     reasons = "; ".join(outcome.reasons)
-    return "the safety filter took the rest" + (f": {printable(reasons)}" if reasons else "")
+    return "the safety filter removed the rest" + (f": {printable(reasons)}" if reasons else "")
 
 
-def _deliver(outcome: "Outcome", place: Place | None) -> None:
-    _tell(outcome)
-    for image in outcome.images:
-        _give(image, place, outcome.request)
-
-
-def _give(image: "Image", place: Place | None, request: ImageRequest) -> None:
-    data = image.data or b""
-    for note in image.notes:
-        say(f"note: {printable(note)}")
-    if place is None:
-        sys.stdout.buffer.write(data)
-        sys.stdout.buffer.flush()
-        return
-    wanted = place.path(image.index, n=request.n, format=image.format)
-    path = write_image(wanted, data)
-    _tell_of_name(path, place, image)
-    give(_shown(path))
-
-
-def _tell_of_name(path: Path, place: Place, image: "Image") -> None:
+def _write(image: "Image", place: Place, *, n: int) -> None:
+    path = write_image(place.path(image.index, n=n, format=image.format), image.data or b"")
     if place.ending is not None and path.suffix != place.ending:
-        say(f"note: the bytes are {image.format.upper()}, so the name ends in {path.suffix}, not {place.ending}")
+        kind = image.format.upper()
+        write_message(f"note: the image is a {kind}, so its name ends in {path.suffix}, not {place.ending}")
+    write_result(_shown(path))
 
 
 def _shown(path: Path) -> str:
-    # A path is for scripts to use, but an escape sequence in it is for nobody.
+    # Scripts read the path as it is; only one with control characters is escaped.
     text = str(path)
     return text if text.isprintable() else printable(text, 4096)

@@ -1,4 +1,4 @@
-"""``imagen-async models``: what the catalog knows, or what the gateway says it has.
+"""``imagen-async models``: the models of the catalog, or those that the gateway offers.
 
 The command line's parser reads the annotations at run time.
 """
@@ -8,9 +8,9 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from imagen_async.cli.console import write_result
 from imagen_async.cli.exit_codes import Exit
-from imagen_async.cli.options import NO_GATEWAY, NO_SANDBOX, GatewayOptions, read_catalog
-from imagen_async.cli.speech import give
+from imagen_async.cli.options import NO_GATEWAY, GatewayOptions, read_catalog
 from imagen_async.exceptions import printable
 
 if TYPE_CHECKING:
@@ -30,23 +30,23 @@ def models(
     """Show the known models: limits, sizes and list prices.
 
     Args:
-        remote: Ask the gateway which models it has: tests the key and costs nothing.
+        remote: Ask the gateway which models it has: tests the key, costs nothing.
         json: Print one JSON object.
-        gateway: Which gateway.
+        gateway: The gateway's options.
     """
     catalog = read_catalog(gateway.catalog)
     if not remote:
-        give(_line([_record(model) for model in catalog.values()]) if json else catalog_text(catalog))
+        write_result(_line([_record(model) for model in catalog.values()]) if json else catalog_text(catalog))
         return Exit.SUCCEEDED
     ids = asyncio.run(_ask(gateway, catalog))
-    give(_line([{"id": name, "known": name in catalog} for name in ids]) if json else remote_text(ids, catalog))
+    write_result(_line([{"id": name, "known": name in catalog} for name in ids]) if json else remote_text(ids, catalog))
     return Exit.SUCCEEDED
 
 
 async def _ask(gateway: GatewayOptions, catalog: "Catalog") -> tuple[str, ...]:
     from imagen_async.cli.connect import connected
 
-    async with connected(gateway, NO_SANDBOX, catalog=catalog) as client:
+    async with connected(gateway, None, catalog=catalog) as client:
         return await client.list_models()
 
 
@@ -67,7 +67,7 @@ def _record(model: "Model") -> dict[str, Any]:
 
 
 def catalog_text(catalog: "Catalog") -> str:
-    """Return the catalog as a table, and the pixel sizes of the ratios below it."""
+    """Return the catalog as a table, with the pixel sizes of the ratios below it."""
     rows: list[tuple[str, ...]] = [("model", "tokens", "n", "USD an image", "formats", "styles")]
     rows += [_row(model) for model in catalog.values()]
     sizes = sorted({(ratio, *pixels) for model in catalog.values() for ratio, pixels in model.aspect_ratios.items()})
@@ -75,7 +75,7 @@ def catalog_text(catalog: "Catalog") -> str:
         ("ratio", "pixels"),
         *((ratio, f"{width} × {height}") for ratio, width, height in sizes),
     ]
-    notes = "Limits are for early advice: any other model id passes, and the gateway decides."
+    notes = "Limits are checked before sending; other model ids are sent as they are, and the gateway decides."
     return "\n".join([*_aligned(rows), "", *_aligned(ratios), "", *_styles(catalog), notes])
 
 
@@ -103,7 +103,7 @@ def _aligned(rows: Sequence[tuple[str, ...]]) -> list[str]:
 
 
 def remote_text(ids: Iterable[str], catalog: "Catalog") -> str:
-    """Return the gateway's models, a line each, with a word on those that the catalog does not know."""
+    """Return the gateway's models, a line each; those that the catalog does not know are marked."""
     return "\n".join(
         printable(name, 200) + ("" if name in catalog else "  (not in the catalog: limits unknown)") for name in ids
     )

@@ -1,6 +1,6 @@
-"""Ctrl-C and SIGTERM: the first lets what is in flight finish, the second cancels it, the third leaves at once.
+"""Handles Ctrl-C and SIGTERM: the first signal drains, the second cancels, the third exits immediately.
 
-What finishing, cancelling and leaving are is told by the caller; this module counts and listens.
+The caller supplies the three steps; this module counts the signals.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Interruption:
-    """What the signals of one run do.
+    """Takes one step for each signal of a run.
 
     Args:
         drain: Called with the first signal's number.
         cancel: Called with the second's.
-        leave: Called with the third's; need not return.
+        leave: Called with the third's; may exit the process.
 
     Attributes:
-        number: The first signal's number, or None: there was none.
+        number: The first signal's number, or None before it.
 
     Example:
         >>> done = []
@@ -49,7 +49,7 @@ class Interruption:
         self.number: int | None = None
 
     def arrived(self, number: int) -> None:
-        """Take the next step."""
+        """Take the next step; the last step is repeated."""
         self.number = self.number or number
         step = self._steps.pop(0) if len(self._steps) > 1 else self._steps[0]
         step(number)
@@ -57,21 +57,22 @@ class Interruption:
 
 @contextmanager
 def listening(arrived: Callable[[int], None]) -> Iterator[None]:
-    """Have `arrived` called, in the running event loop, for each signal; afterwards signals do what they did.
+    """Call `arrived` in the running event loop for each signal, and restore the handlers afterwards.
 
-    Nothing is heard outside the main thread, where Python hears no signals, and on systems whose loops cannot listen.
+    Does nothing outside the main thread, where Python receives no signals, and on systems whose event loops do not
+    support signal handlers.
     """
     loop = asyncio.get_running_loop()
-    heard: list[tuple[signal.Signals, Any]] = []
+    replaced: list[tuple[signal.Signals, Any]] = []
     try:
         for number in SIGNALS:
             before = signal.getsignal(number)
             with suppress(NotImplementedError, RuntimeError, ValueError):
                 loop.add_signal_handler(number, arrived, number)
-                heard.append((number, before))
+                replaced.append((number, before))
         yield
     finally:
-        for number, before in heard:
+        for number, before in replaced:
             loop.remove_signal_handler(number)
-            # The loop's removal puts back Python's default, not what asyncio.run had installed.
+            # The loop's removal restores Python's default, not the handler that asyncio.run had installed.
             signal.signal(number, before)

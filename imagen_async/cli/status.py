@@ -1,4 +1,4 @@
-"""``imagen-async status``: what the journal of a folder says, while a run goes on or after it; changes nothing.
+"""``imagen-async status``: the state of a folder's jobs by its journal, during a run or after it; changes nothing.
 
 The command line's parser reads the annotations at run time.
 """
@@ -8,9 +8,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from imagen_async.cli.console import write_result
 from imagen_async.cli.exit_codes import Exit
-from imagen_async.cli.formatting import count, doubtful_cost, size
-from imagen_async.cli.speech import give
+from imagen_async.cli.formatting import cost_in_doubt, count, size
 from imagen_async.exceptions import ConfigurationError, printable
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def status(
     verify: bool = False,
     json: bool = False,
 ) -> int:
-    """Tell what has become of a folder's jobs, during a run or after it.
+    """Show the state of a folder's jobs, during a run or after it.
 
     Args:
         folder: The output folder of a run.
@@ -50,39 +50,39 @@ def status(
     running = folder_in_use(journal)
     figures = _figures(read_status(journal), running=running)
     if not json:
-        give(_text(figures, folder, read_newest_doubts(journal, running=running, limit=_SHOWN)))
+        write_result(_text(figures, folder, read_newest_doubts(journal, running=running, limit=_SHOWN)))
     sound = not verify or _verify(folder, figures, as_json=json)
     if json:
-        give(_line(figures))
+        write_result(_line(figures))
     return Exit.SUCCEEDED if sound else Exit.INCOMPLETE
 
 
 def _verify(folder: Path, figures: dict[str, Any], *, as_json: bool) -> bool:
-    """Tell of damage as it is found, and say whether there is none."""
+    """Print each damaged image as it is found, and return whether there is none."""
     from imagen_async.batch import Verification
 
     verification = Verification(folder)
     for number, damage in enumerate(verification, 1):
         if as_json:
-            give(_line(_damage_record(damage)))
+            write_result(_line(_damage_record(damage)))
         elif number <= _DAMAGE_SHOWN:
-            told = f"{damage.problem}: {printable(damage.file_name, _LONGEST)}, {_job(damage)}: {damage.detail}"
-            give(f"  {printable(told, _LONGEST_LINE)}")
+            shown = f"{damage.problem}: {printable(damage.file_name, _LONGEST)}, {_job(damage)}: {damage.detail}"
+            write_result(f"  {printable(shown, _LONGEST_LINE)}")
     damaged = sum(verification.damaged.values())
     counted = {str(problem): number for problem, number in verification.damaged.items()}
     figures["verified"] = {"images": verification.images, "bytes": verification.bytes, "damaged": damaged, **counted}
     if not as_json:
-        give("\n".join(_verified(verification, damaged)))
+        write_result("\n".join(_verified(verification, damaged)))
     return not damaged
 
 
 def _verified(verification: "Verification", damaged: int) -> list[str]:
     more = [f"  … and {damaged - _DAMAGE_SHOWN:,} more: --json names them all"] if damaged > _DAMAGE_SHOWN else []
-    told = f"{count(verification.images, 'image')} verified, {size(verification.bytes)} read: "
+    head = f"{count(verification.images, 'image')} verified, {size(verification.bytes)} read: "
     kinds = [f"{number:,} {problem}" for problem, number in verification.damaged.items() if number]
-    lines = [*more, told + (", ".join(kinds) or "all as they were recorded")]
+    lines = [*more, head + (", ".join(kinds) or "all as recorded")]
     if damaged:
-        lines.append("the run's --redo-damaged makes missing and altered ones anew, and leaves the files as they are")
+        lines.append("run again with --redo-damaged to make missing and altered images anew; existing files stay")
     return lines
 
 
@@ -106,7 +106,7 @@ def _figures(totals: "Totals", *, running: bool) -> dict[str, Any]:
     flying = states.pop("intent")
     doubts, images, usd = totals.doubts, totals.doubtful_images, totals.doubtful_usd
     if not running:
-        # What a killed run left in flight is in doubt; the next run will write that down.
+        # Requests that a killed run left in flight are in doubt; the next run will record that.
         states["interrupted"] += flying
         left = totals.unanswered
         doubts, images, usd = doubts + left.requests, images + left.images, usd + left.usd
@@ -139,23 +139,23 @@ def _text(figures: dict[str, Any], folder: Path, newest: "Sequence[ListedDoubt]"
         *_doubts(figures, newest, shown),
     ]
     if figures["interrupted"] and not figures["running"]:
-        lines.append("interrupted jobs go on when the same command is run again")
+        lines.append("run the same command again to resume the interrupted jobs")
     if figures["failed"] or figures["in_doubt"]:
-        lines.append(f"failed and doubtful jobs: see {shown}/errors.jsonl; the run's --retry-failed tries them again")
+        lines.append(f"failed or in doubt: see {shown}/errors.jsonl; run again with --retry-failed to retry them")
     return "\n".join(lines)
 
 
 def _doubts(figures: dict[str, Any], newest: "Sequence[ListedDoubt]", shown: str) -> list[str]:
     if not figures["doubts"]:
         return []
-    told = (
+    head = (
         f"{count(figures['doubts'], 'request')} may have been billed for nothing: "
-        f"{count(figures['doubtful_images'], 'image')}, {doubtful_cost(figures['doubtful_usd'])}"
+        f"{count(figures['doubtful_images'], 'image')}, {cost_in_doubt(figures['doubtful_usd'])}"
     )
-    lines = [told, *map(_doubt, newest)]
+    lines = [head, *map(_doubt, newest)]
     if (left := figures["doubts"] - len(newest)) > 0:
-        # What a killed run left in flight is not in that file before the next one begins.
-        lines.append(f"  … and {left:,} more: see {shown}/errors.jsonl, which a run completes as it begins and ends")
+        # Requests that a killed run left in flight are not in that file until the next run starts.
+        lines.append(f"  … and {left:,} more: see {shown}/errors.jsonl, which a run updates when it starts and ends")
     return lines
 
 
@@ -169,5 +169,5 @@ def _doubt(listed: "ListedDoubt") -> str:
 def _moment(at: float) -> str:
     try:
         return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
-    except (OverflowError, ValueError, OSError):  # a damaged row; a run would refuse the journal
+    except (OverflowError, ValueError, OSError):  # a damaged row, with which a run would refuse the journal
         return f"at {at}"

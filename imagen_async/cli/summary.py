@@ -1,7 +1,4 @@
-"""What a command says at its end: what came of the run, where things are, and what to do next.
-
-Pure: figures in, text out. It knows the exit of no process and the format of no file, only their names.
-"""
+"""Writes the text at the end of a run: its results, where the files are, and what to do next."""
 
 from __future__ import annotations
 
@@ -10,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from imagen_async.cli.formatting import count, doubtful_cost, duration, size, usd
+from imagen_async.cli.formatting import cost_in_doubt, count, duration, size, usd
 from imagen_async.exceptions import (
     AuthenticationError,
     ConfigurationError,
@@ -47,7 +44,7 @@ class Ending:
     Attributes:
         error: What stopped it early, or None.
         number: The signal that interrupted it, or None.
-        total: Jobs that there were to be done, or None if that is not known.
+        total: Number of jobs, or None if unknown.
     """
 
     error: ImagenError | None = None
@@ -56,7 +53,7 @@ class Ending:
 
 
 class Reasons:
-    """Counts why jobs did not succeed; of a million different reasons it keeps the first fifty.
+    """Counts why jobs did not succeed; keeps the first fifty different reasons.
 
     Example:
         >>> reasons = Reasons()
@@ -70,8 +67,8 @@ class Reasons:
         self._counter: Counter[str] = Counter()
 
     def note(self, error: ImagenError) -> str:
-        """Count one; return it in words, safe to print."""
-        # Without the request id, that makes every message another one.
+        """Count an error, and return it as printable text."""
+        # Without the request id, which would make every reason different.
         text = printable(f"{type(error).__name__}: {error.message}", _LONGEST)
         if text in self._counter or len(self._counter) < _KINDS:
             self._counter[text] += 1
@@ -83,7 +80,7 @@ class Reasons:
 
 
 def run_text(sums: Summary, *, output: Path, ending: Ending, reasons: Reasons) -> str:
-    """Return the end of a run in words."""
+    """Return the summary of a run."""
     paragraphs = [_figures(sums, ending), _places(sums, output), *_next_steps(sums, output, ending, reasons)]
     return "\n\n".join("\n".join(lines) for lines in paragraphs if lines)
 
@@ -103,9 +100,9 @@ def _figures(sums: Summary, ending: Ending) -> list[str]:
     none = "nothing to do" if whole else "none has ended"
     lines = [f"{jobs}: {', '.join(states) or none}", ", ".join(spent)]
     if sums.doubts:
-        # Also where no job is left in doubt: a first attempt may have been billed before a second brought the images.
+        # Even if no job is in doubt: a first attempt may have been billed before a second one returned the images.
         lost = f"{count(sums.doubts, 'request')} may have been billed for nothing"
-        lines.append(f"on top of that, {lost}: {doubtful_cost(sums.doubtful_usd)}")
+        lines.append(f"on top of that, {lost}: {cost_in_doubt(sums.doubtful_usd)}")
     return lines
 
 
@@ -124,13 +121,13 @@ def _next_steps(sums: Summary, output: Path, ending: Ending, reasons: Reasons) -
     steps: list[list[str]] = []
     if ending.error is not None:
         text = advice(ending.error)
-        steps.append([f"Stopped early: {text} Then run the same command again: it goes on where it stopped."])
+        steps.append([f"Stopped early: {text} Then run the same command again to resume."])
     elif ending.number is not None:
-        steps.append(["Interrupted: run the same command again, and it goes on where it stopped."])
+        steps.append(["Interrupted: run the same command again to resume."])
     if sums.failed:
         steps.append([f"{sums.failed:,} failed: see {folder}/errors.jsonl; run the same command with --retry-failed."])
     if sums.in_doubt:
-        steps.append([_doubtful_jobs(sums)])
+        steps.append([_in_doubt(sums)])
     if sums.filtered:
         steps.append([_filtered(sums)])
     if sums.partial:
@@ -142,29 +139,29 @@ def _next_steps(sums: Summary, output: Path, ending: Ending, reasons: Reasons) -
     return steps
 
 
-def _doubtful_jobs(sums: Summary) -> str:
+def _in_doubt(sums: Summary) -> str:
     return (
-        f"{sums.in_doubt:,} in doubt: sent, but no answer arrived; they may have been billed. --retry-failed sends "
+        f"{sums.in_doubt:,} in doubt: sent, but no response arrived; they may have been billed. --retry-failed sends "
         "them again and may pay for them twice."
     )
 
 
 def _filtered(sums: Summary) -> str:
     return (
-        f"{sums.filtered:,} filtered: the safety filter took all images. Nothing is left to do for them; with other "
-        "words in the prompt they are new jobs."
+        f"{sums.filtered:,} filtered: the safety filter removed all images; there is nothing to retry. With a "
+        "different prompt they are new jobs."
     )
 
 
 def _partial(sums: Summary, folder: str) -> str:
     return (
         f"{sums.partial:,} partial: the other images were filtered or did not arrive, see {folder}/errors.jsonl; "
-        "--retry-failed asks for those that did not arrive."
+        "--retry-failed asks again for those that did not arrive."
     )
 
 
 def advice(error: ImagenError) -> str:
-    """Say what to do about an error that stops a run, in a sentence or two; empty if its own words say it.
+    """Return what to do about an error that stopped a run, in a sentence.
 
     Example:
         >>> advice(LimitReachedError("2 of 2 images"))
@@ -175,7 +172,7 @@ def advice(error: ImagenError) -> str:
 
 _ADVICE: tuple[tuple[type[ImagenError] | tuple[type[ImagenError], ...], str], ...] = (
     (LimitReachedError, "raise --max-images or --budget."),
-    (AuthenticationError, "check the key (`imagen-async models --remote` tests it for nothing)."),
+    (AuthenticationError, "check the key (`imagen-async models --remote` tests it at no cost)."),
     (PermissionDeniedError, "check the key's quota, its models and this machine's address with the gateway."),
     (ModelNotFoundError, "choose a model that the gateway has: `imagen-async models --remote` lists them."),
     (RedirectedError, "set --base-url to where the gateway is."),
@@ -184,12 +181,12 @@ _ADVICE: tuple[tuple[type[ImagenError] | tuple[type[ImagenError], ...], str], ..
     (JournalLockedError, "wait until the other run has ended."),
     (JournalError, "make room on the disk, or make the folder writable."),
     (InvalidInputError, "correct the row, or let bad rows be skipped with --skip-invalid."),
-    (ConfigurationError, "correct that."),
+    (ConfigurationError, "correct the option."),
 )
 
 
 def plan_text(plan: Plan) -> str:
-    """Return what a run would come to, in words."""
+    """Return what a run would send and cost."""
     cost = "unknown: a model's price is not in the catalog" if plan.cost_usd is None else f"about {usd(plan.cost_usd)}"
     time = (
         "depends on the gateway: give --rpm or --images-per-minute for an estimate"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Self, Unpack
+from typing import TYPE_CHECKING, Any, Self
 
 import attrs
 from aiohttp import web
@@ -19,7 +19,7 @@ from imagen_async.sandbox.contract import Refusal, refuse_key
 from imagen_async.sandbox.ledger import Ledger
 from imagen_async.sandbox.pictures import PictureShop, require_pillow
 from imagen_async.sandbox.service import LONGEST_BODY, REQUEST_ID, Service, error_response, new_request_id
-from imagen_async.sandbox.settings import SandboxKeywords, SandboxOptions
+from imagen_async.sandbox.settings import SandboxArguments, SandboxOptions, method_keywords_of
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -54,7 +54,8 @@ class SandboxGateway:
         2
     """
 
-    def __init__(self, options: SandboxOptions | None = None, **keywords: Unpack[SandboxKeywords]) -> None:
+    @method_keywords_of(SandboxArguments)
+    def __init__(self, options: SandboxOptions | None = None, **keywords: Any) -> None:
         try:
             self.options = attrs.evolve(options or SandboxOptions(), **keywords)
         except ConfigurationError:

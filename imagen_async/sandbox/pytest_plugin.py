@@ -1,48 +1,52 @@
 """Fixtures that give a test its own sandbox gateway.
 
-Put ``pytest_plugins = ["imagen_async.sandbox.pytest_plugin"]`` into the top ``conftest.py``. The fixtures are
-pytest-asyncio's, in either of its modes; a test that is not asynchronous uses `running_sandbox` instead.
+Put ``pytest_plugins = ["imagen_async.sandbox.pytest_plugin"]`` into the top ``conftest.py``. The fixtures need
+pytest-asyncio, in either of its modes; tests that are not asynchronous use `running_sandbox` instead.
 """
 
 from __future__ import annotations
 
 from contextlib import AsyncExitStack
-from typing import TYPE_CHECKING, Protocol, Unpack
+from typing import TYPE_CHECKING, Any, Protocol
 
 import pytest_asyncio
 
 from imagen_async.sandbox.gateway import SandboxGateway
+from imagen_async.sandbox.settings import SandboxOptions, keywords_of, method_keywords_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
-
-    from imagen_async.sandbox.settings import SandboxKeywords
 
 __all__ = ["SandboxFactory", "imagen_sandbox", "imagen_sandbox_factory"]
 
 
 class SandboxFactory(Protocol):
-    """Starts gateways that live as long as the test."""
+    """Starts gateways that run until the test ends."""
 
-    async def __call__(self, **keywords: Unpack[SandboxKeywords]) -> SandboxGateway:
-        """Start one; keywords are fields of `SandboxOptions`, and images are tiny unless told otherwise."""
+    @method_keywords_of(SandboxOptions)
+    async def __call__(self, **keywords: Any) -> SandboxGateway:
+        """Start a gateway.
+
+        Args:
+            **keywords: Fields of `SandboxOptions`; images are tiny by default.
+        """
         ...
 
 
 @pytest_asyncio.fixture
 async def imagen_sandbox() -> AsyncIterator[SandboxGateway]:
-    """Give a running gateway without limits or faults, with tiny images."""
+    """A running gateway without limits or faults, with tiny images."""
     async with SandboxGateway(images="tiny") as gateway:
         yield gateway
 
 
 @pytest_asyncio.fixture
 async def imagen_sandbox_factory() -> AsyncIterator[SandboxFactory]:
-    """Give a coroutine function that starts a gateway with options of its own."""
+    """A coroutine function that starts gateways with the test's own options."""
     async with AsyncExitStack() as stack:
 
-        async def start(**keywords: Unpack[SandboxKeywords]) -> SandboxGateway:
-            keywords.setdefault("images", "tiny")
-            return await stack.enter_async_context(SandboxGateway(**keywords))
+        @keywords_of(SandboxOptions)
+        async def start(**keywords: Any) -> SandboxGateway:
+            return await stack.enter_async_context(SandboxGateway(**{"images": "tiny", **keywords}))
 
         yield start

@@ -1,7 +1,8 @@
-"""What a sandbox gateway can be told to do, checked before it listens.
+"""Options of a sandbox gateway, validated before it listens.
 
-One frozen value holds every option, with clock, sleep and randomness's seed among them, so that a run can be
-repeated. Nothing here opens a socket or a file.
+`SandboxOptions` is the one declaration. The keywords of `SandboxGateway` and `running_sandbox` take their names and
+types from it, and the command line takes the first sentence of each attribute as the option's help. Clock, sleep and
+seed are options, too, so that a run can be repeated.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import time
 from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Literal, TypedDict
+from typing import Any, Concatenate, Literal, ParamSpec, TypeVar
 
 import attrs
 
@@ -20,37 +21,13 @@ from imagen_async.exceptions import ConfigurationError
 from imagen_async.sandbox.faults import FAULTS
 from imagen_async.sandbox.ledger import LedgerEntry
 
-__all__ = ["SANDBOX_KEY", "SandboxKeywords", "SandboxOptions"]
+__all__ = ["SANDBOX_KEY", "SandboxArguments", "SandboxOptions", "keywords_of", "method_keywords_of"]
 
 SANDBOX_KEY = "sk-" + "sandbox0" * 6
-"""The key that a sandbox takes unless told otherwise: of the contract's shape, and good for nothing else."""
+"""The default key of a sandbox: of the contract's form, and valid nowhere else."""
 
-
-class SandboxKeywords(TypedDict, total=False):
-    """`SandboxOptions`' fields as keyword arguments; their meaning is told there."""
-
-    host: str
-    port: int
-    api_key: str
-    models: Collection[str]
-    unknown_model_status: Literal[404, 503]
-    latency: float | tuple[float, float]
-    rpm: int | None
-    max_concurrent: int | None
-    retry_after: float | Literal["exact"] | None
-    faults: Mapping[str, float]
-    faults_per_body: int | None
-    filtered: float
-    short: float
-    slow_s: float
-    stall_s: float
-    seed: int
-    ledger: str | Path | None
-    images: Literal["realistic", "tiny"]
-    on_request: Callable[[LedgerEntry], None] | None
-    sleep: Callable[[float], Awaitable[object]]
-    clock: Callable[[], float]
-    wall_clock: Callable[[], float]
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 def _range(value: float | tuple[float, float]) -> tuple[float, float]:
@@ -79,36 +56,36 @@ class SandboxOptions:
     """How a sandbox gateway behaves.
 
     Attributes:
-        host: Address to listen on. Anything but loopback opens the sandbox to the network.
+        host: Address to listen on; any but the default opens the sandbox to the network.
         port: Port to listen on; 0 takes a free one.
-        api_key: The only key that is let in.
+        api_key: The only key that is accepted.
         models: The model ids that exist.
-        unknown_model_status: What any other model id gets: 404, or 503 with code ``model_not_found``.
-        latency: Seconds that the work on a request takes: a number, or ``(low, high)`` to draw from.
-        rpm: Requests admitted in any 60 seconds (a sliding window); those refused do not count. None: no limit.
-        max_concurrent: Requests worked on at once; one more gets a 429. None: no limit.
-        retry_after: ``Retry-After`` of every 429, in seconds; ``"exact"`` sends the time until the window has
-            room, rounded up (1 where that is unknown); None sends none.
-        faults: Fault name to the share of requests, 0 to 1, that meet it; see `imagen_async.sandbox.FAULTS`.
-            The shares add up to at most 1.
-        faults_per_body: Only the first so many requests with the same body can meet a fault: with 1 and a share
-            of 1, everything fails once and then works. None: every one can.
-        filtered: Share of requests whose images are all filtered; short for ``faults={"filtered": …}``.
-        short: Share of requests answered with fewer images than asked; short for ``faults={"short": …}``.
-        slow_s: Seconds over which a ``slow`` answer drips.
+        unknown_model_status: Status for any other model id: 404, or 503 with code ``model_not_found``.
+        latency: Seconds that the work on a request takes, a number or a ``(low, high)`` range to draw from.
+        rpm: Requests admitted in any 60 seconds; further ones get a 429 and do not count. None: no limit.
+        max_concurrent: Requests processed concurrently; further ones get a 429. None: no limit.
+        retry_after: ``Retry-After`` of every 429, in seconds. ``"exact"`` sends the time until a request is admitted
+            again, rounded up, or 1 where that is unknown; None sends none.
+        faults: Share of requests, 0 to 1, that meet each fault, by name; see `imagen_async.sandbox.FAULTS`. The
+            shares add up to at most 1.
+        faults_per_body: Only this many requests with the same body can meet a fault. With 1 and a share of 1,
+            every request fails once and then succeeds. None: all can.
+        filtered: Share of requests whose images are all filtered. The same as ``faults={"filtered": …}``.
+        short: Share of requests that return fewer images than asked. The same as ``faults={"short": …}``.
+        slow_s: Seconds over which a ``slow`` response is sent.
         stall_s: Seconds of silence of a ``stall`` before the connection closes.
-        seed: Where every draw starts. Draws depend on it, on a request's body and on how often that body was seen
-            before, not on the order in which requests arrive.
-        ledger: File to which every request is appended, a JSON line at a time; None keeps the ledger in memory.
+        seed: Seed of every draw: the same seed, the same faults. Draws depend on it, on a request's body and on how
+            often that body was seen before, not on the order in which requests arrive.
+        ledger: File to which every request and bill is appended, a JSON line each. None keeps the ledger in memory.
         images: ``"realistic"``: true pixel sizes and weights. ``"tiny"``: the same proportions at a 64th of each
             side, about 100 to 1,000 bytes each, for fast test suites.
-        on_request: Called with the ledger's entry of each request when it has been dealt with.
-        sleep: Waits for seconds.
-        clock: Seconds that only go up, for `rpm`.
-        wall_clock: Seconds since the epoch.
+        on_request: Called with the ledger entry of each request when its response has been sent.
+        sleep: Waits for a number of seconds.
+        clock: Returns monotonic seconds, for `rpm`.
+        wall_clock: Returns seconds since the epoch.
 
     Raises:
-        ConfigurationError: An option does not fit; every mistake is listed.
+        ConfigurationError: A value is invalid; the message lists every mistake.
 
     Example:
         >>> SandboxOptions(latency=(1, 3), faults={"500": 0.05}).latency
@@ -140,11 +117,11 @@ class SandboxOptions:
 
     def __attrs_post_init__(self) -> None:
         if problems := tuple(self._problems()):
-            raise ConfigurationError("the sandbox cannot be set up so: " + "; ".join(problems))
+            raise ConfigurationError("invalid sandbox options: " + "; ".join(problems))
 
     @property
     def fault_rates(self) -> Mapping[str, float]:
-        """Every fault with a share above 0, `filtered` and `short` among them."""
+        """The share of each fault that is above 0, with `filtered` and `short`."""
         rates = {**self.faults}
         for name, rate in (("filtered", self.filtered), ("short", self.short)):
             rates[name] = rates.get(name, 0.0) + rate
@@ -154,27 +131,46 @@ class SandboxOptions:
         if unknown := sorted(set(self.faults) - set(FAULTS)):
             yield f"no such fault: {', '.join(unknown)} (known: {', '.join(FAULTS)})"
         if not all(0 <= rate <= 1 for rate in (*self.faults.values(), self.filtered, self.short)):
-            yield "shares of faults are numbers from 0 to 1"
+            yield "shares of faults must be numbers from 0 to 1"
         elif sum(self.fault_rates.values()) > 1 + 1e-9:
             yield "the shares of all faults together must not exceed 1"
         if not 0 <= self.latency[0] <= self.latency[1]:
-            yield "latency is seconds, or (low, high) with 0 <= low <= high"
+            yield "latency must be seconds, or (low, high) with 0 <= low <= high"
         yield from self._problems_of_limits()
         if self.unknown_model_status not in (404, 503):
-            yield "unknown_model_status is 404 or 503"
+            yield "unknown_model_status must be 404 or 503"
         if self.images not in ("realistic", "tiny"):
-            yield "images is 'realistic' or 'tiny'"
+            yield "images must be 'realistic' or 'tiny'"
         if not self.api_key or not self.api_key.isascii() or not self.api_key.isprintable() or " " in self.api_key:
-            yield "api_key is printable ASCII without spaces"
+            yield "api_key must be printable ASCII without spaces"
 
     def _problems_of_limits(self) -> Iterator[str]:
         counts = (("rpm", self.rpm), ("max_concurrent", self.max_concurrent))
         for name, value in counts:
             if value is not None and value < 1:
-                yield f"{name} is at least 1, or None"
+                yield f"{name} must be at least 1, or None"
         if self.faults_per_body is not None and self.faults_per_body < 0:
-            yield "faults_per_body is at least 0, or None"
+            yield "faults_per_body must be at least 0, or None"
         if self.retry_after not in (None, "exact") and not _is_seconds(self.retry_after):
-            yield "retry_after is seconds from 0, 'exact' or None"
+            yield "retry_after must be seconds from 0, 'exact' or None"
         if min(self.slow_s, self.stall_s) < 0:
-            yield "slow_s and stall_s are at least 0 seconds"
+            yield "slow_s and stall_s must be at least 0 seconds"
+
+
+@attrs.frozen
+class SandboxArguments(SandboxOptions):
+    """The arguments of `SandboxGateway`, for type checkers: options as one value, and keywords that override them."""
+
+    options: SandboxOptions | None = None
+
+
+def keywords_of(_declared: Callable[P, object]) -> Callable[[Callable[..., R]], Callable[P, R]]:
+    """Let type checkers see a function's ``**keywords`` as the arguments of `_declared`; it is not called."""
+    return lambda function: function
+
+
+def method_keywords_of(
+    _declared: Callable[P, object],
+) -> Callable[[Callable[..., R]], Callable[Concatenate[Any, P], R]]:
+    """Do for a method what `keywords_of` does for a function."""
+    return lambda function: function

@@ -1,4 +1,4 @@
-"""A sandbox gateway for code that is not asynchronous: the same gateway, on an event loop in its own thread."""
+"""Runs a sandbox gateway for code that is not asynchronous, on an event loop in its own thread."""
 
 from __future__ import annotations
 
@@ -6,32 +6,32 @@ import asyncio
 import threading
 from concurrent.futures import Future
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Unpack
+from typing import TYPE_CHECKING, Any
 
 from imagen_async.sandbox.gateway import SandboxGateway
+from imagen_async.sandbox.settings import SandboxArguments, keywords_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from imagen_async.sandbox.settings import SandboxKeywords, SandboxOptions
+    from imagen_async.sandbox.settings import SandboxOptions
 
 __all__ = ["running_sandbox"]
 
 
 @contextmanager
-def running_sandbox(
-    options: SandboxOptions | None = None, **keywords: Unpack[SandboxKeywords]
-) -> Iterator[SandboxGateway]:
-    """Run a `SandboxGateway` in a thread for as long as the block lasts.
+@keywords_of(SandboxArguments)
+def running_sandbox(options: SandboxOptions | None = None, **keywords: Any) -> Iterator[SandboxGateway]:
+    """Run a `SandboxGateway` in a thread until the block ends.
 
     Its attributes can be read from any thread; its coroutines belong to its own loop.
 
     Args:
-        options: How to behave.
-        **keywords: Fields of `SandboxOptions` that override those of `options`.
+        options: The options; by default those of `SandboxOptions()`.
+        **keywords: Fields of `SandboxOptions` that override `options`.
 
     Raises:
-        ConfigurationError: An option does not fit, or the address or the ledger cannot be had.
+        ConfigurationError: An option is invalid, or the address or the ledger cannot be opened.
         MissingExtraError: Pillow is not installed.
 
     Example:
@@ -39,8 +39,8 @@ def running_sandbox(
         >>> with running_sandbox(images="tiny") as gateway:
         ...     ask = urllib.request.Request(gateway.base_url + "/models")
         ...     ask.add_header("Authorization", "Bearer " + gateway.api_key)
-        ...     with urllib.request.urlopen(ask) as answer:
-        ...         json.load(answer)["data"][0]["id"]
+        ...     with urllib.request.urlopen(ask) as response:
+        ...         json.load(response)["data"][0]["id"]
         'imagen-3.0-generate-001'
     """
     gateway = SandboxGateway(options, **keywords)

@@ -116,7 +116,7 @@ def test_a_reader_that_goes_away_ends_the_command_quietly(invoke: Invoke, monkey
     def broken(_: str) -> None:
         raise BrokenPipeError
 
-    monkeypatch.setattr(models, "give", broken)
+    monkeypatch.setattr(models, "write_result", broken)
     monkeypatch.setattr("imagen_async.cli.app.silence_stdout", lambda: None)
     ran = invoke("models")
     assert (ran.status, ran.out, ran.err) == (141, "", "")

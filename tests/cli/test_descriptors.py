@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imagen_async.cli import descriptors
-from imagen_async.cli.descriptors import affordable, slots_within
+from imagen_async.cli.descriptors import affordable_concurrency, concurrency_within
 
 INFINITE = -1
 
@@ -14,9 +14,9 @@ class Limits:
     """A system's limit on open files.
 
     Args:
-        soft: What counts.
-        hard: How far it may be raised.
-        raises: What raising it is answered.
+        soft: The limit in force.
+        hard: The highest value that the soft limit may be set to.
+        raises: Error that raising it causes.
     """
 
     RLIMIT_NOFILE = 7
@@ -41,36 +41,36 @@ def given_limits(patch: pytest.MonkeyPatch, soft: int, hard: int, *, raises: typ
     return system
 
 
-@given(slots=st.integers(1, 10_000), soft=st.integers(0, 3000), more=st.integers(0, 3000), sandbox=st.booleans())
-def test_as_many_slots_as_are_asked_or_as_fit_and_the_hard_limit_stays(
-    slots: int, soft: int, more: int, *, sandbox: bool
+@given(wanted=st.integers(1, 10_000), soft=st.integers(0, 3000), more=st.integers(0, 3000), sandbox=st.booleans())
+def test_as_many_wanted_as_are_asked_or_as_fit_and_the_hard_limit_stays(
+    wanted: int, soft: int, more: int, *, sandbox: bool
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
         system = given_limits(patch, soft, soft + more)
-        allowed = affordable(slots, sandbox=sandbox)
+        allowed = affordable_concurrency(wanted, sandbox=sandbox)
     assert system.limits[1] == soft + more
     assert soft <= system.limits[0] <= soft + more
-    assert 1 <= allowed <= slots
-    if allowed < slots:
+    assert 1 <= allowed <= wanted
+    if allowed < wanted:
         assert system.limits[0] == soft + more, "it was raised as far as it may be"
-        assert allowed == slots_within(soft + more, sandbox=sandbox)
+        assert allowed == concurrency_within(soft + more, sandbox=sandbox)
     else:
-        assert slots_within(system.limits[0], sandbox=sandbox) >= slots
+        assert concurrency_within(system.limits[0], sandbox=sandbox) >= wanted
 
 
 @pytest.mark.parametrize("raises", [ValueError, OSError])
-def test_a_limit_that_cannot_be_raised_is_heeded_and_told(
+def test_a_limit_that_cannot_be_raised_is_respected_and_reported(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], raises: type[Exception]
 ) -> None:
     given_limits(monkeypatch, 64, 4096, raises=raises)
-    assert affordable(200, sandbox=False) == 24
-    assert "24 requests at once instead of 200" in capsys.readouterr().err
+    assert affordable_concurrency(200, sandbox=False) == 24
+    assert "24 concurrent requests instead of 200" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("limits", [(INFINITE, INFINITE), (240, 240), (64, INFINITE), (64, 240)])
-def test_where_there_is_room_nothing_is_said(
+def test_a_sufficient_limit_is_silent(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], limits: tuple[int, int]
 ) -> None:
     given_limits(monkeypatch, *limits)
-    assert affordable(200, sandbox=False) == 200
+    assert affordable_concurrency(200, sandbox=False) == 200
     assert capsys.readouterr().err == ""

@@ -8,7 +8,9 @@ import pytest
 from rich.console import Console
 
 from imagen_async.batch import Progress
-from imagen_async.cli.display import LiveDisplay, PlainDisplay, Silence, progress_display
+from imagen_async.cli.display import NoDisplay, PlainDisplay, progress_display
+from imagen_async.cli.figures import Figures
+from imagen_async.cli.live import LiveDisplay
 from imagen_async.limiter.limiter import PaceState
 
 LINE = (
@@ -55,7 +57,7 @@ async def test_off_a_terminal_a_line_comes_now_and_then_and_one_at_the_end() -> 
         lines.append(line)
         loop.call_soon_threadsafe(told.set)
 
-    async with PlainDisplay(counters, at_full_pace, every=5.0, clock=clock, sleep=sleep, write=write) as display:
+    async with PlainDisplay(Figures(counters, at_full_pace, clock), every=5.0, sleep=sleep, write=write) as display:
         advance(counters)
         clock.now += 10
         ticks.put_nowait(None)
@@ -72,7 +74,7 @@ async def test_off_a_terminal_a_line_comes_now_and_then_and_one_at_the_end() -> 
 
 async def test_a_pipe_has_no_total_and_no_time_of_arrival() -> None:
     counters, lines = Progress(), list[str]()
-    async with PlainDisplay(counters, at_full_pace, every=5.0, clock=Clock(), write=lines.append):
+    async with PlainDisplay(Figures(counters, at_full_pace, Clock()), every=5.0, write=lines.append):
         counters.succeeded = 7
     assert lines[0].startswith("7 done, 0 failed, ")
     assert lines[0].endswith("ETA ?")
@@ -87,7 +89,7 @@ def drawn(display: LiveDisplay) -> str:
 
 def test_the_live_display_shows_the_same_figures_and_the_last_trouble() -> None:
     clock, counters = Clock(), progress()
-    display = LiveDisplay(counters, at_full_pace, Console(file=io.StringIO(), width=100), clock=clock)
+    display = LiveDisplay(Figures(counters, at_full_pace, clock), Console(file=io.StringIO(), width=100))
     advance(counters)
     clock.now += 10
     display.trouble("RejectedError: no")
@@ -109,13 +111,13 @@ def test_the_live_display_shows_the_same_figures_and_the_last_trouble() -> None:
 
 
 def test_no_line_of_the_live_display_is_so_wide_that_an_echoed_keystroke_wraps() -> None:
-    display = LiveDisplay(progress(), at_full_pace, Console(file=io.StringIO(), width=100), clock=Clock())
+    display = LiveDisplay(Figures(progress(), at_full_pace, Clock()), Console(file=io.StringIO(), width=100))
     display.trouble("x" * 500)
     assert max(map(len, drawn(display).splitlines())) <= 96
 
 
 def test_a_hostile_text_neither_moves_the_cursor_nor_is_taken_for_markup() -> None:
-    display = LiveDisplay(progress(), at_full_pace, Console(file=io.StringIO(), width=100), clock=Clock())
+    display = LiveDisplay(Figures(progress(), at_full_pace, Clock()), Console(file=io.StringIO(), width=100))
     display.trouble(HOSTILE)
     text = drawn(display)
     assert r"\x1b[2J[bold red]fox[/bold red]\r\n\u202egnp" in text
@@ -125,14 +127,14 @@ def test_a_hostile_text_neither_moves_the_cursor_nor_is_taken_for_markup() -> No
 async def test_the_live_display_is_drawn_while_it_lasts_and_taken_away() -> None:
     file = io.StringIO()
     console = Console(file=file, width=100, force_terminal=True)
-    async with LiveDisplay(progress(), at_full_pace, console, clock=Clock()) as display:
+    async with LiveDisplay(Figures(progress(), at_full_pace, Clock()), console) as display:
         display.note("here")
     assert "0/200 done" in file.getvalue()
     assert file.getvalue().endswith("\x1b[1A\x1b[2K")
 
 
 def test_a_run_without_a_total_can_be_drawn() -> None:
-    assert "0 done" in drawn(LiveDisplay(Progress(), at_full_pace, Console(file=io.StringIO()), clock=Clock()))
+    assert "0 done" in drawn(LiveDisplay(Figures(Progress(), at_full_pace, Clock()), Console(file=io.StringIO())))
 
 
 @pytest.mark.parametrize(
@@ -142,7 +144,7 @@ def test_a_run_without_a_total_can_be_drawn() -> None:
         ("auto", "", PlainDisplay),
         ("live", "", LiveDisplay),
         ("plain", "terminal", PlainDisplay),
-        ("off", "terminal", Silence),
+        ("off", "terminal", NoDisplay),
     ],
 )
 def test_the_display_fits_the_terminal_or_the_wish(
@@ -161,11 +163,11 @@ def test_the_display_fits_the_terminal_or_the_wish(
     [
         (PaceState(limit=12, rate=0.333), "3 of 12 in flight, at most 0.333 requests/s"),
         (PaceState(limit=8, paused_s=41.2), "3 of 8 in flight, paused by the gateway for 42.0 s"),
-        (PaceState(limit=8, waiting=True), "3 of 8 in flight, the gateway does not answer, trying it now and then"),
+        (PaceState(limit=8, waiting=True), "3 of 8 in flight, the gateway does not respond, probing it at intervals"),
     ],
 )
 async def test_the_pace_that_the_gateway_sets_is_shown(pace: PaceState, shown: str) -> None:
     counters, lines = Progress(in_flight=3, doubtful_usd=0.08), list[str]()
-    async with PlainDisplay(counters, lambda: pace, every=5.0, clock=Clock(), write=lines.append):
+    async with PlainDisplay(Figures(counters, lambda: pace, Clock()), every=5.0, write=lines.append):
         pass
     assert f"{shown}, 0.00 USD + 0.08 USD in doubt" in lines[0]

@@ -70,7 +70,7 @@ def test_a_full_disk_behind_the_standard_output_is_told_and_no_traceback(
     with Path("/dev/full").open("wb") as full:
         done = ran_into(full, *command, folder=tmp_path)
     assert done.returncode == 74
-    assert done.stderr.decode().startswith("imagen-async: the standard output cannot be written: ")
+    assert done.stderr.decode().startswith("imagen-async: stdout cannot be written: ")
     assert b"Traceback" not in done.stderr
 
 

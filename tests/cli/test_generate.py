@@ -58,7 +58,7 @@ def test_a_file_is_that_very_file_and_its_ending_asks_for_the_format(invoke: Inv
 def test_the_ending_follows_the_bytes_and_that_is_reported(invoke: Invoke, tmp_path: Path) -> None:
     ran = invoke("generate", "A red fox", "-o", "fox.png", *SANDBOX, "--sandbox-fault", "webp=1")
     assert (ran.status, ran.out) == (0, "fox.webp\n")
-    assert "note: the bytes are WEBP, so the name ends in .webp, not .png" in ran.err
+    assert "note: the image is a WEBP, so its name ends in .webp, not .png" in ran.err
     assert (tmp_path / "fox.webp").read_bytes().startswith(WEBP)
     assert not (tmp_path / "fox.png").exists()
 
@@ -141,7 +141,7 @@ def test_fewer_images_than_asked_is_status_one_and_is_told(invoke: Invoke) -> No
     ran = invoke("generate", "fox", "-n", "4", *SANDBOX, "--sandbox-fault", "short=1")
     assert ran.status == 1
     assert 1 <= len(ran.out.splitlines()) <= 3
-    assert "of 4 images: the safety filter took the rest" in ran.err
+    assert "of 4 images: the safety filter removed the rest" in ran.err
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

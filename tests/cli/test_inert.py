@@ -1,4 +1,4 @@
-"""Foreign text, whoever wrote it, is text: on the terminal, in logs and in every file that a run writes."""
+"""Foreign text is plain text wherever it appears: on the terminal, in logs and in every file that a run writes."""
 
 from __future__ import annotations
 
@@ -20,9 +20,10 @@ from rich.console import Console
 
 from imagen_async.batch.plan import Plan
 from imagen_async.catalog import CATALOG
-from imagen_async.cli.display import LiveDisplay
+from imagen_async.cli.console import error_text
+from imagen_async.cli.figures import Figures
+from imagen_async.cli.live import LiveDisplay
 from imagen_async.cli.models import remote_text
-from imagen_async.cli.speech import words
 from imagen_async.cli.summary import Ending, Reasons, plan_text, run_text
 from imagen_async.events import Listeners, Paused
 from imagen_async.exceptions import ImagenError, ProtocolError
@@ -78,15 +79,15 @@ hostile = st.lists(st.sampled_from(ACTIVE) | st.text(max_size=8), max_size=8).ma
 
 
 def inert(text: str) -> bool:
-    """Whether a text does nothing on a terminal but begin new lines."""
+    """Return whether a text has no effect on a terminal besides new lines."""
     return all(line.isprintable() for line in text.split("\n"))
 
 
-# -- what the gateway says --------------------------------------------------------------------------------------------
+# -- text from the gateway --------------------------------------------------------------------------------------------
 
 
 @given(st.sampled_from([400, 401, 403, 404, 429, 500, 502, 503, 307]), hostile, hostile, hostile)
-def test_an_error_of_the_gateway_s_is_one_line_of_printable_text(
+def test_an_error_from_the_gateway_is_one_line_of_printable_text(
     status: int, message: str, code: str, request_id: str
 ) -> None:
     fields = {"message": message, "code": code, "type": code, "param": message}
@@ -99,7 +100,7 @@ def test_an_error_of_the_gateway_s_is_one_line_of_printable_text(
 
 
 @given(hostile)
-def test_what_is_wrong_with_a_good_answer_is_told_in_printable_text(text: str) -> None:
+def test_a_problem_in_a_good_response_is_described_in_printable_text(text: str) -> None:
     bodies = [
         {"error": text},
         {"error": {"message": text}},
@@ -125,7 +126,7 @@ def test_the_reasons_of_the_safety_filter_are_printable(text: str) -> None:
     assert all(reason.isprintable() for reason in decoder.close().reasons)
 
 
-# -- what a command says ----------------------------------------------------------------------------------------------
+# -- output of a command ----------------------------------------------------------------------------------------------
 
 
 def summary() -> Summary:
@@ -147,7 +148,7 @@ def summary() -> Summary:
 
 
 @given(hostile, hostile)
-def test_what_a_run_says_at_its_end_is_lines_of_printable_text(text: str, folder: str) -> None:
+def test_the_summary_of_a_run_is_lines_of_printable_text(text: str, folder: str) -> None:
     reasons = Reasons()
     assert reasons.note(ImagenError(text)).isprintable()
     said = run_text(summary(), output=Path(folder), ending=Ending(error=ImagenError(text)), reasons=reasons)
@@ -156,16 +157,16 @@ def test_what_a_run_says_at_its_end_is_lines_of_printable_text(text: str, folder
 
 
 @given(hostile)
-def test_errors_plans_and_models_are_told_in_lines_of_printable_text(text: str) -> None:
-    assert words(ImagenError(text)).isprintable()
+def test_errors_plans_and_models_are_shown_in_lines_of_printable_text(text: str) -> None:
+    assert error_text(ImagenError(text)).isprintable()
     assert inert(plan_text(Plan(rows=1, jobs=1, images=1, cost_usd=None, seconds=None, notes={text: 1})))
     assert remote_text([text, "x"], CATALOG).count("\n") == 1
     assert inert(remote_text([text, "x"], CATALOG))
 
 
 @given(hostile)
-def test_the_live_display_takes_no_text_for_markup_and_moves_no_cursor_for_it(text: str) -> None:
-    display = LiveDisplay(progress(), at_full_pace, Console(file=io.StringIO(), width=400), clock=Clock())
+def test_the_live_display_interprets_no_markup_and_no_control_characters(text: str) -> None:
+    display = LiveDisplay(Figures(progress(), at_full_pace, Clock()), Console(file=io.StringIO(), width=400))
     display.trouble(text)
     display.note(text)
     shown = drawn(display)
@@ -194,7 +195,7 @@ OURS = re.compile(r"\x1b\[(?:[0-9;]*[mAK]|\?25[lh])")
 
 
 def forged(status: int) -> bytes:
-    """An answer that says everything there is to say."""
+    """A response with hostile text in every field."""
     fields = dict.fromkeys(("message", "code", "type", "param"), EVERYTHING)
     header = "x-request-id: \x9b31m[red]\u202e\r\n".encode()
     body = json.dumps({"error": fields}).encode()
@@ -203,14 +204,14 @@ def forged(status: int) -> bytes:
 
 @pytest.fixture
 def key(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    request.getfixturevalue("invoke")  # which takes away what was there before
+    request.getfixturevalue("invoke")  # which removes the key from the environment
     monkeypatch.setenv("IMAGEN_API_KEY", "sk-" + "i9" * 24)
 
 
 @pytest.mark.usefixtures("key")
 @pytest.mark.parametrize("mode", ["plain", "live", "off"])
 @pytest.mark.parametrize("status", [200, 400, 401, 500])
-def test_no_answer_writes_to_the_terminal(
+def test_no_response_controls_the_terminal(
     invoke: Invoke, tmp_path: Path, caplog: pytest.LogCaptureFixture, mode: str, status: int
 ) -> None:
     caplog.set_level(logging.DEBUG)
@@ -230,7 +231,7 @@ def test_no_answer_writes_to_the_terminal(
 
 
 @pytest.mark.usefixtures("key")
-def test_model_ids_of_the_gateway_s_cannot_write_to_the_terminal(invoke: Invoke) -> None:
+def test_model_ids_from_the_gateway_cannot_control_the_terminal(invoke: Invoke) -> None:
     listed = json.dumps({"object": "list", "data": [{"id": EVERYTHING}, {"id": "plain"}]}).encode()
     with serving_apart(answer(reply(listed), close=True)) as server:
         ran = invoke("models", "--remote", "--base-url", server.base_url)
@@ -243,7 +244,7 @@ def test_model_ids_of_the_gateway_s_cannot_write_to_the_terminal(invoke: Invoke)
 
 
 @pytest.mark.parametrize("name", ["\x1b[31mrows.csv", "\u202egnp.jsonl", "a\nb.txt", "[red]rows[bold].jsonl"])
-def test_names_of_files_and_columns_cannot_write_to_the_terminal(invoke: Invoke, tmp_path: Path, name: str) -> None:
+def test_names_of_files_and_columns_cannot_control_the_terminal(invoke: Invoke, tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_text("prompt,n,\x1b]0;mine\x07\n\x1b[2J,\x1b[31m9,x\n", newline="")
     for command in (
         ("run", name, "-o", "out", "--sandbox"),
@@ -260,7 +261,7 @@ def test_names_of_files_and_columns_cannot_write_to_the_terminal(invoke: Invoke,
 
 
 @pytest.mark.parametrize("bad", [text for text in (*ACTIVE, *FORMULAS) if "\0" not in text])
-def test_what_is_typed_cannot_write_to_the_terminal_when_it_is_repeated(invoke: Invoke, bad: str) -> None:
+def test_quoted_arguments_cannot_control_the_terminal(invoke: Invoke, bad: str) -> None:
     for command in (("run", "x.txt", "-o", "out", "--rpm", bad), (f"x{bad}",), ("generate", "x", "--style", f"s{bad}")):
         ran = invoke(*command)
         assert ran.status == 2
@@ -277,7 +278,7 @@ def test_a_callback_that_fails_on_hostile_text_is_one_message_of_one_line(caplog
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "cp1252"])
-def test_a_terminal_without_our_letters_stops_no_paid_run(tmp_path: Path, encoding: str) -> None:
+def test_a_terminal_with_another_encoding_stops_no_paid_run(tmp_path: Path, encoding: str) -> None:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("IMAGEN_")}
     environment["PYTHONIOENCODING"] = encoding
     command = [
@@ -304,20 +305,20 @@ def test_a_terminal_without_our_letters_stops_no_paid_run(tmp_path: Path, encodi
 def test_a_run_writes_json_and_images_and_its_journal_and_nothing_that_a_spreadsheet_or_a_browser_would_run(
     invoke: Invoke, tmp_path: Path
 ) -> None:
-    """Whoever adds another kind of file has to say here what makes formulas and markup inert in it."""
+    """Fails when a run writes another kind of file: add here how formulas and markup are made inert in it."""
     rows = [{"prompt": text, "id": text, "note": text, text: text} for text in FORMULAS]
     rows += [{"prompt": f"fail {text}"} for text in FORMULAS] + [{"prompt": ""}]
     (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
     told = json.loads(good())
     told["data"][0]["revised_prompt"] = FORMULAS[-1]
 
-    async def say(asked: Asked, writer: asyncio.StreamWriter) -> None:
+    async def respond(asked: Asked, writer: asyncio.StreamWriter) -> None:
         refused = str(asked.json["prompt"]).startswith("fail")
         body = json.dumps({"error": {"message": "=1+1 <script>", "code": "@x"}} if refused else told).encode()
         writer.write(reply(body, status=400 if refused else 200))
         await writer.drain()
 
-    with serving_apart(say) as server:
+    with serving_apart(respond) as server:
         ran = invoke("run", "rows.jsonl", "-o", "out", "--skip-invalid", "--base-url", server.base_url)
     assert ran.status == 1
     output = tmp_path / "out"
@@ -325,7 +326,7 @@ def test_a_run_writes_json_and_images_and_its_journal_and_nothing_that_a_spreads
     assert suffixes == {".jsonl", ".png", ".sqlite", ".sqlite-seal"}
     for name in ("metadata.jsonl", "errors.jsonl", "invalid.jsonl"):
         for raw in (output / name).read_text("utf-8").splitlines():
-            # Nothing that a spreadsheet takes for a formula begins a line or, if it is read as CSV, a cell.
+            # No line, and no cell if it is read as CSV, begins with what a spreadsheet takes for a formula.
             assert raw.startswith('{"')
             assert not any(cell.startswith(("=", "+", "-", "@", "\t")) for cell in next(csv.reader([raw])))
     assert {line["prompt"] for line in lines(output / "metadata.jsonl")} == set(FORMULAS)

@@ -39,7 +39,7 @@ def test_the_first_signal_finishes_what_is_in_flight_and_the_run_can_go_on(
     with child(*command, "--sandbox-latency", "0.1", folder=tmp_path) as process:
         read_until(process, r"\b[1-9]\d*/200 done")
         process.send_signal(number)
-        read_until(process, f"{number.name}: finishing what is in flight")
+        read_until(process, f"{number.name}: finishing the requests in flight")
         out, err = process.communicate()
         assert process.returncode == status
     figures = json.loads(out.splitlines()[-1])
@@ -64,7 +64,7 @@ def test_the_second_signal_cancels_and_the_first_ones_number_counts(
     with child(*command, folder=tmp_path) as process:
         read_until(process, "2 of 2 in flight")
         process.send_signal(first)
-        read_until(process, rf"{first.name}: finishing what is in flight \(2 now\)")
+        read_until(process, rf"{first.name}: finishing the requests in flight \(2 now\)")
         process.send_signal(second)
         out, err = process.communicate()
         assert process.returncode == exit_status

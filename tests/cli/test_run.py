@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from imagen_async import Batch, ImagenClient
-from imagen_async.cli.run import Show, _Session
+from imagen_async.cli.run_options import DisplayOptions
+from imagen_async.cli.session import Session
 from imagen_async.cli.summary import Reasons
 from imagen_async.sandbox import read_ledger, running_sandbox
 
@@ -46,7 +47,7 @@ def test_a_first_run_needs_no_key_and_leaves_a_folder_of_images(invoke: Invoke, 
     assert {json.loads(line)["prompt"] for line in lines} == {"A red fox", "A blue whale", "An owl"}
 
 
-def test_the_last_line_of_json_is_the_figures_and_all_else_is_on_stderr(invoke: Invoke, prompts: Path) -> None:
+def test_with_json_stdout_is_one_object_and_everything_else_is_on_stderr(invoke: Invoke, prompts: Path) -> None:
     ran = invoke("run", prompts, "-o", "out", "--json", "-n", "2", *SANDBOX)
     assert ran.status == 0
     assert ran.out.count("\n") == 1
@@ -61,7 +62,7 @@ def test_the_last_line_of_json_is_the_figures_and_all_else_is_on_stderr(invoke: 
     assert "6 images" in ran.err
 
 
-def test_a_second_run_skips_what_the_first_has_done(invoke: Invoke, prompts: Path) -> None:
+def test_a_second_run_skips_the_jobs_that_the_first_completed(invoke: Invoke, prompts: Path) -> None:
     invoke("run", prompts, "-o", "out", *SANDBOX)
     ran = invoke("run", prompts, "-o", "out", "--json", *SANDBOX)
     assert ran.status == 0
@@ -79,16 +80,16 @@ def test_failures_are_status_one_and_are_tried_again_when_asked(invoke: Invoke, 
     assert (again.status, again.json["succeeded"]) == (0, 3)
 
 
-def test_filtered_jobs_are_status_one_and_nothing_is_left_to_do(invoke: Invoke, prompts: Path) -> None:
+def test_filtered_jobs_are_status_one_without_a_next_step(invoke: Invoke, prompts: Path) -> None:
     ran = invoke("run", prompts, "-o", "out", *SANDBOX, "--sandbox-fault", "filtered=100%")
     assert ran.status == 1
-    assert "3 filtered: the safety filter took all images. Nothing is left to do" in ran.out
+    assert "3 filtered: the safety filter removed all images; there is nothing to retry" in ran.out
 
 
 @pytest.mark.parametrize(
     ("fault", "advice"), [("401", "check the key"), ("403", "quota"), ("503-model-not-found", "models --remote")]
 )
-def test_what_stops_everything_is_status_three_with_advice(
+def test_an_error_that_stops_the_run_is_status_three_with_advice(
     invoke: Invoke, prompts: Path, fault: str, advice: str
 ) -> None:
     ran = invoke("run", prompts, "-o", "out", "--json", *SANDBOX, "--sandbox-fault", f"{fault}=1")
@@ -100,22 +101,22 @@ def test_what_stops_everything_is_status_three_with_advice(
 
 
 @pytest.mark.parametrize("cap", [("--max-images", "2"), ("--budget", "0.08")])
-def test_a_cap_is_status_three_and_a_raised_cap_goes_on(
+def test_a_cap_is_status_three_and_a_raised_cap_resumes(
     invoke: Invoke, prompts: Path, tmp_path: Path, cap: tuple[str, str]
 ) -> None:
-    books = tmp_path / "ledger.jsonl"
-    ran = invoke("run", prompts, "-o", "out", "--json", *cap, *SANDBOX, "--sandbox-ledger", books)
+    ledger = tmp_path / "ledger.jsonl"
+    ran = invoke("run", prompts, "-o", "out", "--json", *cap, *SANDBOX, "--sandbox-ledger", ledger)
     assert (ran.status, ran.json["images"]) == (3, 2)
     assert "raise --max-images or --budget" in ran.err
-    ran = invoke("run", prompts, "-o", "out", "--json", *SANDBOX, "--sandbox-ledger", books)
+    ran = invoke("run", prompts, "-o", "out", "--json", *SANDBOX, "--sandbox-ledger", ledger)
     assert (ran.status, ran.json["images"], ran.json["skipped"]) == (0, 1, 2)
-    assert read_ledger(books).billed_images == 3
+    assert read_ledger(ledger).billed_images == 3
 
 
-def test_bad_rows_are_all_told_and_nothing_is_sent(invoke: Invoke, tmp_path: Path) -> None:
+def test_all_bad_rows_are_reported_and_nothing_is_sent(invoke: Invoke, tmp_path: Path) -> None:
     (tmp_path / "p.csv").write_text("prompt,n,aspect_ratio\nfox,1,1:1\nowl,zero,2:1\n,1,1:1\n", encoding="utf-8")
-    books = tmp_path / "ledger.jsonl"
-    ran = invoke("run", "p.csv", "-o", "out", "--json", *SANDBOX, "--sandbox-ledger", books)
+    ledger = tmp_path / "ledger.jsonl"
+    ran = invoke("run", "p.csv", "-o", "out", "--json", *SANDBOX, "--sandbox-ledger", ledger)
     assert (ran.status, ran.out) == (2, "")
     head, third, fourth = ran.err.splitlines()
     assert head == "imagen-async: p.csv: 2 rows are not valid, nothing was sent for them"
@@ -124,7 +125,7 @@ def test_bad_rows_are_all_told_and_nothing_is_sent(invoke: Invoke, tmp_path: Pat
     assert "aspect_ratio '2:1'" in third
     assert fourth.startswith("  line 4: prompt is empty")
     assert not (tmp_path / "out").exists()
-    assert read_ledger(books).requests == 0
+    assert read_ledger(ledger).requests == 0
 
 
 def test_bad_rows_can_be_skipped_and_are_listed(invoke: Invoke, tmp_path: Path) -> None:
@@ -155,7 +156,7 @@ def test_a_dry_run_finds_bad_rows(invoke: Invoke, prompts: Path) -> None:
     assert ran.err.count("aspect_ratio '2:1' is not one of") == 3
 
 
-def test_hostile_prompts_and_ids_write_nothing_to_the_terminal(invoke: Invoke, tmp_path: Path) -> None:
+def test_hostile_prompts_and_ids_cannot_control_the_terminal(invoke: Invoke, tmp_path: Path) -> None:
     rows = [
         {"prompt": "\x1b[2J\x1b]0;pwned\x07 fox", "id": "../../\x1b[31m"},
         {"prompt": "[bold red]owl[/bold red]\r\nforged", "id": "\u202egnp.exe"},
@@ -180,7 +181,7 @@ def test_progress_can_be_left_out(invoke: Invoke, prompts: Path) -> None:
     assert (ran.status, ran.err) == (0, "")
 
 
-def test_a_gateway_out_there_takes_its_key_from_a_file(invoke: Invoke, prompts: Path, tmp_path: Path) -> None:
+def test_the_key_is_read_from_a_file(invoke: Invoke, prompts: Path, tmp_path: Path) -> None:
     key = tmp_path / "key"
     with running_sandbox(images="tiny") as gateway:
         key.write_text(gateway.api_key + "\n")
@@ -194,7 +195,7 @@ def test_a_gateway_out_there_takes_its_key_from_a_file(invoke: Invoke, prompts: 
     assert "wrong000" not in ran.out + ran.err
 
 
-def test_without_a_key_nothing_is_begun(invoke: Invoke, prompts: Path, tmp_path: Path) -> None:
+def test_without_a_key_nothing_is_started(invoke: Invoke, prompts: Path, tmp_path: Path) -> None:
     ran = invoke("run", prompts, "-o", "out")
     assert ran.status == 2
     assert "--sandbox, which needs none" in ran.err
@@ -221,7 +222,7 @@ def test_without_a_key_nothing_is_begun(invoke: Invoke, prompts: Path, tmp_path:
         ("--base-url", "http://example.org/v1"),
     ],
 )
-def test_options_that_do_not_fit_are_status_two_and_make_no_folder(
+def test_invalid_options_are_status_two_and_make_no_folder(
     invoke: Invoke, prompts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...]
 ) -> None:
     monkeypatch.setenv("IMAGEN_API_KEY", "sk-" + "fake0000" * 6)
@@ -247,7 +248,7 @@ def test_an_output_that_is_a_file_is_refused(invoke: Invoke, prompts: Path) -> N
     assert "not a folder" in ran.err
 
 
-def test_the_third_signal_leaves_at_once_with_the_cursor_back(
+def test_the_third_signal_exits_immediately_and_restores_the_cursor(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     left: list[int] = []
@@ -255,6 +256,8 @@ def test_the_third_signal_leaves_at_once_with_the_cursor_back(
     with running_sandbox(images="tiny") as gateway:
         client = ImagenClient(gateway.api_key, gateway.base_url)
         batch = Batch(client, ["A red fox"], output=tmp_path / "out")
-        _Session(batch, client, Show(progress="live"), Reasons())._leave(signal.SIGTERM)
+        session = Session(batch, client, DisplayOptions(progress="live"), Reasons())
+        for _ in range(3):
+            session.interruption.arrived(signal.SIGTERM)
     assert left == [143]
     assert "\x1b[?25h" in capfd.readouterr().err

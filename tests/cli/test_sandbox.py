@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from imagen_async.cli.sandbox import Behaviour
-from imagen_async.sandbox import FAULTS, SandboxOptions
+from imagen_async.sandbox import FAULTS
 from tests.cli.child import child, ran, read_until
 
 if TYPE_CHECKING:
@@ -56,28 +55,6 @@ def test_the_faults_can_be_listed(invoke: Invoke) -> None:
     shown = invoke("sandbox", "--list-faults")
     assert shown.status == 0
     assert [line.split()[0] for line in shown.out.splitlines()] == list(FAULTS)
-
-
-def test_every_option_reaches_the_gateway() -> None:
-    behaviour = Behaviour(
-        latency="1-3",
-        rpm=60,
-        max_concurrent=4,
-        retry_after="exact",
-        fault=("429=10%", "500=0.05"),
-        faults_per_body=1,
-        filtered=0.1,
-        short=0.2,
-        seed=7,
-        tiny=True,
-    )
-    options = SandboxOptions(**behaviour.keywords())
-    assert options.latency == (1.0, 3.0)
-    assert (options.rpm, options.max_concurrent, options.retry_after) == (60, 4, "exact")
-    assert options.fault_rates == {"429": 0.1, "500": 0.05, "filtered": 0.1, "short": 0.2}
-    assert (options.faults_per_body, options.seed, options.images) == (1, 7, "tiny")
-    assert SandboxOptions(**Behaviour(retry_after="2.5").keywords()).retry_after == 2.5
-    assert SandboxOptions(**Behaviour().keywords()).images == "realistic"
 
 
 @pytest.mark.parametrize(

@@ -120,7 +120,7 @@ def test_of_many_doubts_the_newest_five_are_told_and_how_many_there_are_more(
     asyncio.run(left_by_a_run(tmp_path / "out", doubts=doubts, in_flight=in_flight))
     said = invoke("status", "out").out
     assert said.count(", attempt 1, ") == 5
-    more = f"  … and {left} more: see out/errors.jsonl, which a run completes as it begins and ends\n"
+    more = f"  … and {left} more: see out/errors.jsonl, which a run updates when it starts and ends\n"
     assert (more in said) is (left > 0)
 
 
@@ -155,7 +155,7 @@ def test_every_image_is_verified_on_demand(invoke: Invoke, prompts: Path) -> Non
     ran = invoke("status", "out", "--verify")
     assert ran.status == 0
     assert "3 images verified" in ran.out.splitlines()[-1]
-    assert "all as they were recorded" in ran.out.splitlines()[-1]
+    assert "all as recorded" in ran.out.splitlines()[-1]
 
 
 def test_damage_is_named_counted_and_an_exit_status(invoke: Invoke, prompts: Path, tmp_path: Path) -> None:

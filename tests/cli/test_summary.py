@@ -38,7 +38,7 @@ def test_failures_are_told_with_the_file_and_the_option() -> None:
 def test_doubt_is_explained_with_what_it_may_cost() -> None:
     progress = Progress(in_doubt=2, doubts=3, doubtful_usd=0.12)
     said = run_text(Summary.of(progress, elapsed_s=1), output=OUT, ending=Ending(), reasons=Reasons())
-    assert "2 in doubt: sent, but no answer arrived; they may have been billed." in said
+    assert "2 in doubt: sent, but no response arrived; they may have been billed." in said
     assert "may pay for them twice" in said
     figures = said.split("\n\n")[0].splitlines()
     assert "about 0.00 USD" in figures[1]
@@ -56,7 +56,7 @@ def test_a_run_without_doubts_says_nothing_of_them() -> None:
 
 
 def test_the_filter_leaves_nothing_to_do() -> None:
-    assert "2 filtered: the safety filter took all images. Nothing is left to do" in text(filtered=2)
+    assert "2 filtered: the safety filter removed all images; there is nothing to retry" in text(filtered=2)
 
 
 def test_what_did_not_arrive_of_a_partial_job_can_be_asked_for() -> None:

@@ -72,7 +72,7 @@ def test_the_options_of_run_are_all_told_and_no_others() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "imagen_async", "run", "--help"], capture_output=True, text=True, check=True
     )
-    real = set(re.findall(r"^│[ *]+(--[a-z-]+)", done.stdout, re.MULTILINE))
+    real = set(re.findall(r"^│[ *]{1,4}(--[a-z-]+)", done.stdout, re.MULTILINE))
     rows = table_rows(page("reference/command-line.md").partition("## `run`")[2].partition("The object")[0])
     told = {option for row in rows for option in re.findall(r"`(--[a-z-]+)", row[0])} | {"--n"}
     assert told == real

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import attrs
 import pytest
 
 from imagen_async.exceptions import ConfigurationError
-from imagen_async.sandbox import FAULTS, SANDBOX_KEY, SandboxGateway, SandboxKeywords, SandboxOptions
+from imagen_async.sandbox import FAULTS, SANDBOX_KEY, SandboxGateway, SandboxOptions
 
 
 def test_the_sandboxs_key_has_the_contracts_shape() -> None:
@@ -62,11 +61,6 @@ def test_the_gateway_tells_keywords_that_make_no_sense(keywords: Any) -> None:
 def test_keywords_override_options() -> None:
     gateway = SandboxGateway(SandboxOptions(seed=7, rpm=3), rpm=5)
     assert (gateway.options.seed, gateway.options.rpm) == (7, 5)
-
-
-def test_every_option_is_a_keyword() -> None:
-    fields = {field.name for field in attrs.fields(SandboxOptions)}
-    assert fields == set(SandboxKeywords.__annotations__)
 
 
 def test_filtered_and_short_are_faults_under_another_name() -> None:
