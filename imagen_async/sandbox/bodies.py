@@ -1,7 +1,6 @@
-"""Answers' bodies in pieces: JSON around base64 that is shared, not copied.
+"""Builds response bodies as lists of pieces: JSON around base64 that is shared, not copied.
 
-Pure: pictures in, pieces out, with the places noted at which each image is complete, so that whoever sends the
-pieces can tell how many images left whole.
+A body records where each image is complete, so that the sender of its pieces can count the complete images sent.
 """
 
 from __future__ import annotations
@@ -23,11 +22,11 @@ __all__ = ["WRAPPERS", "Body", "BodyItem", "image_item", "json_body", "url_item"
 
 @attrs.frozen
 class Body:
-    """A body in pieces.
+    """A response body in pieces.
 
     Attributes:
-        pieces: Join to the body.
-        ends: After how many bytes each good image is complete, rising.
+        pieces: Concatenated, they are the body.
+        ends: Offsets at which the valid images are complete, ascending.
     """
 
     pieces: tuple[bytes, ...] = ()
@@ -35,11 +34,11 @@ class Body:
 
     @property
     def size(self) -> int:
-        """The body's length in bytes."""
+        """Length of the body in bytes."""
         return sum(map(len, self.pieces))
 
     def images_in(self, sent: int) -> int:
-        """Count the good images that are complete in the first `sent` bytes."""
+        """Return the number of valid images that are complete in the first `sent` bytes."""
         return sum(end <= sent for end in self.ends)
 
 
@@ -48,22 +47,22 @@ class BodyItem:
     """One element of ``data``.
 
     Attributes:
-        pieces: Join to a JSON value.
-        good: Whether it is an image that a client can keep.
+        pieces: Concatenated, they are a JSON value.
+        valid: Whether it is an image that a client can store.
     """
 
     pieces: tuple[bytes, ...]
-    good: bool = True
+    valid: bool = True
 
     @classmethod
     def of(cls, value: object) -> BodyItem:
-        """Return a plain JSON value as an item that is no image."""
-        return cls((json.dumps(value).encode(),), good=False)
+        """Return an item with any JSON value, which is not an image."""
+        return cls((json.dumps(value).encode(),), valid=False)
 
 
-def image_item(base64: Iterable[bytes], *, good: bool = True) -> BodyItem:
-    """Return the contract's item around base64 in pieces."""
-    return BodyItem((b'{"b64_json":"', *base64, b'"}'), good=good)
+def image_item(base64: Iterable[bytes], *, valid: bool = True) -> BodyItem:
+    """Return an item of the contract, around base64 in pieces."""
+    return BodyItem((b'{"b64_json":"', *base64, b'"}'), valid=valid)
 
 
 def url_item(picture: Picture, output_format: str) -> BodyItem:
@@ -72,7 +71,7 @@ def url_item(picture: Picture, output_format: str) -> BodyItem:
 
 
 def json_body(items: Sequence[BodyItem], created: int, **others: object) -> Body:
-    """Return the contract's answer, `others` being further keys before ``data``."""
+    """Return a body of the contract, with further keys before ``data``."""
     opening = json.dumps({"created": created, **others}, separators=(",", ":"))[:-1] + ',"data":['
     return _around(items, opening.encode(), b"]}")
 
@@ -83,7 +82,7 @@ def _around(items: Sequence[BodyItem], opening: bytes, closing: bytes, comma: by
         added = (comma, *item.pieces) if position else item.pieces
         pieces.extend(added)
         at += sum(map(len, added))
-        if item.good:
+        if item.valid:
             ends.append(at)
     return Body((*pieces, closing), tuple(ends))
 
@@ -109,7 +108,7 @@ def _items(pictures: Sequence[Picture]) -> list[BodyItem]:
 
 
 def _with_prefix(text: str) -> str:
-    # Base64 of a JPEG's first bytes.
+    # The base64 of a JPEG's first bytes.
     kind = "jpeg" if text.startswith("/9j/") else "png"
     return f"data:image/{kind};base64,{text}"
 
@@ -146,7 +145,7 @@ def _unknown_keys(pictures: Sequence[Picture], created: int) -> Body:
 def _gzipped(pictures: Sequence[Picture], created: int) -> Body:
     plain = json_body(_items(pictures), created)
     packed = gzip.compress(b"".join(plain.pieces), compresslevel=1)
-    # Where an image ends in a packed body is not known; it is complete when all is.
+    # Where an image ends in a compressed body is unknown, so all are complete at the end.
     return Body((packed,), (len(packed),) * len(plain.ends))
 
 
@@ -165,4 +164,4 @@ WRAPPERS: Mapping[str, Callable[[Sequence[Picture], int], Body]] = MappingProxyT
         "gzip": _gzipped,
     }
 )
-"""By name, what dresses a good answer oddly."""
+"""Functions that build a valid body in an unusual form, by the name of the form."""

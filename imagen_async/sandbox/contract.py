@@ -1,7 +1,7 @@
-"""The gateway's side of the contract: who may ask, and for what.
+"""Checks requests against the gateway's contract.
 
-Written from the gateway's documentation alone, apart from the client's own checks, so that the two can disagree
-and a test can notice. Pure: headers and a body in, an `Order` or a `Refusal` out.
+Written from the gateway's documentation alone, independently of the client's checks, so that the two can disagree and a
+test can notice. Headers and a body become an `Order` or a `Refusal`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ STYLED_MODEL = "imagegeneration@002"
 
 @attrs.frozen(kw_only=True)
 class Order:
-    """What a good request asks for; the contract's fields, defaults filled in."""
+    """The fields of a valid request, defaults filled in."""
 
     model: str
     prompt: str
@@ -38,7 +38,7 @@ class Order:
 
 @attrs.frozen(kw_only=True)
 class Refusal:
-    """Why a request is not served; becomes an OpenAI-shaped error body."""
+    """Why a request is refused, as an error of OpenAI's form."""
 
     status: int = 400
     message: str
@@ -47,13 +47,13 @@ class Refusal:
     code: str | None = None
 
     def body(self) -> bytes:
-        """Return the answer's JSON."""
+        """Return the body of the response."""
         error = {"message": self.message, "type": self.type, "param": self.param, "code": self.code}
         return json.dumps({"error": error}).encode()
 
 
 def refuse_key(authorization: str | None, api_key: str) -> Refusal | None:
-    """Say why this ``Authorization`` header does not open the door, or None."""
+    """Return why an ``Authorization`` header is not accepted, or None."""
     scheme, _, key = (authorization or "").partition(" ")
     if scheme.lower() != "bearer" or not key.strip():
         return Refusal(status=401, message="You didn't provide an API key: send Authorization: Bearer <key>.")
@@ -64,19 +64,19 @@ def refuse_key(authorization: str | None, api_key: str) -> Refusal | None:
 
 
 def refuse_content_type(content_type: str) -> Refusal | None:
-    """Say why a body of this media type is not read, or None."""
+    """Return why a body of a media type is not accepted, or None."""
     if content_type.lower() == "application/json":
         return None
     return Refusal(message=f"Content-Type must be application/json, not {_shown(content_type)}.")
 
 
 def read_order(body: bytes, models: Collection[str], *, unknown_model_status: int = 404) -> Order | Refusal:
-    """Read a request's body and check every rule of the contract; the first one broken is told.
+    """Parse a request's body, and check it against every rule of the contract; the first violation is returned.
 
     Args:
-        body: The body as it came.
+        body: The body as received.
         models: The model ids that exist.
-        unknown_model_status: Status for a model that does not.
+        unknown_model_status: Status for any other model id.
     """
     try:
         fields = json.loads(body)
@@ -84,7 +84,7 @@ def read_order(body: bytes, models: Collection[str], *, unknown_model_status: in
         return Refusal(message=f"The body is not JSON: {printable(str(error), 100)}.")
     if not isinstance(fields, dict):
         return Refusal(message="The body must be a JSON object.")
-    # As OpenAI's own API does: an optional field that is null is a field left out.
+    # As in OpenAI's API, an optional field that is null counts as missing.
     fields = {name: value for name, value in fields.items() if value is not None}
     for rule in _RULES:
         for refusal in rule(fields):
@@ -129,7 +129,7 @@ def _prompt_is_text(fields: Mapping[str, Any]) -> Iterator[Refusal]:
 def _prompt_fits(fields: Mapping[str, Any]) -> Iterator[Refusal]:
     model = CATALOG.get(fields["model"])
     limit = model.prompt_tokens if model else None
-    # A word is at least one token: no tokenizer is needed to know that this many cannot fit.
+    # A word is at least one token, so this many words cannot fit, whatever the tokenizer.
     if limit is not None and (words := len(fields["prompt"].split())) > limit:
         yield _wrong("prompt", f"prompt has {words} words or more tokens, the limit is {limit} tokens.")
 

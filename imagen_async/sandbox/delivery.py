@@ -1,6 +1,6 @@
-"""Sends answers over a socket, in every manner that faults know.
+"""Sends responses over a socket, in the manner that a fault asks for.
 
-The one place that touches aiohttp's responses and the transport under them; what to send was decided before.
+The only module that uses aiohttp's responses and the transport under them.
 """
 
 from __future__ import annotations
@@ -17,25 +17,25 @@ __all__ = ["Delivery"]
 
 CHUNK = 256 * 1024
 JOINED = 64 * 1024
-DRIPS = 16
+PARTS = 16
 
 
 @attrs.define(kw_only=True, eq=False)
 class Delivery:
-    """One answer on its way.
+    """Sends one response.
 
     Attributes:
-        request: The request that it answers.
-        answer: What to send.
-        request_id: Goes into ``x-request-id``.
-        sleep: Waits for seconds.
-        slow_s: Seconds over which a slow answer drips.
+        request: The request.
+        response: What to send.
+        request_id: The value of ``x-request-id``.
+        sleep: Waits for a number of seconds.
+        slow_s: Seconds over which a slow response is sent.
         stall_s: Seconds of silence of a stall.
-        sent: Bytes of the body handed to the socket so far.
+        sent: Bytes of the body passed to the socket so far.
     """
 
     request: web.Request = attrs.field(repr=False)
-    answer: SandboxResponse = attrs.field(repr=False)
+    response: SandboxResponse = attrs.field(repr=False)
     request_id: str
     sleep: Callable[[float], Awaitable[object]] = attrs.field(repr=False)
     slow_s: float
@@ -44,25 +44,25 @@ class Delivery:
 
     @property
     def images(self) -> int:
-        """Good images that left whole."""
-        return self.answer.body.images_in(self.sent)
+        """Number of valid images that were sent completely."""
+        return self.response.body.images_in(self.sent)
 
     async def run(self) -> web.StreamResponse:
-        """Send it; a client that goes away ends it without an error."""
-        response = self._response()
+        """Send the response; a client that disconnects ends it without an error."""
+        stream = self._stream()
         try:
-            await self._way()(response)
+            await self._sender()(stream)
         except ConnectionError:
             self._hang_up()
-        return response
+        return stream
 
-    def _response(self) -> web.StreamResponse:
-        response = web.StreamResponse(status=self.answer.status, headers=dict(self.answer.headers))
-        response.headers["x-request-id"] = self.request_id
-        response.content_type = self.answer.content_type
-        return response
+    def _stream(self) -> web.StreamResponse:
+        stream = web.StreamResponse(status=self.response.status, headers=dict(self.response.headers))
+        stream.headers["x-request-id"] = self.request_id
+        stream.content_type = self.response.content_type
+        return stream
 
-    def _way(self) -> Callable[[web.StreamResponse], Awaitable[None]]:
+    def _sender(self) -> Callable[[web.StreamResponse], Awaitable[None]]:
         return {
             Manner.WHOLE: self._whole,
             Manner.TRUNCATED: self._truncated,
@@ -71,48 +71,48 @@ class Delivery:
             Manner.DISCONNECT: self._disconnect,
             Manner.SLOW: self._slow,
             Manner.STALL: self._stall,
-        }[self.answer.manner]
+        }[self.response.manner]
 
-    async def _whole(self, response: web.StreamResponse) -> None:
-        response.content_length = self.answer.body.size
-        await response.prepare(self.request)
-        await self._write(response, _chunks(self.answer.body.pieces))
-        await response.write_eof()
+    async def _whole(self, stream: web.StreamResponse) -> None:
+        stream.content_length = self.response.body.size
+        await stream.prepare(self.request)
+        await self._write(stream, _chunks(self.response.body.pieces))
+        await stream.write_eof()
 
-    async def _slow(self, response: web.StreamResponse) -> None:
-        size = self.answer.body.size
-        response.content_length = size
-        await response.prepare(self.request)
-        for drip in _chunks((b"".join(self.answer.body.pieces),), math.ceil(size / DRIPS)):
-            await self.sleep(self.slow_s / DRIPS)
-            await self._write(response, iter((drip,)))
-        await response.write_eof()
+    async def _slow(self, stream: web.StreamResponse) -> None:
+        size = self.response.body.size
+        stream.content_length = size
+        await stream.prepare(self.request)
+        for part in _chunks((b"".join(self.response.body.pieces),), math.ceil(size / PARTS)):
+            await self.sleep(self.slow_s / PARTS)
+            await self._write(stream, iter((part,)))
+        await stream.write_eof()
 
-    async def _stall(self, response: web.StreamResponse) -> None:
-        response.content_length = self.answer.body.size
-        await response.prepare(self.request)
-        # Headers wait for the body's first write unless they are sent on their own.
-        await response.write(b"")
+    async def _stall(self, stream: web.StreamResponse) -> None:
+        stream.content_length = self.response.body.size
+        await stream.prepare(self.request)
+        # aiohttp sends headers with the first write of the body; an empty write sends them alone.
+        await stream.write(b"")
         await self.sleep(self.stall_s)
         self._hang_up()
 
-    async def _truncated(self, response: web.StreamResponse) -> None:
-        response.content_length = self.answer.body.size
-        await self._half(response)
+    async def _truncated(self, stream: web.StreamResponse) -> None:
+        stream.content_length = self.response.body.size
+        await self._half(stream)
 
-    async def _truncated_chunked(self, response: web.StreamResponse) -> None:
-        response.enable_chunked_encoding()
-        await self._half(response)
+    async def _truncated_chunked(self, stream: web.StreamResponse) -> None:
+        stream.enable_chunked_encoding()
+        await self._half(stream)
 
-    async def _half(self, response: web.StreamResponse) -> None:
-        await response.prepare(self.request)
-        await self._write(response, _chunks((self._first_half(),)))
+    async def _half(self, stream: web.StreamResponse) -> None:
+        await stream.prepare(self.request)
+        await self._write(stream, _chunks((self._first_half(),)))
         self._hang_up()
 
     async def _truncated_close(self, _: web.StreamResponse) -> None:
-        # aiohttp turns a body without a length into chunks; only the bare transport can leave it open-ended.
+        # aiohttp sends a body without a length in chunks; only the transport can send one without framing.
         head = (
-            f"HTTP/1.1 200 OK\r\nContent-Type: {self.answer.content_type}\r\nx-request-id: {self.request_id}\r\n"
+            f"HTTP/1.1 200 OK\r\nContent-Type: {self.response.content_type}\r\nx-request-id: {self.request_id}\r\n"
             "Connection: close\r\n\r\n"
         )
         half = self._first_half()
@@ -125,11 +125,11 @@ class Delivery:
         self._hang_up()
 
     def _first_half(self) -> bytes:
-        return b"".join(self.answer.body.pieces)[: self.answer.body.size // 2]
+        return b"".join(self.response.body.pieces)[: self.response.body.size // 2]
 
-    async def _write(self, response: web.StreamResponse, chunks: Iterator[bytes | memoryview]) -> None:
+    async def _write(self, stream: web.StreamResponse, chunks: Iterator[bytes | memoryview]) -> None:
         for chunk in chunks:
-            await response.write(chunk)
+            await stream.write(chunk)
             self.sent += len(chunk)
 
     def _hang_up(self) -> None:
@@ -138,7 +138,7 @@ class Delivery:
 
 
 def _chunks(pieces: tuple[bytes, ...], size: int = CHUNK) -> Iterator[bytes | memoryview]:
-    """Yield a body's pieces in writes of at most `size` bytes; a small body in one."""
+    """Yield a body in writes of at most `size` bytes; a small body in one write."""
     if len(pieces) > 1 and sum(map(len, pieces)) <= JOINED:
         pieces = (b"".join(pieces),)
     for piece in pieces:

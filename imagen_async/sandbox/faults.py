@@ -1,7 +1,7 @@
-"""The faults a sandbox gateway can show, and the draw that decides which request meets one.
+"""Lists the faults of a sandbox gateway, and draws which request meets which.
 
-A table and arithmetic: how a fault looks on the wire is composed elsewhere. A draw depends on the seed, the
-request's body and how often that body was seen before, so that a run repeats in whatever order requests arrive.
+A draw depends on the seed, the request's body and how often that body was seen before, so that a run repeats in
+whatever order requests arrive.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["FAULTS", "WRAPPINGS", "Draw", "Fault", "FaultPlan"]
 
 BODIES_REMEMBERED = 100_000
-"""Bodies whose count of sightings is kept, the latest seen; keeps a long run's memory bounded."""
+"""Number of bodies whose count is kept, the most recent; bounds the memory of a long run."""
 
 
 @attrs.frozen
@@ -27,10 +27,10 @@ class Fault:
     """One kind of fault.
 
     Attributes:
-        name: What options and the ledger call it.
-        about: What the client gets to see.
-        billed: ``"none"``; ``"asked"``: all ``n`` images, seen or not; ``"sent"``: the images in the answer.
-        works: Whether the work's latency passes first; otherwise the refusal is immediate.
+        name: Its name in options and in the ledger.
+        about: What the client receives.
+        billed: ``"none"``; ``"asked"``: all ``n`` images, sent or not; ``"sent"``: the images in the response.
+        works: Whether the latency passes first; otherwise the request is refused immediately.
     """
 
     name: str
@@ -54,44 +54,44 @@ WRAPPINGS: Mapping[str, str] = MappingProxyType(
         "gzip": "Content-Encoding: gzip, asked for or not",
     }
 )
-"""Harmless variants of a good answer; each is a fault ``odd-wrapping:<name>``, ``odd-wrapping`` draws one."""
+"""Harmless variants of a valid response; each is a fault ``odd-wrapping:<name>``, and ``odd-wrapping`` draws one."""
 
 _TABLE = (
-    # Refused at the door: no work, no bill.
-    Fault("429", "429, with Retry-After if the option says so", "none", works=False),
+    # Refused immediately: not processed, not billed.
+    Fault("429", "429, with Retry-After if that option is set", "none", works=False),
     Fault("400-blocked", "400, the prompt is blocked, with support codes (Google's shape)", "none", works=False),
-    Fault("401", "401, the key is said to be expired", "none", works=False),
+    Fault("401", "401, the key has expired", "none", works=False),
     Fault("403", "403, the quota is used up", "none", works=False),
     Fault("503", "503, overloaded", "none", works=False),
     Fault("503-model-not-found", "503 with code model_not_found: permanent", "none", works=False),
-    # Failed while working. A worker that crashed bills nothing; one whose answer was lost on the way does.
+    # Failed while processing. A crashed worker bills nothing; a lost response is billed.
     Fault("500", "500 from a worker that crashed", "none"),
     Fault("502-html", "502, an nginx page: the upstream could not be reached", "none"),
-    Fault("504", "504, the work was done and its answer lost", "asked"),
-    Fault("524-html", "524, a CDN's page: it stopped waiting, the work went on", "asked"),
-    # The connection breaks after the work.
-    Fault("disconnect", "the connection closes before any byte of the answer", "asked"),
+    Fault("504", "504, the images were made and the response lost", "asked"),
+    Fault("524-html", "524, a CDN's page: it stopped waiting, the images were made", "asked"),
+    # The connection breaks after processing.
+    Fault("disconnect", "the connection closes before any byte of the response", "asked"),
     Fault("truncate", "half of the promised Content-Length, then the connection closes", "asked"),
     Fault("truncate-close", "no length, Connection: close, half of the body", "asked"),
     Fault("truncate-chunked", "chunked, half of the body, no last chunk", "asked"),
-    Fault("slow", "a whole answer that drips", "asked"),
+    Fault("slow", "a complete response, sent slowly", "asked"),
     Fault("stall", "headers, then silence, then the connection closes", "asked"),
-    # A 200 that is not one.
+    # Status 200 without the images.
     Fault("error-in-200", "200 with an error object", "none"),
     Fault("html-in-200", "200 with an HTML page", "none"),
     Fault("empty-200", "200 with empty data", "none"),
     Fault("filtered", "200, all images filtered, in one of the shapes seen", "sent"),
-    Fault("short", "200 with fewer images than asked (none for n = 1)", "sent"),
+    Fault("short", "200 with fewer images than asked for (none for n = 1)", "sent"),
     Fault("null-image", "200, the last image is null", "sent"),
-    # A 200 with bad images. Where one image is bad, it is the last.
-    Fault("corrupt-base64", "the last image's base64 holds foreign characters", "asked"),
+    # Status 200 with invalid images. Where one image is invalid, it is the last.
+    Fault("corrupt-base64", "the last image's base64 contains invalid characters", "asked"),
     Fault("url-in-200", "url instead of b64_json", "asked"),
     Fault("data-url-in-200", "url with a data: URL instead of b64_json", "asked"),
-    Fault("wrong-format", "JPEG where PNG was asked and the reverse", "asked"),
-    Fault("webp", "WebP whatever was asked", "asked"),
+    Fault("wrong-format", "JPEG where PNG was asked for, and the reverse", "asked"),
+    Fault("webp", "WebP, whatever was asked for", "asked"),
     Fault("not-an-image", "the last image's base64 is of a text", "asked"),
     Fault("no-iend", "the last image lacks its end: PNG without IEND, JPEG without EOI", "asked"),
-    # A good answer in an odd dress.
+    # A valid response in an unusual form.
     Fault("odd-wrapping", "one of the odd-wrapping variants, drawn", "asked"),
     *(Fault(f"odd-wrapping:{name}", about, "asked") for name, about in WRAPPINGS.items()),
 )
@@ -102,11 +102,11 @@ FAULTS: Mapping[str, Fault] = MappingProxyType({fault.name: fault for fault in _
 
 @attrs.frozen
 class Draw:
-    """What was decided for one request.
+    """The draw for one request.
 
     Attributes:
         fault: The fault it meets, or None.
-        chance: Randomness for what else about it has to be drawn, as repeatable as the decision.
+        chance: Random numbers for its other draws, as repeatable as this one.
     """
 
     fault: Fault | None
@@ -114,12 +114,12 @@ class Draw:
 
 
 class FaultPlan:
-    """Decides which request meets which fault.
+    """Draws which request meets which fault.
 
     Args:
-        rates: Fault name to share, 0 to 1.
-        seed: Where the draws start.
-        per_body: How many sightings of a body can meet a fault; None for all.
+        rates: Share of requests, 0 to 1, by fault name.
+        seed: Seed of the draws.
+        per_body: How often a body can meet a fault; None for always.
 
     Example:
         >>> plan = FaultPlan({"500": 1.0}, per_body=1)
@@ -134,7 +134,7 @@ class FaultPlan:
         self._seen: OrderedDict[bytes, int] = OrderedDict()
 
     def draw(self, digest: bytes) -> Draw:
-        """Decide for the next request whose body has this `digest`."""
+        """Draw for the next request whose body has this digest."""
         nth = self._count(digest)
         chance = random.Random(f"{self._seed}:{digest.hex()}:{nth}")
         point = chance.random()

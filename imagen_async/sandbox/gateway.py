@@ -1,7 +1,7 @@
-"""The embedded gateway's life: a real HTTP server on a real socket, started and stopped with ``async with``.
+"""Starts and stops the embedded gateway: a real HTTP server on a real socket.
 
-Routes, request ids and a prompt shutdown that leaves no task, socket or thread behind. What a request gets is
-decided in `service`.
+Adds routes and request ids, and shuts down promptly without leaving a task, socket or thread. `service` decides what a
+request receives.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from imagen_async.exceptions import ConfigurationError, printable
 from imagen_async.sandbox.contract import Refusal, refuse_key
 from imagen_async.sandbox.ledger import Ledger
 from imagen_async.sandbox.pictures import PictureShop, require_pillow
-from imagen_async.sandbox.service import LONGEST_BODY, REQUEST_ID, Service, error_response, new_request_id
+from imagen_async.sandbox.service import LONGEST_BODY, REQUEST_ID, Service, new_request_id, refused
 from imagen_async.sandbox.settings import SandboxArguments, SandboxOptions, method_keywords_of
 
 if TYPE_CHECKING:
@@ -30,18 +30,18 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class SandboxGateway:
-    """A gateway on this machine that speaks the contract and shows faults on demand.
+    """A gateway on this machine that implements the contract and shows faults on demand.
 
     Args:
-        options: How to behave; the defaults of `SandboxOptions` if left out.
-        **keywords: Fields of `SandboxOptions` that override those of `options`.
+        options: The options; by default those of `SandboxOptions()`.
+        **keywords: Fields of `SandboxOptions` that override `options`.
 
     Attributes:
-        options: How it behaves.
-        ledger: Every request, what it was billed and what it got; readable after the gateway has closed.
+        options: Its options.
+        ledger: Every request, what it was billed and what it received; readable after the gateway has closed.
 
     Raises:
-        ConfigurationError: An option does not fit.
+        ConfigurationError: An option is invalid.
 
     Example:
         >>> from imagen_async import ImagenClient
@@ -61,7 +61,7 @@ class SandboxGateway:
         except ConfigurationError:
             raise
         except (TypeError, ValueError, AttributeError) as error:
-            raise ConfigurationError(f"the sandbox cannot be set up so: {error}") from None
+            raise ConfigurationError(f"invalid sandbox options: {error}") from None
         self.ledger = Ledger()
         self._running: _Running | None = None
         self._last_count = (0, 0)
@@ -81,10 +81,10 @@ class SandboxGateway:
 
     @property
     def base_url(self) -> str:
-        """Where it listens, such as ``http://127.0.0.1:54321/v1``.
+        """URL of the running gateway, such as ``http://127.0.0.1:54321/v1``.
 
         Raises:
-            ConfigurationError: It is not running.
+            ConfigurationError: The gateway is not running.
         """
         if self._running is None:
             raise ConfigurationError("the sandbox is not running: use it as `async with SandboxGateway(...)`")
@@ -92,33 +92,33 @@ class SandboxGateway:
 
     @property
     def api_key(self) -> str:
-        """The key that it takes."""
+        """The only key that is accepted."""
         return self.options.api_key
 
     @property
     def requests(self) -> int:
-        """How many requests came to the generations endpoint, refused ones included."""
+        """Number of requests to the generations endpoint, including refused ones."""
         return self._running.service.requests if self._running else self._last_count[0]
 
     @property
     def in_flight(self) -> int:
-        """How many requests are being dealt with."""
+        """Number of requests in flight."""
         return len(self._running.handlers) if self._running else 0
 
     @property
     def most_concurrent(self) -> int:
-        """The most requests that were worked on at once."""
-        return self._running.service.gate.most_inside if self._running else self._last_count[1]
+        """Highest number of requests that were processed concurrently."""
+        return self._running.service.limits.most_inside if self._running else self._last_count[1]
 
     async def start(self) -> None:
-        """Listen; `async with` does it.
+        """Start listening; ``async with`` calls this.
 
         Raises:
-            ConfigurationError: The address or the ledger cannot be had, or it is running already.
+            ConfigurationError: The address or the ledger cannot be opened, or the gateway is already running.
             MissingExtraError: Pillow is not installed.
         """
         if self._running is not None:
-            raise ConfigurationError("the sandbox is running already")
+            raise ConfigurationError("the sandbox is already running: stop it, or make another SandboxGateway")
         require_pillow()
         self.ledger = Ledger(self.options.ledger)
         running = _Running(self.options, self.ledger)
@@ -131,15 +131,15 @@ class SandboxGateway:
         self._running = running
 
     async def settled(self) -> None:
-        """Wait until no request is in flight: from then on the ledger's `sent` is final.
+        """Wait until no request is in flight, after which the ledger's `sent` is final.
 
-        A client can hold the last byte of an answer a moment before the gateway has noted it.
+        A client can have the last byte of a response a moment before the gateway records it.
         """
         while self._running is not None and self._running.handlers:
             await asyncio.wait(set(self._running.handlers))
 
     async def aclose(self) -> None:
-        """Stop at once: requests in flight are cut off, with what was billed in the ledger."""
+        """Stop immediately: requests in flight are aborted; the ledger has what they were billed."""
         if self._running is None:
             return
         self._last_count = (self.requests, self.most_concurrent)
@@ -162,7 +162,7 @@ class _Running:
         app = web.Application(client_max_size=LONGEST_BODY, middlewares=[self._tracked])
         app.router.add_post("/v1/images/generations", self.service.handle)
         app.router.add_get("/v1/models", self._models)
-        app.on_response_prepare.append(_signed)
+        app.on_response_prepare.append(_add_headers)
         self._runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=1.0)
         self._site: web.TCPSite | None = None
 
@@ -183,14 +183,14 @@ class _Running:
     async def aclose(self) -> None:
         if self._site is not None:
             await self._site.stop()
-        cut = dict(self.handlers)
-        for task, request in cut.items():
+        aborted = dict(self.handlers)
+        for task, request in aborted.items():
             task.cancel()
             if request.transport is not None:
-                # A peer that does not read must not keep the socket open.
+                # Also closes the socket of a peer that does not read.
                 request.transport.abort()
-        if cut:
-            await asyncio.wait(cut)
+        if aborted:
+            await asyncio.wait(aborted)
         await self._runner.cleanup()
         await self._pictures.aclose()
 
@@ -198,36 +198,36 @@ class _Running:
     async def _tracked(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         request[REQUEST_ID] = new_request_id()
         task = asyncio.current_task()
-        if task is None:  # pragma: no cover - a handler runs in a task
+        if task is None:  # pragma: no cover - every handler runs in a task
             raise RuntimeError
         self.handlers[task] = request
         try:
             return await handler(request)
         except web.HTTPException as error:
-            return error_response(_no_such_place(request, error.status))
+            return refused(_unknown_url(request, error.status))
         finally:
             del self.handlers[task]
 
     async def _models(self, request: web.Request) -> web.Response:
         refusal = refuse_key(request.headers.get("Authorization"), self._options.api_key)
         if refusal is not None:
-            return error_response(refusal)
+            return refused(refusal)
         models = [{"id": model, "object": "model", "owned_by": "sandbox"} for model in self._options.models]
         return web.json_response({"object": "list", "data": models})
 
 
-async def _signed(request: web.Request, response: web.StreamResponse) -> None:
+async def _add_headers(request: web.Request, response: web.StreamResponse) -> None:
     response.headers["x-request-id"] = request[REQUEST_ID]
     response.headers["Server"] = "imagen-async-sandbox"
 
 
-def _no_such_place(request: web.Request, status: int) -> Refusal:
+def _unknown_url(request: web.Request, status: int) -> Refusal:
     text = f"Invalid URL ({request.method} {printable(request.path, 80)})"
     return Refusal(status=status, message=text, code="unknown_url")
 
 
 def _reachable(address: str) -> str:
-    """Return the name under which this machine reaches an address that is listened on."""
+    """Return the host part of a URL with which this machine reaches a listening address."""
     ip = ipaddress.ip_address(address)
     if ip.is_unspecified:
         ip = ipaddress.ip_address("127.0.0.1" if ip.version == 4 else "::1")  # noqa: PLR2004 - IP version 4

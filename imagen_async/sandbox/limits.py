@@ -1,6 +1,6 @@
-"""How many requests the sandbox gateway lets in: a sliding minute and a number at once.
+"""Limits the requests of the sandbox gateway: in any minute, and concurrently.
 
-Arithmetic on a clock that is given; a refused request costs nothing and does not count.
+The clock is an argument. A refused request does not count.
 """
 
 from __future__ import annotations
@@ -13,18 +13,18 @@ import attrs
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["RequestLimits", "TurnedAway"]
+__all__ = ["OverLimit", "RequestLimits"]
 
 WINDOW_S = 60.0
 
 
 @attrs.frozen
-class TurnedAway:
-    """A request that came too early.
+class OverLimit:
+    """Why a request exceeds a limit.
 
     Attributes:
-        reason: The limit that it met, in words.
-        wait_s: Seconds until there is room, or None where nobody can know.
+        reason: The limit, in words.
+        wait_s: Seconds until a request is admitted again, or None if unknown.
     """
 
     reason: str
@@ -36,13 +36,13 @@ class RequestLimits:
 
     Args:
         rpm: Requests admitted in any 60 seconds, or None.
-        max_concurrent: Requests inside at once, or None.
-        clock: Seconds that only go up.
+        max_concurrent: Requests admitted concurrently, or None.
+        clock: Returns monotonic seconds.
 
     Example:
-        >>> gate = RequestLimits(rpm=1, max_concurrent=None, clock=lambda: 7.0)
-        >>> gate.admit(), gate.admit()
-        (None, TurnedAway(reason='1 request a minute', wait_s=60.0))
+        >>> limits = RequestLimits(rpm=1, max_concurrent=None, clock=lambda: 7.0)
+        >>> limits.admit(), limits.admit()
+        (None, OverLimit(reason='1 request a minute', wait_s=60.0))
     """
 
     def __init__(self, *, rpm: int | None, max_concurrent: int | None, clock: Callable[[], float]) -> None:
@@ -53,18 +53,18 @@ class RequestLimits:
         self.inside = 0
         self.most_inside = 0
 
-    def admit(self) -> TurnedAway | None:
-        """Let a request in, to be matched by one `leave`; or say why not."""
+    def admit(self) -> OverLimit | None:
+        """Admit a request, to be followed by one `leave`, or return why it is not admitted."""
         if self._max_concurrent is not None and self.inside >= self._max_concurrent:
-            return TurnedAway(f"{_requests(self._max_concurrent)} at once", None)
+            return OverLimit(f"{_requests(self._max_concurrent)} at once", None)
         if self._rpm is not None and (wait := self._wait(self._rpm)) > 0:
-            return TurnedAway(f"{_requests(self._rpm)} a minute", wait)
+            return OverLimit(f"{_requests(self._rpm)} a minute", wait)
         self.inside += 1
         self.most_inside = max(self.most_inside, self.inside)
         return None
 
     def leave(self) -> None:
-        """End a request that was let in."""
+        """End an admitted request."""
         self.inside -= 1
 
     def _wait(self, rpm: int) -> float:

@@ -1,8 +1,8 @@
-"""The sandbox's pictures: procedural, repeatable, of the true pixel size and weight.
+"""Makes the sandbox's images: procedural, repeatable, with real pixel sizes and file sizes.
 
-A few plates per aspect ratio and format are rendered when first needed, in a thread, and kept as base64; each
-answer gets a plate with its own mark in front (`stamps`), so that serving costs neither a render nor a copy of
-the megabytes. Which plate a prompt gets depends on the prompt and the image's index alone. Nothing here knows HTTP.
+A few plates for each aspect ratio and format are rendered when first needed, in a thread, and kept as base64. Each
+response gets a plate with its own stamp in front (`stamps`), so that serving neither renders an image nor copies
+megabytes. The plate depends on the prompt and the image's index alone.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ VARIANTS = 4
 PLATES_KEPT = 32
 TINY_SCALE = 64
 
-# Widths of the grain, in grey levels, that give the weights of photographs: a PNG of 1.3 to 1.55 MB at
-# compression level 1, a JPEG of 200 to 290 KB.
+# Widths of the grain, in grey levels, that give the file sizes of photographs: a PNG of 1.3 to 1.55 MB at
+# compression level 1, a JPEG of 200 to 290 kB.
 _GRAIN = {"png": 8, "jpeg": 24, "webp": 24}
 _SAVE: dict[str, dict[str, Any]] = {
     "png": {"compress_level": 1},
@@ -49,33 +49,33 @@ def require_pillow() -> None:
     """Check that Pillow is installed.
 
     Raises:
-        MissingExtraError: It is not.
+        MissingExtraError: Pillow is not installed.
     """
     try:
-        import PIL.Image  # noqa: F401, PLC0415 - an extra: needed when a gateway starts, not before
+        import PIL.Image  # noqa: F401, PLC0415 - an extra, needed only when a gateway starts
     except ImportError:
         raise MissingExtraError("the sandbox gateway", "sandbox") from None
 
 
 @attrs.frozen
 class Picture:
-    """One image of one answer, as base64 in pieces that join to it; may be shared, never copied."""
+    """One image of one response, as base64 in pieces, which are shared and not copied."""
 
     base64: tuple[bytes, ...]
 
     def data(self) -> bytes:
-        """Return the image's bytes, freshly decoded."""
+        """Return the image's bytes."""
         return pybase64.b64decode(b"".join(self.base64))
 
 
 @attrs.frozen
 class Plate:
-    """A rendered image, ready to be marked.
+    """A rendered image, ready to be stamped.
 
     Attributes:
-        head: The bytes before the mark.
-        tail: The bytes after it, as base64.
-        tail_size: The bytes after it, counted before base64.
+        head: The bytes before the stamp.
+        tail: The bytes after the stamp, as base64.
+        tail_size: Number of bytes after the stamp, before base64.
     """
 
     head: bytes = attrs.field(repr=False)
@@ -84,19 +84,19 @@ class Plate:
 
     @classmethod
     def of(cls, data: bytes) -> Plate:
-        """Make a plate of an image file."""
+        """Return the plate for an image file."""
         at = stamp_after(data)
         return cls(data[:at], pybase64.b64encode(data[at:]), len(data) - at)
 
-    def marked(self, **facts: object) -> Picture:
-        """Return the image with a mark that says `facts`."""
+    def stamped(self, **facts: object) -> Picture:
+        """Return the image with a stamp of these facts."""
         head = stamped_head(self.head, facts)
         if len(head) % 3 == 0:
             return Picture((pybase64.b64encode(head), self.tail))
         return self._encoded(head)
 
-    def marked_for_padding(self, **facts: object) -> Picture:
-        """Return the image with a mark, of a length whose base64 ends with ``==``."""
+    def stamped_for_padding(self, **facts: object) -> Picture:
+        """Return the image with a stamp of a length with which the base64 ends in ``==``."""
         return self._encoded(stamped_head(self.head, facts, remainder=(1 - self.tail_size) % 3))
 
     def _encoded(self, head: bytes) -> Picture:
@@ -104,7 +104,7 @@ class Plate:
 
 
 class PictureShop:
-    """Makes the pictures of one gateway, in a thread of its own.
+    """Makes the images of one gateway, in its own thread.
 
     Args:
         scale: ``"realistic"`` or ``"tiny"``.
@@ -116,20 +116,20 @@ class PictureShop:
         self._plates: OrderedDict[tuple[str, str, int], asyncio.Future[Plate]] = OrderedDict()
 
     async def plates(self, prompt: str, n: int, *, aspect_ratio: str, output_format: str) -> list[Plate]:
-        """Return the plates of a prompt's first `n` images; neighbours differ."""
+        """Return the plates of a prompt's first `n` images; adjacent ones differ."""
         first = int.from_bytes(hashlib.blake2b(prompt.encode(), digest_size=4).digest())
         return [await self._plate(aspect_ratio, output_format, (first + index) % VARIANTS) for index in range(n)]
 
     async def run(self, work: Callable[[], T]) -> T:
-        """Do `work` in the shop's thread: what is too long for the event loop."""
+        """Run work that is too long for the event loop in the thread, and return its result."""
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)
 
     async def aclose(self) -> None:
-        """End the thread, after the picture it is at."""
+        """Stop the thread, after the image that it is rendering."""
         self._threads.shutdown(wait=False, cancel_futures=True)
         if unfinished := [future for future in self._plates.values() if not future.done()]:
             await asyncio.wait(unfinished)
-        # Idle by now, or at a piece of work whose request was cancelled.
+        # Idle now, or finishing work of a cancelled request.
         self._threads.shutdown(wait=True)
         self._plates.clear()
 
@@ -142,7 +142,7 @@ class PictureShop:
             if len(self._plates) > PLATES_KEPT:
                 self._plates.popitem(last=False)
         self._plates.move_to_end(key)
-        # Others may wait for the same plate: one request that goes away must not stop its render.
+        # Other requests may wait for the same plate: cancelling one request must not stop the rendering.
         return future.result() if future.done() else await asyncio.shield(future)
 
     def _rendered(self, ratio: str, kind: str, variant: int) -> Plate:
@@ -156,8 +156,8 @@ def _failed(future: asyncio.Future[Plate]) -> bool:
 
 
 def _painted(size: tuple[int, int], *, seed: str, grain: int) -> Image:
-    """Paint soft colours under a film grain: noise is what gives an image a photograph's weight."""
-    from PIL import Image, ImageChops  # noqa: PLC0415 - an extra: see `require_pillow`
+    """Return soft colours under a film grain; the noise gives the file the size of a photograph's."""
+    from PIL import Image, ImageChops  # noqa: PLC0415 - an extra, see `require_pillow`
 
     chance = random.Random(seed)
     colours = Image.frombytes("RGB", (6, 6), chance.randbytes(6 * 6 * 3)).resize(size, Image.Resampling.BICUBIC)

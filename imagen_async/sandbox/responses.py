@@ -1,7 +1,7 @@
-"""What the sandbox answers: a good answer, a refusal, or what a fault makes of either.
+"""Composes responses: valid ones, refusals, and those of faults.
 
-Pure composition: an order, its pictures and a fault in, a `SandboxResponse` out; `delivery` sends it. Shapes are
-those that gateways of this family were seen to send.
+An order, its pictures and a fault become a `SandboxResponse`, which `delivery` sends. The forms are those observed from
+gateways of this family.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from imagen_async.sandbox.pictures import Picture
 if TYPE_CHECKING:
     from imagen_async.sandbox.faults import Fault
 
-__all__ = ["Manner", "SandboxResponse", "error_answer", "fault_answer", "good_answer", "image_answer"]
+__all__ = ["Manner", "SandboxResponse", "error_response", "fault_response", "image_response", "valid_response"]
 
 
 class Manner(Enum):
-    """How an answer is sent."""
+    """How a response is sent."""
 
     WHOLE = "whole"
     TRUNCATED = "truncate"
@@ -41,12 +41,12 @@ class Manner(Enum):
 
 @attrs.frozen(kw_only=True)
 class SandboxResponse:
-    """One answer, ready to be sent.
+    """One response, ready to be sent.
 
     Attributes:
         status: HTTP status.
         body: Its body.
-        images: Images in it, good or not, that count as answered.
+        images: Number of images in it that are billed as sent.
         content_type: Its media type.
         headers: Further headers.
         manner: How it is sent.
@@ -62,7 +62,7 @@ class SandboxResponse:
 
 @attrs.frozen(kw_only=True)
 class _Making:
-    """What a 200 is composed from."""
+    """What a response with status 200 is composed from."""
 
     order: Order
     pictures: Sequence[Picture]
@@ -74,21 +74,21 @@ class _Making:
         return [image_item(picture.base64) for picture in self.pictures]
 
 
-def good_answer(pictures: Sequence[Picture], created: int) -> SandboxResponse:
-    """Return the contract's answer."""
+def valid_response(pictures: Sequence[Picture], created: int) -> SandboxResponse:
+    """Return the response of the contract."""
     body = json_body([image_item(picture.base64) for picture in pictures], created)
     return SandboxResponse(body=body, images=len(pictures))
 
 
-def error_answer(refusal: Refusal, *, headers: Mapping[str, str] | None = None) -> SandboxResponse:
-    """Return a refusal as an answer."""
+def error_response(refusal: Refusal, *, headers: Mapping[str, str] | None = None) -> SandboxResponse:
+    """Return the response for a refusal."""
     return SandboxResponse(status=refusal.status, body=Body((refusal.body(),)), headers=headers or {})
 
 
-def fault_answer(fault: Fault, order: Order, request_id: str) -> SandboxResponse | None:
-    """Return the answer of a fault that shows no images, or None if it shows some."""
+def fault_response(fault: Fault, order: Order, request_id: str) -> SandboxResponse | None:
+    """Return the response of a fault without images, or None for a fault with images."""
     if (refusal := _refusal(fault.name, order, request_id)) is not None:
-        return error_answer(refusal)
+        return error_response(refusal)
     if (page := _PAGES.get(fault.name)) is not None:
         status, text = page
         return SandboxResponse(status=status, body=Body((text.encode(),)), content_type="text/html")
@@ -97,17 +97,17 @@ def fault_answer(fault: Fault, order: Order, request_id: str) -> SandboxResponse
     return None
 
 
-def image_answer(
+def image_response(
     fault: Fault, order: Order, pictures: Sequence[Picture], *, created: int, chance: random.Random
 ) -> SandboxResponse:
-    """Return what a fault makes of a good answer.
+    """Return the response of a fault with images.
 
     Args:
         fault: The fault.
-        order: What was asked.
-        pictures: The images, already of the format that the fault calls for.
-        created: The answer's time stamp.
-        chance: Draws the variant where a fault has several.
+        order: The request's fields.
+        pictures: The images, in the format that the fault asks for.
+        created: The response's timestamp.
+        chance: Random numbers to draw a variant with, for faults that have several.
     """
     kind, _, variant = fault.name.partition(":")
     if kind == "odd-wrapping":
@@ -116,8 +116,8 @@ def image_answer(
     making = _Making(order=order, pictures=pictures, created=created, chance=chance)
     if (spoil := _SPOILERS.get(kind)) is not None:
         return spoil(making)
-    answer = good_answer(pictures, created)
-    return attrs.evolve(answer, manner=Manner(kind)) if kind in _MANNERS else answer
+    response = valid_response(pictures, created)
+    return attrs.evolve(response, manner=Manner(kind)) if kind in _MANNERS else response
 
 
 def _refusal(name: str, order: Order, request_id: str) -> Refusal | None:
@@ -169,7 +169,7 @@ _MANNERS = frozenset(manner.value for manner in Manner) - {"whole"}
 
 
 def _of_items(making: _Making, items: Sequence[BodyItem], **others: object) -> SandboxResponse:
-    return SandboxResponse(body=json_body(items, making.created, **others), images=sum(item.good for item in items))
+    return SandboxResponse(body=json_body(items, making.created, **others), images=sum(item.valid for item in items))
 
 
 def _empty(making: _Making) -> SandboxResponse:
@@ -200,13 +200,13 @@ def _last_as(make: Callable[[Picture], BodyItem]) -> Callable[[_Making], Sandbox
 
 
 def _encoded(data: bytes) -> BodyItem:
-    return image_item((pybase64.b64encode(data),), good=False)
+    return image_item((pybase64.b64encode(data),), valid=False)
 
 
 def _corrupt(picture: Picture) -> BodyItem:
     text = b"".join(picture.base64)
     middle = len(text) // 2
-    return image_item((text[:middle], b"!*~!", text[middle + 4 :]), good=False)
+    return image_item((text[:middle], b"!*~!", text[middle + 4 :]), valid=False)
 
 
 def _endless(picture: Picture) -> BodyItem:

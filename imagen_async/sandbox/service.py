@@ -1,7 +1,7 @@
-"""What happens to one request at the generations endpoint, from its headers to the ledger's last line.
+"""Handles one request to the generations endpoint, from its headers to the last line in the ledger.
 
-Checks, limits, fault, work, bill, answer: in this order, and the bill is in the ledger before the first byte of
-the answer leaves. Sockets and the server's life are the gateway's.
+The order is: contract, limits, fault, processing, bill, response. The bill is in the ledger before the first byte of
+the response is sent.
 """
 
 from __future__ import annotations
@@ -20,8 +20,14 @@ from imagen_async.sandbox.contract import Order, Refusal, read_order, refuse_con
 from imagen_async.sandbox.delivery import Delivery
 from imagen_async.sandbox.faults import Draw, Fault, FaultPlan
 from imagen_async.sandbox.ledger import Ledger, LedgerEntry
-from imagen_async.sandbox.limits import RequestLimits, TurnedAway
-from imagen_async.sandbox.responses import SandboxResponse, error_answer, fault_answer, good_answer, image_answer
+from imagen_async.sandbox.limits import OverLimit, RequestLimits
+from imagen_async.sandbox.responses import (
+    SandboxResponse,
+    error_response,
+    fault_response,
+    image_response,
+    valid_response,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -29,24 +35,24 @@ if TYPE_CHECKING:
     from imagen_async.sandbox.pictures import Picture, PictureShop
     from imagen_async.sandbox.settings import SandboxOptions
 
-__all__ = ["REQUEST_ID", "Service", "error_response"]
+__all__ = ["REQUEST_ID", "Service", "refused"]
 
 REQUEST_ID: web.RequestKey[str] = web.RequestKey("request_id", str)
 LONGEST_BODY = 1024 * 1024
 
 
-def error_response(refusal: Refusal) -> web.Response:
-    """Return a refusal as aiohttp sends it."""
+def refused(refusal: Refusal) -> web.Response:
+    """Return aiohttp's response for a refusal."""
     return web.Response(status=refusal.status, body=refusal.body(), content_type="application/json")
 
 
 class Service:
-    """Serves generations.
+    """Handles requests for generations.
 
     Args:
-        options: How to behave.
-        ledger: Where every request is entered.
-        pictures: Where images come from.
+        options: The gateway's options.
+        ledger: Records every request.
+        pictures: Makes the images.
     """
 
     def __init__(self, options: SandboxOptions, ledger: Ledger, pictures: PictureShop) -> None:
@@ -54,11 +60,11 @@ class Service:
         self._ledger = ledger
         self._pictures = pictures
         self._plan = FaultPlan(options.fault_rates, seed=options.seed, per_body=options.faults_per_body)
-        self.gate = RequestLimits(rpm=options.rpm, max_concurrent=options.max_concurrent, clock=options.clock)
+        self.limits = RequestLimits(rpm=options.rpm, max_concurrent=options.max_concurrent, clock=options.clock)
         self.requests = 0
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
-        """SandboxResponse one request."""
+        """Respond to one request."""
         self.requests += 1
         entry = LedgerEntry(
             ordinal=self.requests,
@@ -68,14 +74,14 @@ class Service:
         )
         order = await self._order(request)
         if isinstance(order, Refusal):
-            return await self._deliver(request, entry, error_answer(order))
+            return await self._deliver(request, entry, error_response(order))
         entry = attrs.evolve(entry, model=order.model, prompt=order.prompt, n=order.n)
-        if (turned_away := self.gate.admit()) is not None:
-            return await self._deliver(request, entry, self._too_many(turned_away))
+        if (over := self.limits.admit()) is not None:
+            return await self._deliver(request, entry, self._too_many(over))
         try:
             return await self._serve(request, entry, order)
         finally:
-            self.gate.leave()
+            self.limits.leave()
 
     async def _order(self, request: web.Request) -> Order | Refusal:
         refusal = refuse_key(request.headers.get("Authorization"), self._options.api_key)
@@ -92,30 +98,30 @@ class Service:
         draw = self._plan.draw(hashlib.blake2b(await request.read(), digest_size=8).digest())
         fault = draw.fault
         if fault is None or fault.works:
-            await self._work(draw)
-        answer = await self._answer(entry.request_id, order, draw)
+            await self._process(draw)
+        response = await self._response(entry.request_id, order, draw)
         if fault is not None:
             entry = attrs.evolve(entry, fault=fault.name)
-        return await self._deliver(request, attrs.evolve(entry, billed=_billed(fault, order, answer)), answer)
+        return await self._deliver(request, attrs.evolve(entry, billed=_billed(fault, order, response)), response)
 
-    async def _work(self, draw: Draw) -> None:
+    async def _process(self, draw: Draw) -> None:
         seconds = draw.chance.uniform(*self._options.latency)
         if seconds > 0:
             await self._options.sleep(seconds)
 
-    async def _answer(self, request_id: str, order: Order, draw: Draw) -> SandboxResponse:
+    async def _response(self, request_id: str, order: Order, draw: Draw) -> SandboxResponse:
         fault = draw.fault
-        if fault is not None and (answer := fault_answer(fault, order, request_id)) is not None:
-            return attrs.evolve(answer, headers=self._retry_after(None)) if fault.name == "429" else answer
-        pictures = await self._take(request_id, order, fault)
+        if fault is not None and (response := fault_response(fault, order, request_id)) is not None:
+            return attrs.evolve(response, headers=self._retry_after(None)) if fault.name == "429" else response
+        pictures = await self._images(request_id, order, fault)
         created = int(self._options.wall_clock())
         if fault is None:
-            return good_answer(pictures, created)
-        make = functools.partial(image_answer, fault, order, pictures, created=created, chance=draw.chance)
-        # Respelling megabytes is too long for the event loop.
+            return valid_response(pictures, created)
+        make = functools.partial(image_response, fault, order, pictures, created=created, chance=draw.chance)
+        # Changing megabytes of base64 takes too long for the event loop.
         return await self._pictures.run(make)
 
-    async def _take(self, request_id: str, order: Order, fault: Fault | None) -> list[Picture]:
+    async def _images(self, request_id: str, order: Order, fault: Fault | None) -> list[Picture]:
         name = fault.name if fault is not None else ""
         plates = await self._pictures.plates(
             order.prompt,
@@ -124,22 +130,22 @@ class Service:
             output_format=_FORMATS.get(name, {}).get(order.output_format, order.output_format),
         )
         return [
-            (plate.marked_for_padding if name == "odd-wrapping:no-padding" else plate.marked)(
+            (plate.stamped_for_padding if name == "odd-wrapping:no-padding" else plate.stamped)(
                 prompt=order.prompt, index=index, request_id=request_id
             )
             for index, plate in enumerate(plates)
         ]
 
-    async def _deliver(self, request: web.Request, entry: LedgerEntry, answer: SandboxResponse) -> web.StreamResponse:
+    async def _deliver(self, request: web.Request, entry: LedgerEntry, response: SandboxResponse) -> web.StreamResponse:
         delivery = Delivery(
             request=request,
-            answer=answer,
+            response=response,
             request_id=entry.request_id,
             sleep=self._options.sleep,
             slow_s=self._options.slow_s,
             stall_s=self._options.stall_s,
         )
-        entry = attrs.evolve(entry, status=None if entry.fault == "disconnect" else answer.status)
+        entry = attrs.evolve(entry, status=None if entry.fault == "disconnect" else response.status)
         self._ledger.record(entry)
         try:
             return await delivery.run()
@@ -152,14 +158,14 @@ class Service:
         if self._options.on_request is not None:
             self._options.on_request(entry)
 
-    def _too_many(self, turned_away: TurnedAway) -> SandboxResponse:
+    def _too_many(self, over: OverLimit) -> SandboxResponse:
         refusal = Refusal(
             status=429,
-            message=f"Rate limit reached: {printable(turned_away.reason)}.",
+            message=f"Rate limit reached: {printable(over.reason)}.",
             type="rate_limit_error",
             code="rate_limit_exceeded",
         )
-        return error_answer(refusal, headers=self._retry_after(turned_away.wait_s))
+        return error_response(refusal, headers=self._retry_after(over.wait_s))
 
     def _retry_after(self, wait_s: float | None) -> Mapping[str, str]:
         asked = self._options.retry_after
@@ -175,12 +181,12 @@ _FORMATS: Mapping[str, Mapping[str, str]] = {
 }
 
 
-def _billed(fault: Fault | None, order: Order, answer: SandboxResponse) -> int:
+def _billed(fault: Fault | None, order: Order, response: SandboxResponse) -> int:
     if fault is None or fault.billed == "asked":
         return order.n
-    return answer.images if fault.billed == "sent" else 0
+    return response.images if fault.billed == "sent" else 0
 
 
 def new_request_id() -> str:
-    """Return an id that no other gateway on the same ledger has given."""
+    """Return a request id that is unique among all gateways that share a ledger."""
     return f"sandbox-{uuid.uuid4().hex}"

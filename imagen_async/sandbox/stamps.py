@@ -1,7 +1,7 @@
-"""The mark that each sandbox image carries: whose prompt it is, and which of its images.
+"""Writes and reads the stamp of a sandbox image: its prompt, index and request id.
 
-Bytes in, bytes out; no image library. A PNG carries the mark in an iTXt chunk after its header, a JPEG in COM
-segments after its first, a WebP in a chunk of its own at the end. All three are skipped by every decoder.
+No image library is needed. The stamp of a PNG is an iTXt chunk after the header, that of a JPEG COM segments after the
+first segment, that of a WebP a chunk at the end. Decoders skip all three.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["read_stamp", "stamp_after", "stamped_head"]
 
-# 20 characters, so that a JPEG segment's overhead (with 4 bytes of marker and length) is a multiple of three.
+# 20 characters, so that the overhead of a JPEG segment (with 4 bytes of marker and length) is a multiple of three.
 KEYWORD = b"imagen-async sandbox"
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 PNG_HEAD = len(PNG_SIGNATURE) + 25
@@ -30,7 +30,7 @@ WEBP_CHUNK = b"IMSB"
 
 
 def stamp_after(data: bytes) -> int:
-    """Return how many of the image's first bytes `stamped_head` needs: those before the mark."""
+    """Return the number of bytes before the stamp, which `stamped_head` needs."""
     if data.startswith(PNG_SIGNATURE):
         return PNG_HEAD
     if data.startswith(JPEG_SIGNATURE):
@@ -39,18 +39,18 @@ def stamp_after(data: bytes) -> int:
 
 
 def stamped_head(head: bytes, facts: Mapping[str, Any], *, remainder: int = 0) -> bytes:
-    """Return `head` with the mark put after it, padded so that its length modulo 3 is `remainder`; a WebP's may differ.
+    """Return `head` with the stamp after it, padded so that its length modulo 3 is `remainder`; a WebP's may differ.
 
-    With a remainder of 0 the base64 of what follows does not depend on the mark and can be kept.
+    With a remainder of 0 the base64 of the following bytes does not depend on the stamp, and can be kept.
 
     Args:
         head: The first `stamp_after` bytes of an image.
-        facts: What the mark says; a small JSON object.
+        facts: Content of the stamp, a small JSON object.
         remainder: 0, 1 or 2.
     """
     text = json.dumps(facts, ensure_ascii=False).encode()
-    candidates = [_with_text(head, text + b" " * padding) for padding in range(3)]
-    return next((marked for marked in candidates if len(marked) % 3 == remainder), candidates[0])
+    padded = [_with_text(head, text + b" " * padding) for padding in range(3)]
+    return next((head for head in padded if len(head) % 3 == remainder), padded[0])
 
 
 def _with_text(head: bytes, text: bytes) -> bytes:
@@ -67,14 +67,14 @@ def _comment(text: bytes) -> bytes:
 
 
 def _with_webp_chunk(data: bytes, text: bytes) -> bytes:
-    # RIFF chunks are of even length; the size after "RIFF" counts all that follows it.
+    # RIFF chunks have even lengths; the size after "RIFF" covers the rest of the file.
     even = text if len(text) % 2 == 0 else text + b" "
     grown = data[8:] + WEBP_CHUNK + struct.pack("<I", len(even)) + even
     return b"RIFF" + struct.pack("<I", len(grown)) + grown
 
 
 def read_stamp(data: bytes) -> dict[str, Any]:
-    """Read the mark of an image that a sandbox made.
+    """Return the stamp of an image that a sandbox made.
 
     Args:
         data: The image file, PNG, JPEG or WebP.
@@ -83,7 +83,7 @@ def read_stamp(data: bytes) -> dict[str, Any]:
         ``{"prompt": …, "index": …, "request_id": …}``.
 
     Raises:
-        ProtocolError: The bytes carry no mark.
+        ProtocolError: The bytes have no stamp.
     """
     if data.startswith(PNG_SIGNATURE):
         text = b"".join(_png_texts(data))
@@ -94,7 +94,7 @@ def read_stamp(data: bytes) -> dict[str, Any]:
     try:
         facts = json.loads(text)
     except ValueError:
-        raise ProtocolError("stamp", "these bytes are not an image that a sandbox made") from None
+        raise ProtocolError("stamp", "this is not an image that a sandbox made: it has no stamp") from None
     return dict(facts)
 
 
@@ -104,7 +104,7 @@ def _png_texts(data: bytes) -> Iterator[bytes]:
         length = int.from_bytes(data[at : at + 4])
         start = at + 8
         if data[at + 4 : start] == b"iTXt" and data.startswith(KEYWORD + b"\0", start):
-            # After the keyword: its zero, two bytes of compression, language and translation, both empty.
+            # After the keyword: a zero, two bytes of compression, and language and translation, both empty.
             yield data[start + len(KEYWORD) + 5 : start + length]
         at += 12 + length
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     "where",
     [(by, url) for url in (*ELSEWHERE[::4], *NO_PLACE[::4]) if url for by in ("--base-url", "IMAGEN_BASE_URL")],
 )
-def test_a_command_refuses_such_a_place_with_status_two_and_makes_nothing(
+def test_a_command_refuses_such_an_address_with_status_two_and_makes_nothing(
     invoke: Invoke, prompts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: tuple[str, str]
 ) -> None:
     by, url = where
@@ -33,9 +33,7 @@ def test_a_command_refuses_such_a_place_with_status_two_and_makes_nothing(
     assert sorted(path.name for path in tmp_path.iterdir()) == [prompts.name]
 
 
-def test_a_word_on_the_command_line_lets_the_key_travel_over_http(
-    invoke: Invoke, prompts: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_option_allows_the_key_over_http(invoke: Invoke, prompts: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("IMAGEN_API_KEY", KEY)
     # A port that nobody listens on.
     ran = invoke("models", "--remote", "--base-url", "http://0.0.0.0:1/v1", "--allow-http")

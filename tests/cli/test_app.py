@@ -17,7 +17,7 @@ COMMANDS = ("generate", "run", "status", "models", "sandbox")
 
 
 @pytest.mark.parametrize("command", ["", *COMMANDS])
-def test_help_teaches_by_examples_on_the_standard_output(invoke: Invoke, command: str) -> None:
+def test_help_shows_examples_on_stdout(invoke: Invoke, command: str) -> None:
     ran = invoke(*command.split(), "--help")
     assert (ran.status, ran.err) == (0, "")
     examples = ran.out.partition("Examples:\n")[2]
@@ -36,7 +36,7 @@ def test_no_command_shows_the_help(invoke: Invoke) -> None:
     assert invoke().out == invoke("--help").out
 
 
-def test_the_version_is_the_packages(invoke: Invoke) -> None:
+def test_the_version_is_that_of_the_package(invoke: Invoke) -> None:
     assert invoke("--version").out.strip() == __version__
 
 
@@ -67,7 +67,7 @@ def test_wrong_usage_is_one_line_on_stderr_and_status_two(invoke: Invoke, argume
     assert "--help)" in ran.err
 
 
-def test_a_hostile_argument_is_shown_harmless(invoke: Invoke) -> None:
+def test_a_hostile_argument_is_escaped(invoke: Invoke) -> None:
     ran = invoke("run", "a.txt", "-o", "out", "--\x1b[31m[bold]x")
     assert ran.status == 2
     assert ran.err.strip().isprintable()
@@ -97,9 +97,7 @@ def test_an_error_of_the_library_is_one_message_without_a_traceback(invoke: Invo
     assert ran == type(ran)(2, "", "imagen-async: no-such-file.txt: there is no such file\n")
 
 
-def test_a_defect_shows_its_traceback_and_has_a_status_of_its_own(
-    invoke: Invoke, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_defect_shows_its_traceback_and_has_its_own_status(invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_: object) -> str:
         raise ZeroDivisionError("\x1b[2J")
 
@@ -112,7 +110,7 @@ def test_a_defect_shows_its_traceback_and_has_a_status_of_its_own(
     assert "defect of imagen-async" in ran.err
 
 
-def test_a_reader_that_goes_away_ends_the_command_quietly(invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_closed_stdout_ends_the_command_silently(invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(_: str) -> None:
         raise BrokenPipeError
 
@@ -122,7 +120,7 @@ def test_a_reader_that_goes_away_ends_the_command_quietly(invoke: Invoke, monkey
     assert (ran.status, ran.out, ran.err) == (141, "", "")
 
 
-def test_ctrl_c_where_nobody_listens_is_status_130(invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ctrl_c_without_a_handler_is_status_130(invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 

@@ -20,7 +20,7 @@ def test_no_error_can_write_a_control_character(text: str) -> None:
 
 
 @given(st.text(), st.text())
-def test_bad_input_has_one_line_for_each_row_whatever_is_in_it(source: str, mistake: str) -> None:
+def test_bad_input_has_one_line_for_each_row(source: str, mistake: str) -> None:
     error = InvalidInputError(source, [(3, (mistake, "n must be a whole number")), (9, (mistake,))], 5)
     head, third, ninth, more = error_text(error).split("\n")
     assert all(line.isprintable() for line in (head, third, ninth, more))

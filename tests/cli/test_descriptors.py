@@ -42,7 +42,7 @@ def given_limits(patch: pytest.MonkeyPatch, soft: int, hard: int, *, raises: typ
 
 
 @given(wanted=st.integers(1, 10_000), soft=st.integers(0, 3000), more=st.integers(0, 3000), sandbox=st.booleans())
-def test_as_many_wanted_as_are_asked_or_as_fit_and_the_hard_limit_stays(
+def test_the_concurrency_is_as_asked_or_as_fits_and_the_hard_limit_stays(
     wanted: int, soft: int, more: int, *, sandbox: bool
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:

@@ -42,7 +42,7 @@ def advance(counters: Progress) -> None:
     counters.cost_usd = 3.6
 
 
-async def test_off_a_terminal_a_line_comes_now_and_then_and_one_at_the_end() -> None:
+async def test_without_a_terminal_a_line_is_printed_at_intervals_and_at_the_end() -> None:
     clock, counters, lines = Clock(), progress(), list[str]()
     ticks: asyncio.Queue[None] = asyncio.Queue()
     waits: list[float] = []
@@ -72,7 +72,7 @@ async def test_off_a_terminal_a_line_comes_now_and_then_and_one_at_the_end() -> 
     assert set(waits) == {5.0}
 
 
-async def test_a_pipe_has_no_total_and_no_time_of_arrival() -> None:
+async def test_a_pipe_has_no_total_and_no_time_left() -> None:
     counters, lines = Progress(), list[str]()
     async with PlainDisplay(Figures(counters, at_full_pace, Clock()), every=5.0, write=lines.append):
         counters.succeeded = 7
@@ -116,7 +116,7 @@ def test_no_line_of_the_live_display_is_so_wide_that_an_echoed_keystroke_wraps()
     assert max(map(len, drawn(display).splitlines())) <= 96
 
 
-def test_a_hostile_text_neither_moves_the_cursor_nor_is_taken_for_markup() -> None:
+def test_hostile_text_neither_moves_the_cursor_nor_is_markup() -> None:
     display = LiveDisplay(Figures(progress(), at_full_pace, Clock()), Console(file=io.StringIO(), width=100))
     display.trouble(HOSTILE)
     text = drawn(display)
@@ -124,7 +124,7 @@ def test_a_hostile_text_neither_moves_the_cursor_nor_is_taken_for_markup() -> No
     assert all(line.isprintable() for line in text.splitlines())
 
 
-async def test_the_live_display_is_drawn_while_it_lasts_and_taken_away() -> None:
+async def test_the_live_display_is_drawn_and_then_erased() -> None:
     file = io.StringIO()
     console = Console(file=file, width=100, force_terminal=True)
     async with LiveDisplay(Figures(progress(), at_full_pace, Clock()), console) as display:
@@ -147,7 +147,7 @@ def test_a_run_without_a_total_can_be_drawn() -> None:
         ("off", "terminal", NoDisplay),
     ],
 )
-def test_the_display_fits_the_terminal_or_the_wish(
+def test_the_display_follows_the_terminal_or_the_option(
     monkeypatch: pytest.MonkeyPatch,
     mode: str,
     terminal: str,
@@ -166,7 +166,7 @@ def test_the_display_fits_the_terminal_or_the_wish(
         (PaceState(limit=8, waiting=True), "3 of 8 in flight, the gateway does not respond, probing it at intervals"),
     ],
 )
-async def test_the_pace_that_the_gateway_sets_is_shown(pace: PaceState, shown: str) -> None:
+async def test_the_limits_that_the_gateway_sets_are_shown(pace: PaceState, shown: str) -> None:
     counters, lines = Progress(in_flight=3, doubtful_usd=0.08), list[str]()
     async with PlainDisplay(Figures(counters, lambda: pace, Clock()), every=5.0, write=lines.append):
         pass

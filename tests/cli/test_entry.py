@@ -56,16 +56,14 @@ def test_help_imports_no_command_no_sandbox_and_no_live_display() -> None:
     assert python(code).stderr == "[]\n"
 
 
-def test_a_reader_that_went_away_is_no_traceback(tmp_path: Path) -> None:
+def test_a_closed_stdout_is_not_a_traceback(tmp_path: Path) -> None:
     done = ran_unread("models", folder=tmp_path)
     assert (done.returncode, done.stderr) == (141, b"")
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full, as Linux has")
 @pytest.mark.parametrize("command", [("models",), ("--help",), ("run", "prompts.txt", "--output", "out", "--dry-run")])
-def test_a_full_disk_behind_the_standard_output_is_told_and_no_traceback(
-    tmp_path: Path, command: tuple[str, ...]
-) -> None:
+def test_a_full_disk_behind_stdout_is_a_message_and_not_a_traceback(tmp_path: Path, command: tuple[str, ...]) -> None:
     (tmp_path / "prompts.txt").write_text("A red fox\n")
     with Path("/dev/full").open("wb") as full:
         done = ran_into(full, *command, folder=tmp_path)
@@ -74,6 +72,6 @@ def test_a_full_disk_behind_the_standard_output_is_told_and_no_traceback(
     assert b"Traceback" not in done.stderr
 
 
-def test_an_interruption_while_it_is_still_being_imported_is_no_traceback() -> None:
+def test_an_interruption_during_the_imports_is_not_a_traceback() -> None:
     done = python(BLOCKED.format(name="rich").replace("raise ModuleNotFoundError", "raise KeyboardInterrupt  # "))
     assert (done.returncode, done.stderr) == (130, "")

@@ -35,6 +35,6 @@ def test_each_error_has_the_status_that_the_table_promises(error: ImagenError, e
     assert after_error(error) is expected
 
 
-def test_whatever_stops_a_run_after_something_was_sent_has_stopped_it_early() -> None:
+def test_any_error_that_stops_a_run_after_a_request_is_an_early_stop() -> None:
     for error in (exceptions.InvalidInputError("x", [], 1), exceptions.StoreError("x"), exceptions.ConnectError("x")):
         assert after_error(error, sent=True) is Exit.STOPPED

@@ -26,13 +26,13 @@ def test_money_has_at_least_cents(amount: float, text: str) -> None:
     assert usd(amount) == text
 
 
-def test_nothing_can_be_told_about_what_is_left_before_a_job_has_ended() -> None:
+def test_the_time_left_is_unknown_before_a_job_has_ended() -> None:
     assert remaining(ended=0, total=10, elapsed=5.0) is None
     assert remaining(ended=5, total=None, elapsed=5.0) is None
     assert remaining(ended=12, total=10, elapsed=5.0) == 0.0
 
 
-def test_speed_forgets_what_lies_before_its_window() -> None:
+def test_speed_ignores_marks_before_its_window() -> None:
     speed = Throughput(window=10)
     assert speed.images_per_s == 0.0
     speed.note(0.0, images=0, size=0)

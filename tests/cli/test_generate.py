@@ -49,13 +49,13 @@ def test_several_images_are_numbered_a_path_a_line(invoke: Invoke, tmp_path: Pat
     assert sorted(names(tmp_path / "new" / "foxes")) == ["fox-1.png", "fox-2.png", "fox-3.png"]
 
 
-def test_a_file_is_that_very_file_and_its_ending_asks_for_the_format(invoke: Invoke, tmp_path: Path) -> None:
+def test_a_named_file_is_written_and_its_extension_asks_for_the_format(invoke: Invoke, tmp_path: Path) -> None:
     ran = invoke("generate", "A red fox", "-o", "deep/my fox.jpg", *SANDBOX)
     assert (ran.status, ran.out, ran.err) == (0, "deep/my fox.jpg\n", "")
     assert (tmp_path / "deep" / "my fox.jpg").read_bytes().startswith(JPEG)
 
 
-def test_the_ending_follows_the_bytes_and_that_is_reported(invoke: Invoke, tmp_path: Path) -> None:
+def test_the_extension_follows_the_bytes_and_that_is_reported(invoke: Invoke, tmp_path: Path) -> None:
     ran = invoke("generate", "A red fox", "-o", "fox.png", *SANDBOX, "--sandbox-fault", "webp=1")
     assert (ran.status, ran.out) == (0, "fox.webp\n")
     assert "note: the image is a WEBP, so its name ends in .webp, not .png" in ran.err
@@ -63,7 +63,7 @@ def test_the_ending_follows_the_bytes_and_that_is_reported(invoke: Invoke, tmp_p
     assert not (tmp_path / "fox.png").exists()
 
 
-def test_a_file_that_is_there_is_refused_before_anything_is_sent(invoke: Invoke, tmp_path: Path) -> None:
+def test_an_existing_file_is_refused_before_anything_is_sent(invoke: Invoke, tmp_path: Path) -> None:
     (tmp_path / "fox.png").write_bytes(b"mine")
     ran = invoke("generate", "A red fox", "-o", "fox.png", *SANDBOX, "--sandbox-ledger", "ledger.jsonl")
     assert ran.status == 2
@@ -72,7 +72,7 @@ def test_a_file_that_is_there_is_refused_before_anything_is_sent(invoke: Invoke,
     assert not (tmp_path / "ledger.jsonl").exists()
 
 
-def test_a_hyphen_writes_the_bytes_and_nothing_else_to_the_standard_output(tmp_path: Path) -> None:
+def test_a_hyphen_writes_the_bytes_and_nothing_else_to_stdout(tmp_path: Path) -> None:
     done = ran_raw("generate", "A red fox", "-o", "-", *SANDBOX, folder=tmp_path)
     assert (done.returncode, done.stderr) == (0, b"")
     assert done.stdout.startswith(PNG)
@@ -85,7 +85,7 @@ def test_a_hyphen_takes_one_image(invoke: Invoke) -> None:
     assert (ran.status, ran.out) == (2, "")
 
 
-def test_bytes_are_not_poured_onto_a_terminal(invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_image_bytes_are_not_written_to_a_terminal(invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
     ran = invoke("generate", "fox", "-o", "-", *SANDBOX)
     assert (ran.status, ran.out) == (2, "")
@@ -111,7 +111,7 @@ def test_a_mistake_costs_nothing_and_leaves_nothing(
     assert names(tmp_path) == ["file"]
 
 
-def test_a_prompt_may_begin_with_a_hyphen_after_two_of_them(invoke: Invoke) -> None:
+def test_a_prompt_may_begin_with_a_hyphen_after_a_double_hyphen(invoke: Invoke) -> None:
     assert invoke("generate", *SANDBOX, "--", "-fox").out == "fox.png\n"
 
 
@@ -137,7 +137,7 @@ def test_an_error_is_one_line_without_a_traceback(invoke: Invoke, fault: str, st
     assert ran.err.strip().isprintable()
 
 
-def test_fewer_images_than_asked_is_status_one_and_is_told(invoke: Invoke) -> None:
+def test_fewer_images_than_asked_are_status_one_and_reported(invoke: Invoke) -> None:
     ran = invoke("generate", "fox", "-n", "4", *SANDBOX, "--sandbox-fault", "short=1")
     assert ran.status == 1
     assert 1 <= len(ran.out.splitlines()) <= 3
@@ -145,7 +145,7 @@ def test_fewer_images_than_asked_is_status_one_and_is_told(invoke: Invoke) -> No
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_ends_it_and_warns_of_the_bill(tmp_path: Path, number: signal.Signals, status: int) -> None:
+def test_a_signal_ends_the_command_and_warns_of_a_bill(tmp_path: Path, number: signal.Signals, status: int) -> None:
     arrived = threading.Event()
 
     async def work_forever(_: float) -> None:
@@ -164,7 +164,7 @@ def test_a_signal_ends_it_and_warns_of_the_bill(tmp_path: Path, number: signal.S
     assert names(tmp_path) == ["key"]
 
 
-def test_an_image_that_has_come_is_written_although_a_signal_comes_then(
+def test_a_received_image_is_written_despite_a_signal(
     invoke: Invoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = ImagenClient.close
@@ -183,7 +183,7 @@ def test_an_image_that_has_come_is_written_although_a_signal_comes_then(
     assert names(tmp_path) == ["a-red-fox.png"]
 
 
-async def test_the_third_signal_leaves_at_once_with_the_first_one_s_status(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_third_signal_exits_immediately_with_the_status_of_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
     left: list[int] = []
     monkeypatch.setattr(os, "_exit", left.append)
 

@@ -54,7 +54,7 @@ def attack(invoke: Invoke, three: Path, monkeypatch: pytest.MonkeyPatch) -> Atta
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_a_hostile_answer_is_told_in_words_and_exit_status_1(name: str, attack: Attack, tmp_path: Path) -> None:
+def test_a_hostile_response_is_a_message_and_status_one(name: str, attack: Attack, tmp_path: Path) -> None:
     case, out = CASES[name], tmp_path / "out"
     ran = attack(case.said)
     assert ran.status == 1
@@ -72,7 +72,7 @@ def test_a_hostile_answer_is_told_in_words_and_exit_status_1(name: str, attack: 
     assert strays(out) == []
 
 
-def test_a_redirect_is_told_with_where_it_points_and_exit_status_3(attack: Attack, tmp_path: Path) -> None:
+def test_a_redirect_is_a_message_with_its_target_and_status_three(attack: Attack, tmp_path: Path) -> None:
     there = "https://elsewhere.invalid/v1"
     ran = attack(answer(reply(b"", status=302, headers=f"Location: {there}\r\n")))
     assert ran.status == 3
@@ -81,9 +81,7 @@ def test_a_redirect_is_told_with_where_it_points_and_exit_status_3(attack: Attac
     assert strays(tmp_path / "out") == []
 
 
-def test_a_certificate_that_nobody_vouches_for_is_told_in_words(
-    invoke: Invoke, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_untrusted_certificate_is_a_message(invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     trustme.CA().issue_cert("127.0.0.1").configure_cert(context)
     with serving_apart(answer(reply(b"{}")), tls=context) as server:
@@ -114,7 +112,7 @@ NO_LIST = [
     "command", [("models", "--remote"), ("generate", FOX, "-o", "fox.png")], ids=lambda each: each[0]
 )
 @pytest.mark.parametrize("name", NO_LIST)
-def test_a_command_that_gets_one_hostile_answer_says_so_in_words_and_leaves_nothing(
+def test_a_command_with_one_hostile_response_shows_a_message_and_leaves_nothing(
     name: str, command: tuple[str, ...], invoke: Invoke, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr("imagen_async.limiter.backoff.RetryPolicy.delay", lambda *_, **__: 0.0)

@@ -31,7 +31,7 @@ def few(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_the_first_signal_finishes_what_is_in_flight_and_the_run_can_go_on(
+def test_the_first_signal_drains_and_the_run_can_be_resumed(
     few: Path, tmp_path: Path, number: signal.Signals, status: int
 ) -> None:
     books = tmp_path / "ledger.jsonl"
@@ -57,7 +57,7 @@ def test_the_first_signal_finishes_what_is_in_flight_and_the_run_can_go_on(
 @pytest.mark.parametrize(
     ("first", "second", "exit_status"), [(signal.SIGTERM, signal.SIGINT, 143), (signal.SIGINT, signal.SIGTERM, 130)]
 )
-def test_the_second_signal_cancels_and_the_first_ones_number_counts(
+def test_the_second_signal_cancels_with_the_status_of_the_first(
     many: Path, tmp_path: Path, first: signal.Signals, second: signal.Signals, exit_status: int
 ) -> None:
     command = ("run", many, "-o", "out", *SANDBOX, "--concurrency", "2", "--sandbox-latency", "3600")
@@ -76,7 +76,7 @@ def test_the_second_signal_cancels_and_the_first_ones_number_counts(
     assert (figures["interrupted"], figures["doubts"]) == (2, 2)
 
 
-def test_the_third_signal_leaves_at_once_and_the_journal_stands_it(few: Path, tmp_path: Path) -> None:
+def test_the_third_signal_exits_immediately_and_the_journal_survives(few: Path, tmp_path: Path) -> None:
     books = tmp_path / "ledger.jsonl"
     command = ("run", few, "-o", "out", *SANDBOX, "--sandbox-ledger", books, "--concurrency", "2")
     with child(*command, "--sandbox-latency", "3600", folder=tmp_path) as process:
@@ -99,7 +99,7 @@ def test_the_third_signal_leaves_at_once_and_the_journal_stands_it(few: Path, tm
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_while_a_large_file_is_checked_ends_the_run_before_anything_is_begun(
+def test_a_signal_during_the_check_of_a_large_file_ends_the_run_before_anything_is_sent(
     tmp_path: Path, number: signal.Signals, status: int
 ) -> None:
     # Some hundred million lines, in many members of few bytes: nobody would wait for the end of the check.
@@ -127,7 +127,7 @@ def opened(pid: int, name: str) -> bool:
     return False
 
 
-def test_a_second_run_on_a_folder_in_use_is_turned_away(many: Path, few: Path, tmp_path: Path) -> None:
+def test_a_second_run_on_a_folder_in_use_is_refused(many: Path, few: Path, tmp_path: Path) -> None:
     command = ("run", many, "-o", "out", *SANDBOX, "--concurrency", "2", "--sandbox-latency", "3600")
     with child(*command, folder=tmp_path) as process:
         read_until(process, "2 of 2 in flight")
@@ -139,7 +139,7 @@ def test_a_second_run_on_a_folder_in_use_is_turned_away(many: Path, few: Path, t
     assert "2 in flight" in status.stdout
 
 
-def test_a_pipe_that_nobody_writes_to_does_not_keep_a_run_from_ending(tmp_path: Path) -> None:
+def test_a_pipe_without_a_writer_does_not_keep_a_run_from_ending(tmp_path: Path) -> None:
     with child("run", "-", "-o", "out", *SANDBOX, folder=tmp_path) as process:
         assert process.stdin is not None
         process.stdin.write("A red fox\nAn owl\n")

@@ -35,7 +35,7 @@ def test_a_run_into_a_link_is_refused_and_costs_nothing(
 
 
 @pytest.mark.parametrize("output", ["link", "link/", "link/.", "dangling/"])
-def test_a_single_image_goes_into_no_folder_that_is_a_link(invoke: Invoke, tmp_path: Path, output: str) -> None:
+def test_a_single_image_is_not_written_into_a_linked_folder(invoke: Invoke, tmp_path: Path, output: str) -> None:
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     (tmp_path / "link").symlink_to(elsewhere)
@@ -48,7 +48,7 @@ def test_a_single_image_goes_into_no_folder_that_is_a_link(invoke: Invoke, tmp_p
 
 
 @pytest.mark.parametrize("target", ["elsewhere.png", "nowhere.png", "fox.png", "/dev/null"])
-def test_a_single_image_is_written_through_no_link(invoke: Invoke, tmp_path: Path, target: str) -> None:
+def test_a_single_image_is_not_written_through_a_link(invoke: Invoke, tmp_path: Path, target: str) -> None:
     (tmp_path / "elsewhere.png").write_bytes(b"precious")
     (tmp_path / "fox.png").symlink_to(target)
     ran = invoke("generate", "A red fox", "-o", "fox.png", *SANDBOX)

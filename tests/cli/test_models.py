@@ -26,13 +26,13 @@ def test_the_table_names_every_model_with_its_limits_sizes_and_price(invoke: Inv
     assert "watercolor" in ran.out
 
 
-def test_the_table_is_there_for_scripts(invoke: Invoke) -> None:
+def test_the_table_is_also_json(invoke: Invoke) -> None:
     ran = invoke("models", "--json")
     assert [model["id"] for model in ran.json["models"]] == list(CATALOG)
     assert ran.json["models"][0]["aspect_ratios"]["16:9"] == [1408, 768]
 
 
-def test_a_catalog_file_is_shown_too_and_what_is_unknown_is_a_question_mark(invoke: Invoke, tmp_path: Path) -> None:
+def test_a_catalog_file_is_shown_with_question_marks_for_unknown_values(invoke: Invoke, tmp_path: Path) -> None:
     (tmp_path / "mine.toml").write_text('["\\u001b[31mmine"]\nmax_n = 2\n', encoding="utf-8")
     ran = invoke("models", "--catalog", "mine.toml")
     row = next(line for line in ran.out.splitlines() if "mine" in line)
@@ -61,5 +61,5 @@ def test_asking_the_gateway_tests_the_key_and_costs_nothing(invoke: Invoke, monk
         assert gateway.requests == 0
 
 
-def test_a_gateways_names_cannot_write_to_the_terminal() -> None:
+def test_names_from_a_gateway_cannot_control_the_terminal() -> None:
     assert remote_text(["a\x1b[2J\nb"], CATALOG).isprintable()

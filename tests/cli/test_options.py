@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def test_a_hyphen_is_a_path_and_a_misspelled_option_is_none() -> None:
+def test_a_hyphen_is_a_path_and_a_misspelled_option_is_not() -> None:
     refuse_option(str, "-")
     refuse_option(str, "out")
     with pytest.raises(ValueError, match="no such option"):
@@ -48,7 +48,7 @@ def test_a_catalog_file_adds_models_and_corrects_known_ones(tmp_path: Path) -> N
         (b'[mine]\naspect_ratios = "square"', "mine"),
     ],
 )
-def test_a_catalog_file_that_does_not_fit_is_told_with_its_name(tmp_path: Path, text: bytes, told: str) -> None:
+def test_an_invalid_catalog_file_is_named(tmp_path: Path, text: bytes, told: str) -> None:
     path = tmp_path / "mine.toml"
     path.write_bytes(text)
     with pytest.raises(ConfigurationError, match=told) as caught:
@@ -56,7 +56,7 @@ def test_a_catalog_file_that_does_not_fit_is_told_with_its_name(tmp_path: Path, 
     assert "mine.toml" in caught.value.message
 
 
-def test_a_catalog_file_that_is_not_there_is_told(tmp_path: Path) -> None:
+def test_a_missing_catalog_file_is_reported(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="No such file"):
         read_catalog(tmp_path / "none.toml")
 
@@ -69,7 +69,7 @@ def test_the_key_comes_from_the_file_or_the_environment(tmp_path: Path, monkeypa
     assert read_key(path) == "sk-file"
 
 
-def test_without_a_key_the_three_ways_out_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_key_the_three_alternatives_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("IMAGEN_API_KEY", raising=False)
     with pytest.raises(ConfigurationError, match=r"IMAGEN_API_KEY.*--api-key-file.*--sandbox"):
         read_key(None)
@@ -78,7 +78,7 @@ def test_without_a_key_the_three_ways_out_are_named(monkeypatch: pytest.MonkeyPa
 @pytest.mark.parametrize(
     ("data", "told"), [(b"", "is empty"), (b" \n", "is empty"), (b"sk-\xff\xfe", "not allowed in a key")]
 )
-def test_a_key_file_that_holds_no_key_is_told_without_its_content(tmp_path: Path, data: bytes, told: str) -> None:
+def test_a_key_file_without_a_key_is_reported_without_its_content(tmp_path: Path, data: bytes, told: str) -> None:
     path = tmp_path / "key"
     path.write_bytes(data)
     with pytest.raises(ConfigurationError, match=told) as caught:
@@ -87,6 +87,6 @@ def test_a_key_file_that_holds_no_key_is_told_without_its_content(tmp_path: Path
     assert caught.value.__suppress_context__ or caught.value.__context__ is None
 
 
-def test_a_key_file_that_is_not_there_is_told(tmp_path: Path) -> None:
+def test_a_missing_key_file_is_reported(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="cannot be read: No such file"):
         read_key(tmp_path / "none")

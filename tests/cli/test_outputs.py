@@ -22,7 +22,7 @@ def test_a_prompt_makes_a_safe_name(prompt: str) -> None:
 
 
 @pytest.mark.parametrize("prompt", ["con", "NUL", "Com1", "aux!"])
-def test_a_device_of_windows_is_no_name(prompt: str) -> None:
+def test_a_windows_device_is_not_a_name(prompt: str) -> None:
     assert prompt_name(prompt).endswith("-image")
 
 
@@ -63,20 +63,20 @@ def test_a_jpeg_name_asks_for_a_jpeg() -> None:
 
 
 @pytest.mark.parametrize(("there", "n"), [("fox.png", 1), ("fox-2.png", 2)])
-def test_a_file_that_is_there_is_refused_before_anything_is_sent(tmp_path: Path, there: str, n: int) -> None:
+def test_an_existing_file_is_refused_before_anything_is_sent(tmp_path: Path, there: str, n: int) -> None:
     (tmp_path / there).write_bytes(b"mine")
     with pytest.raises(ConfigurationError, match="already exists"):
         place_for(str(tmp_path / "fox.png"), "anything", n=n)
 
 
-def test_a_dangling_link_is_a_file_that_is_there(tmp_path: Path) -> None:
+def test_a_dangling_link_is_an_existing_file(tmp_path: Path) -> None:
     (tmp_path / "fox.png").symlink_to(tmp_path / "nowhere")
     with pytest.raises(ConfigurationError, match="already exists"):
         place_for(str(tmp_path / "fox.png"), "anything", n=1)
 
 
 @pytest.mark.parametrize("output", ["", "a\0b"])
-def test_what_is_no_path_is_refused(output: str) -> None:
+def test_an_invalid_path_is_refused(output: str) -> None:
     with pytest.raises(ConfigurationError, match="must be a path"):
         place_for(output, "anything", n=1)
 
@@ -100,9 +100,7 @@ def test_nothing_is_overwritten_and_nothing_else_is_left(tmp_path: Path) -> None
     assert sorted(path.name for path in tmp_path.iterdir()) == ["fox.png", "fox~2.png", "fox~3.png"]
 
 
-def test_where_there_are_no_hard_links_nothing_is_overwritten_either(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_hard_links_nothing_is_overwritten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
         raise PermissionError(errno.EPERM, "no links here")
 

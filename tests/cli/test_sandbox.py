@@ -27,7 +27,7 @@ def welcome(process: subprocess.Popen[str]) -> str:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_it_says_how_to_use_it_tells_of_each_request_and_ends_well(tmp_path: Path, number: signal.Signals) -> None:
+def test_it_prints_how_to_use_it_and_each_request_and_ends_with_totals(tmp_path: Path, number: signal.Signals) -> None:
     with child("sandbox", "--tiny", "--ledger", "ledger.jsonl", folder=tmp_path) as process:
         said = welcome(process)
         found = re.search(
@@ -70,7 +70,7 @@ def test_the_faults_can_be_listed(invoke: Invoke) -> None:
         ("--ledger", "no/such/folder/ledger.jsonl"),
     ],
 )
-def test_options_that_do_not_fit_are_status_two(invoke: Invoke, options: tuple[str, ...]) -> None:
+def test_invalid_options_are_status_two(invoke: Invoke, options: tuple[str, ...]) -> None:
     shown = invoke("sandbox", *options)
     assert (shown.status, shown.out) == (2, "")
     assert shown.err.startswith("imagen-async: ")

@@ -7,7 +7,7 @@ import signal
 from imagen_async.cli.signals import SIGNALS, Interruption, listening
 
 
-def test_every_signal_after_the_third_leaves_and_the_first_one_is_remembered() -> None:
+def test_every_signal_after_the_third_exits_with_the_number_of_the_first() -> None:
     steps: list[tuple[str, int]] = []
     interruption = Interruption(
         drain=lambda number: steps.append(("drain", number)),
@@ -20,7 +20,7 @@ def test_every_signal_after_the_third_leaves_and_the_first_one_is_remembered() -
     assert interruption.number == 15
 
 
-async def test_signals_are_heard_by_the_loop_and_later_do_what_they_did() -> None:
+async def test_signals_reach_the_loop_and_the_handlers_are_restored() -> None:
     before = [signal.getsignal(number) for number in SIGNALS]
     heard: asyncio.Queue[int] = asyncio.Queue()
     with listening(heard.put_nowait):
@@ -30,7 +30,7 @@ async def test_signals_are_heard_by_the_loop_and_later_do_what_they_did() -> Non
     assert [signal.getsignal(number) for number in SIGNALS] == before
 
 
-async def test_outside_the_main_thread_nothing_is_heard_and_nothing_breaks() -> None:
+async def test_outside_the_main_thread_there_are_no_handlers_and_no_error() -> None:
     async def quiet() -> bool:
         with listening(lambda _: None):
             return True

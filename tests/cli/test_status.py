@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 SANDBOX = ("--sandbox", "--sandbox-tiny", "--no-fsync")
 
 
-def test_a_finished_run_is_told_in_words(invoke: Invoke, prompts: Path) -> None:
+def test_a_finished_run_is_described(invoke: Invoke, prompts: Path) -> None:
     invoke("run", prompts, "-o", "out", *SANDBOX)
     ran = invoke("status", "out")
     assert (ran.status, ran.err) == (0, "")
@@ -25,7 +25,7 @@ def test_a_finished_run_is_told_in_words(invoke: Invoke, prompts: Path) -> None:
     assert ran.out.splitlines()[2].startswith("3 images, ")
 
 
-def test_failures_are_told_with_what_to_do(invoke: Invoke, prompts: Path) -> None:
+def test_failures_are_shown_with_the_next_step(invoke: Invoke, prompts: Path) -> None:
     invoke("run", prompts, "-o", "out", *SANDBOX, "--sandbox-fault", "400-blocked=1")
     ran = invoke("status", "out")
     assert "3 failed" in ran.out
@@ -33,7 +33,7 @@ def test_failures_are_told_with_what_to_do(invoke: Invoke, prompts: Path) -> Non
     assert "--retry-failed" in ran.out
 
 
-def test_the_figures_are_there_for_scripts(invoke: Invoke, prompts: Path) -> None:
+def test_the_figures_are_also_json(invoke: Invoke, prompts: Path) -> None:
     invoke("run", prompts, "-o", "out", *SANDBOX)
     ran = invoke("status", "out", "--json")
     assert ran.out.count("\n") == 1
@@ -52,7 +52,7 @@ def test_a_folder_without_a_journal_is_refused_and_stays_empty(invoke: Invoke, t
     assert list((tmp_path / "empty").iterdir()) == []
 
 
-def test_a_damaged_journal_is_told_without_a_traceback(invoke: Invoke, prompts: Path, tmp_path: Path) -> None:
+def test_a_damaged_journal_is_a_message_and_not_a_traceback(invoke: Invoke, prompts: Path, tmp_path: Path) -> None:
     invoke("run", prompts, "-o", "out", *SANDBOX)
     for file in (tmp_path / "out" / ".imagen").glob("journal.sqlite*"):
         file.write_bytes(b"not a database" * 1000)
@@ -74,7 +74,7 @@ async def left_by_a_run(folder: Path, *, doubts: int, in_flight: int = 0, reques
                 await journal.doubt(entry, doubt)
 
 
-def test_doubts_are_figures_of_their_own_and_told_one_by_one(invoke: Invoke, tmp_path: Path) -> None:
+def test_requests_in_doubt_are_counted_and_listed(invoke: Invoke, tmp_path: Path) -> None:
     asyncio.run(left_by_a_run(tmp_path / "out", doubts=2))
     lines = invoke("status", "out").out.splitlines()
     assert lines[3:6] == [
@@ -86,7 +86,7 @@ def test_doubts_are_figures_of_their_own_and_told_one_by_one(invoke: Invoke, tmp
     assert (figures["doubts"], figures["doubtful_images"], figures["doubtful_usd"]) == (2, 6, 0.24)
 
 
-def test_what_a_killed_run_left_in_flight_is_in_doubt_before_another_run_says_so(
+def test_requests_that_a_killed_run_left_in_flight_are_in_doubt_before_the_next_run(
     invoke: Invoke, tmp_path: Path
 ) -> None:
     asyncio.run(left_by_a_run(tmp_path / "out", doubts=1, in_flight=2))
@@ -98,7 +98,7 @@ def test_what_a_killed_run_left_in_flight_is_in_doubt_before_another_run_says_so
     assert "  2026-01-05 12:00:00 UTC, job fox-2, attempt 1, no request id: 2 images" in said
 
 
-def test_what_is_in_flight_while_a_run_goes_on_is_in_no_doubt(invoke: Invoke, tmp_path: Path) -> None:
+def test_requests_in_flight_during_a_run_are_not_in_doubt(invoke: Invoke, tmp_path: Path) -> None:
     async def look() -> tuple[str, dict[str, Any]]:
         await left_by_a_run(tmp_path / "out", doubts=1)
         async with await Journal.open(tmp_path / "out" / ".imagen", fsync=False) as journal:
@@ -114,7 +114,7 @@ def test_what_is_in_flight_while_a_run_goes_on_is_in_no_doubt(invoke: Invoke, tm
 
 
 @pytest.mark.parametrize(("doubts", "in_flight", "left"), [(5, 0, 0), (3, 2, 0), (6, 0, 1), (4, 7, 6), (40, 0, 35)])
-def test_of_many_doubts_the_newest_five_are_told_and_how_many_there_are_more(
+def test_of_many_requests_in_doubt_the_newest_five_are_listed_and_the_rest_counted(
     invoke: Invoke, tmp_path: Path, doubts: int, in_flight: int, left: int
 ) -> None:
     asyncio.run(left_by_a_run(tmp_path / "out", doubts=doubts, in_flight=in_flight))
@@ -124,7 +124,7 @@ def test_of_many_doubts_the_newest_five_are_told_and_how_many_there_are_more(
     assert (more in said) is (left > 0)
 
 
-def test_a_price_that_nobody_knows_is_no_amount(invoke: Invoke, tmp_path: Path) -> None:
+def test_an_unknown_price_is_not_an_amount(invoke: Invoke, tmp_path: Path) -> None:
     async def leave() -> None:
         async with await Journal.open(tmp_path / "out" / ".imagen", fsync=False) as journal:
             [entry] = await journal.admit([Admission(bytes(16), line=12)])
@@ -136,7 +136,7 @@ def test_a_price_that_nobody_knows_is_no_amount(invoke: Invoke, tmp_path: Path) 
     assert "job line 12, attempt 1, no request id: 1 image" in said
 
 
-def test_foreign_text_in_a_doubt_cannot_write_to_the_terminal(invoke: Invoke, tmp_path: Path) -> None:
+def test_foreign_text_in_a_listed_request_cannot_control_the_terminal(invoke: Invoke, tmp_path: Path) -> None:
     async def leave() -> None:
         async with await Journal.open(tmp_path / "out" / ".imagen", fsync=False) as journal:
             [entry] = await journal.admit([Admission(bytes(16), id="\x1b[2J\nforged line" + 500 * "x")])
@@ -158,7 +158,7 @@ def test_every_image_is_verified_on_demand(invoke: Invoke, prompts: Path) -> Non
     assert "all as recorded" in ran.out.splitlines()[-1]
 
 
-def test_damage_is_named_counted_and_an_exit_status(invoke: Invoke, prompts: Path, tmp_path: Path) -> None:
+def test_damage_is_named_and_counted_and_is_an_exit_status(invoke: Invoke, prompts: Path, tmp_path: Path) -> None:
     invoke("run", prompts, "-o", "out", *SANDBOX)
     first, second, _ = sorted((tmp_path / "out" / "images").rglob("*.png"))
     first.unlink()
@@ -177,7 +177,7 @@ def test_damage_is_named_counted_and_an_exit_status(invoke: Invoke, prompts: Pat
     assert named["altered"] == second.relative_to(tmp_path / "out").as_posix()
 
 
-def test_of_much_damage_twenty_are_named_in_words_and_all_as_json(invoke: Invoke, tmp_path: Path) -> None:
+def test_of_much_damage_twenty_files_are_listed_and_all_are_json(invoke: Invoke, tmp_path: Path) -> None:
     (tmp_path / "many.txt").write_text("\n".join(f"fox {number}" for number in range(23)))
     invoke("run", "many.txt", "-o", "out", *SANDBOX)
     shutil.rmtree(tmp_path / "out" / "images")
@@ -187,7 +187,7 @@ def test_of_much_damage_twenty_are_named_in_words_and_all_as_json(invoke: Invoke
     assert invoke("status", "out", "--verify", "--json").out.count('"missing", "file_name"') == 23
 
 
-def test_damaged_images_are_made_anew_only_when_asked(invoke: Invoke, prompts: Path, tmp_path: Path) -> None:
+def test_damaged_images_are_made_anew_only_on_request(invoke: Invoke, prompts: Path, tmp_path: Path) -> None:
     invoke("run", prompts, "-o", "out", *SANDBOX)
     min((tmp_path / "out" / "images").rglob("*.png")).unlink()
     assert "3 skipped" in invoke("run", prompts, "-o", "out", *SANDBOX).out
@@ -197,7 +197,7 @@ def test_damaged_images_are_made_anew_only_when_asked(invoke: Invoke, prompts: P
     assert invoke("status", "out", "--verify").status == 0
 
 
-def test_a_time_that_no_clock_shows_is_told_all_the_same(invoke: Invoke, tmp_path: Path) -> None:
+def test_an_impossible_time_is_shown_as_a_number(invoke: Invoke, tmp_path: Path) -> None:
     async def leave() -> None:
         async with await Journal.open(tmp_path / "out" / ".imagen", fsync=False) as journal:
             [entry] = await journal.admit([Admission(bytes(16), id="fox")])

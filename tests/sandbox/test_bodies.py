@@ -37,7 +37,7 @@ def _image(text: str) -> bytes:
 
 @pytest.mark.parametrize("name", WRAPPINGS)
 @given(images=st.lists(st.binary(min_size=1, max_size=300), min_size=1, max_size=4))
-def test_an_oddly_wrapped_answer_is_the_same_answer(name: str, images: list[bytes]) -> None:
+def test_an_oddly_wrapped_response_has_the_same_content(name: str, images: list[bytes]) -> None:
     body = WRAPPERS[name]([picture(data) for data in images], 1234)
     assert understood(b"".join(body.pieces)) == (1234, images)
     assert body.images_in(body.size) == len(images)
@@ -70,7 +70,7 @@ def test_an_image_counts_from_its_last_byte_on(images: list[bytes]) -> None:
         assert (body.images_in(end - 1), body.images_in(end)) == (count, count + 1)
 
 
-def test_items_that_are_no_images_do_not_count() -> None:
+def test_items_that_are_not_images_do_not_count() -> None:
     body = json_body([BodyItem.of({}), image_item([b"AAAA"]), BodyItem.of(None)], 1, background=None)
     assert json.loads(b"".join(body.pieces)) == {
         "created": 1,

@@ -50,7 +50,7 @@ def test_a_request_with_everything_is_read() -> None:
     )
 
 
-def test_unknown_fields_are_tolerated_and_null_is_a_field_left_out() -> None:
+def test_unknown_fields_are_ignored_and_null_counts_as_missing() -> None:
     assert read(user="me", seed=7, style=None, n=None) == read()
 
 
@@ -95,18 +95,18 @@ def test_a_broken_rule_is_a_400_that_names_the_field(field: str, value: object) 
     assert set(error) == {"message", "type", "param", "code"}
 
 
-def test_style_is_taken_by_one_model_only_and_only_if_known() -> None:
+def test_one_model_accepts_style_and_only_known_ones() -> None:
     assert isinstance(read(model="imagegeneration@002", style="pop_art"), Order)
     assert isinstance(read(model="imagegeneration@002", style="baroque"), Refusal)
     assert isinstance(read(model="imagegeneration@006", style="pop_art"), Refusal)
 
 
-def test_the_older_models_take_128_tokens() -> None:
+def test_the_older_models_accept_128_tokens() -> None:
     assert isinstance(read(model="imagegeneration@005", prompt="fox " * 128), Order)
     assert isinstance(read(model="imagegeneration@005", prompt="fox " * 129), Refusal)
 
 
-def test_an_unknown_model_is_a_404_or_as_a_distributor_says_it_a_503() -> None:
+def test_an_unknown_model_is_a_404_or_a_503() -> None:
     refusal = read(model="imagen-9")
     assert isinstance(refusal, Refusal)
     assert (refusal.status, refusal.code) == (404, "model_not_found")
@@ -153,7 +153,7 @@ def test_any_key_but_the_right_one_is_a_401(header: str | None) -> None:
 
 
 @pytest.mark.parametrize("header", ["Bearer sk-right", "bearer sk-right"])
-def test_the_right_key_opens(header: str) -> None:
+def test_the_right_key_is_accepted(header: str) -> None:
     assert refuse_key(header, "sk-right") is None
 
 

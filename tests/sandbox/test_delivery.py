@@ -95,7 +95,7 @@ async def test_a_page_is_html(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", [name for name, fault in FAULTS.items() if not fault.works])
-async def test_who_is_refused_at_the_door_does_not_wait_for_the_work(name: str) -> None:
+async def test_an_immediate_refusal_does_not_wait_for_the_latency(name: str) -> None:
     time = FakeTime()
     async with SandboxGateway(images="tiny", faults={name: 1.0}, latency=5, sleep=time.sleep) as gateway:
         await ask(gateway)
@@ -112,7 +112,7 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("name", BROKEN)
-async def test_a_broken_connection_is_billed_and_breaks_as_told(name: str) -> None:
+async def test_a_broken_connection_is_billed_and_breaks_as_described(name: str) -> None:
     error, whole = BROKEN[name]
     async with SandboxGateway(images="tiny", faults={name: 1.0}, sleep=FakeTime().sleep) as gateway:
         with pytest.raises(error):
@@ -154,7 +154,7 @@ async def test_truncate_chunked_has_no_last_chunk() -> None:
     assert int(body.split(b"\r\n")[0], 16) == len(body.split(b"\r\n")[1])
 
 
-async def test_stall_sends_headers_and_is_silent_for_as_long_as_told() -> None:
+async def test_stall_sends_headers_and_is_silent_for_the_seconds_set() -> None:
     time = FakeTime()
     async with SandboxGateway(images="tiny", faults={"stall": 1.0}, stall_s=42, sleep=time.sleep) as gateway:
         with pytest.raises(aiohttp.ClientPayloadError):
@@ -165,7 +165,7 @@ async def test_stall_sends_headers_and_is_silent_for_as_long_as_told() -> None:
     assert answer.endswith(b"\r\n\r\n")
 
 
-async def test_slow_drips_over_the_seconds_told_and_arrives_whole() -> None:
+async def test_slow_takes_the_seconds_set_and_arrives_whole() -> None:
     time = FakeTime()
     async with SandboxGateway(images="tiny", faults={"slow": 1.0}, slow_s=8, sleep=time.sleep) as gateway:
         reply = await ask(gateway, n=2)
@@ -194,7 +194,7 @@ SPOILED = {
 
 @pytest.mark.parametrize("n", [1, 3])
 @pytest.mark.parametrize("name", SPOILED)
-async def test_a_spoiled_answer_is_a_200_with_its_bill(name: str, n: int) -> None:
+async def test_an_invalid_response_is_a_200_with_its_bill(name: str, n: int) -> None:
     reply, entry = await meet(name, n=n)
     assert (reply.status, entry.status, entry.fault) == (200, 200, name)
     expected = SPOILED[name][0 if n == 3 else 1]
@@ -206,7 +206,7 @@ async def test_empty_data_is_empty() -> None:
     assert (await meet("empty-200"))[0].json["data"] == []
 
 
-async def test_filtered_answers_come_in_every_shape_seen_and_hold_no_image() -> None:
+async def test_filtered_responses_have_every_known_form_and_no_image() -> None:
     shapes = set()
     async with SandboxGateway(images="tiny", filtered=1.0) as gateway:
         for number in range(40):
@@ -217,7 +217,7 @@ async def test_filtered_answers_come_in_every_shape_seen_and_hold_no_image() -> 
     assert gateway.ledger.billed_images == 0
 
 
-async def test_short_answers_hold_one_or_more_and_fewer_than_asked() -> None:
+async def test_short_responses_have_at_least_one_image_and_fewer_than_asked() -> None:
     counts = set()
     async with SandboxGateway(images="tiny", short=1.0) as gateway:
         for number in range(40):
@@ -227,12 +227,12 @@ async def test_short_answers_hold_one_or_more_and_fewer_than_asked() -> None:
     assert gateway.ledger.billed_images == gateway.ledger.sent_images
 
 
-async def test_null_image_spares_the_others() -> None:
+async def test_null_image_leaves_the_other_images_valid() -> None:
     reply, _ = await meet("null-image", n=3)
     assert [item["b64_json"] is None for item in reply.json["data"]] == [False, False, True]
 
 
-async def test_corrupt_base64_spares_the_others() -> None:
+async def test_corrupt_base64_leaves_the_other_images_valid() -> None:
     reply, _ = await meet("corrupt-base64", n=2)
     good, bad = (item["b64_json"] for item in reply.json["data"])
     base64.b64decode(good, validate=True)
@@ -275,7 +275,7 @@ async def test_urls_stand_in_for_base64() -> None:
         ("webp", "jpeg", "WEBP"),
     ],
 )
-async def test_another_format_than_asked_is_a_whole_marked_image(name: str, asked: str, came: str) -> None:
+async def test_another_format_than_asked_is_a_complete_stamped_image(name: str, asked: str, came: str) -> None:
     reply, _ = await meet(name, n=2, output_format=asked)
     for index, data in enumerate(reply.images):
         image = Image.open(io.BytesIO(data))
@@ -285,7 +285,7 @@ async def test_another_format_than_asked_is_a_whole_marked_image(name: str, aske
 
 
 @pytest.mark.parametrize("name", WRAPPINGS)
-async def test_an_odd_wrapping_is_billed_and_sent_like_a_plain_answer(name: str) -> None:
+async def test_an_odd_wrapping_is_billed_and_sent_like_a_plain_response(name: str) -> None:
     reply, entry = await meet(f"odd-wrapping:{name}", n=2)
     assert reply.status == 200
     assert (entry.fault, entry.billed, entry.sent) == (f"odd-wrapping:{name}", 2, 2)

@@ -43,7 +43,7 @@ def test_draws_do_not_depend_on_the_order_of_arrival(shuffler: random.Random, se
     assert names(FaultPlan(rates, seed=seed), bodies) == names(FaultPlan(rates, seed=seed), shuffled)
 
 
-def test_another_seed_draws_otherwise() -> None:
+def test_another_seed_draws_other_faults() -> None:
     rates = {"500": 0.5}
     assert names(FaultPlan(rates, seed=1), BODIES[:99]) != names(FaultPlan(rates, seed=2), BODIES[:99])
 
@@ -53,7 +53,7 @@ def test_a_body_seen_again_is_drawn_anew() -> None:
     assert {plan.draw(b"same").fault is None for _ in range(99)} == {True, False}
 
 
-def test_with_one_fault_per_body_everything_fails_once_and_then_works() -> None:
+def test_with_one_fault_per_body_everything_fails_once_and_then_succeeds() -> None:
     plan = FaultPlan({"500": 1.0}, per_body=1)
     first, second = (names(plan, BODIES[:9]) for _ in range(2))
     assert set(first.values()) == {"500"}
@@ -73,6 +73,6 @@ def test_memory_of_bodies_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert plan.draw(BODIES[99]).fault is None, "the latest are the ones remembered"
 
 
-def test_every_fault_is_named_as_its_key_and_told_in_words() -> None:
+def test_every_fault_is_named_as_its_key_and_described() -> None:
     assert all(name == fault.name and fault.about for name, fault in FAULTS.items())
     assert {fault.billed for fault in FAULTS.values()} == {"none", "asked", "sent"}

@@ -31,7 +31,7 @@ def _no_thread_is_left() -> Iterator[None]:
     assert not [thread for thread in left if thread.name.startswith("sandbox")]
 
 
-async def test_a_good_request_gets_the_contracts_answer() -> None:
+async def test_a_valid_request_gets_the_contracts_response() -> None:
     async with SandboxGateway(images="tiny", wall_clock=lambda: 1_700_000_000.9) as gateway:
         reply = await ask(gateway, n=3, output_format="jpeg", aspect_ratio="16:9", response_format="b64_json")
     assert reply.status == 200
@@ -55,7 +55,7 @@ async def test_every_image_names_its_prompt_index_and_request() -> None:
         ]
 
 
-async def test_a_realistic_answer_arrives_whole() -> None:
+async def test_a_realistic_response_arrives_whole() -> None:
     async with SandboxGateway() as gateway:
         reply = await ask(gateway, n=2)
         await gateway.settled()
@@ -88,7 +88,7 @@ async def test_an_unknown_model_can_be_a_permanent_503() -> None:
     assert (reply.status, reply.error["code"]) == (503, "model_not_found")
 
 
-async def test_models_of_ones_own_are_served_and_listed() -> None:
+async def test_custom_models_are_served_and_listed() -> None:
     async with SandboxGateway(images="tiny", models=["my-finetune"]) as gateway:
         assert (await ask(gateway, model="my-finetune")).status == 200
         assert (await ask(gateway)).status == 404
@@ -99,7 +99,7 @@ async def get(gateway: SandboxGateway, path: str, **headers: str) -> Reply:
         return Reply(response.status, response.headers, await response.read())
 
 
-async def test_models_are_listed_for_who_has_the_key() -> None:
+async def test_models_are_listed_with_the_key_only() -> None:
     async with SandboxGateway() as gateway:
         reply = await get(gateway, "/models", Authorization="Bearer " + gateway.api_key)
         refused = await get(gateway, "/models")
@@ -111,7 +111,7 @@ async def test_models_are_listed_for_who_has_the_key() -> None:
 
 
 @pytest.mark.parametrize("key", ["", "Bearer", "Bearer sk-wrong"])
-async def test_without_the_key_there_is_nothing(key: str) -> None:
+async def test_without_the_key_every_request_is_refused(key: str) -> None:
     async with SandboxGateway(images="tiny") as gateway:
         reply = await post(gateway, json.dumps(BODY).encode(), headers={"Authorization": key})
     assert reply.status == 401
@@ -129,7 +129,7 @@ async def test_content_type_size_path_and_method_are_checked() -> None:
     assert all(reply.error["message"] for reply in replies)
 
 
-async def test_every_answer_has_a_request_id_of_its_own() -> None:
+async def test_every_response_has_its_own_request_id() -> None:
     async with SandboxGateway(images="tiny") as gateway:
         replies = [
             await ask(gateway),
@@ -142,7 +142,7 @@ async def test_every_answer_has_a_request_id_of_its_own() -> None:
     assert [entry.request_id for entry in gateway.ledger] == [reply.headers["x-request-id"] for reply in replies[:3]]
 
 
-async def test_the_ledger_holds_what_was_asked_billed_and_sent(tmp_path: Path) -> None:
+async def test_the_ledger_has_the_images_asked_billed_and_sent(tmp_path: Path) -> None:
     path = tmp_path / "ledger.jsonl"
     seen: list[LedgerEntry] = []
     async with SandboxGateway(images="tiny", ledger=path, on_request=seen.append, wall_clock=lambda: 12.5) as gateway:
@@ -165,7 +165,7 @@ async def test_the_ledger_holds_what_was_asked_billed_and_sent(tmp_path: Path) -
     assert (gateway.requests, gateway.ledger.billed_images, gateway.ledger.billed_for(BODY["prompt"])) == (2, 2, 2)
 
 
-async def test_gateways_on_one_ledger_go_on_in_it(tmp_path: Path) -> None:
+async def test_successive_gateways_append_to_one_ledger(tmp_path: Path) -> None:
     path = tmp_path / "ledger.jsonl"
     for _ in range(2):
         async with SandboxGateway(images="tiny", ledger=path) as gateway:
@@ -174,7 +174,7 @@ async def test_gateways_on_one_ledger_go_on_in_it(tmp_path: Path) -> None:
     assert read_ledger(path).billed_images == 4
 
 
-async def test_the_bill_is_on_file_before_the_answers_first_byte(tmp_path: Path) -> None:
+async def test_the_bill_is_in_the_file_before_the_first_byte_of_the_response(tmp_path: Path) -> None:
     path = tmp_path / "ledger.jsonl"
     on_file: list[int] = []
 
@@ -225,7 +225,7 @@ async def test_a_refused_request_does_not_use_up_the_limit() -> None:
         assert (await ask(gateway)).status == 200
 
 
-async def test_more_at_once_than_allowed_is_a_429() -> None:
+async def test_more_concurrent_requests_than_allowed_get_a_429() -> None:
     release = asyncio.Event()
     inside: asyncio.Queue[None] = asyncio.Queue()
 
@@ -246,7 +246,7 @@ async def test_more_at_once_than_allowed_is_a_429() -> None:
     assert gateway.most_concurrent == 2
 
 
-async def test_a_client_that_leaves_is_billed_all_the_same() -> None:
+async def test_a_client_that_disconnects_is_billed() -> None:
     release = asyncio.Event()
     inside = asyncio.Event()
 
@@ -285,7 +285,7 @@ async def test_runs_with_one_seed_show_the_same_faults_in_any_order() -> None:
     assert first != await run(prompts, 1)
 
 
-async def test_closing_cuts_off_what_is_in_flight_and_leaves_nothing() -> None:
+async def test_closing_aborts_requests_in_flight_and_leaves_nothing() -> None:
     before = asyncio.all_tasks()
     inside = asyncio.Event()
 
@@ -337,31 +337,31 @@ async def test_a_gateway_can_be_started_again() -> None:
     for _ in range(2):
         async with gateway:
             assert (await ask(gateway)).status == 200
-            with pytest.raises(ConfigurationError, match="running already"):
+            with pytest.raises(ConfigurationError, match="already running"):
                 await gateway.start()
         assert gateway.requests == 1
 
 
-async def test_a_gateway_that_does_not_run_says_so() -> None:
+async def test_a_gateway_that_is_not_running_is_an_error() -> None:
     gateway = SandboxGateway()
     assert "not running" in repr(gateway)
     with pytest.raises(ConfigurationError, match="not running"):
         _ = gateway.base_url
 
 
-async def test_a_port_in_use_is_told() -> None:
+async def test_a_port_in_use_is_reported() -> None:
     async with SandboxGateway() as first:
         port = address(first)[1]
         with pytest.raises(ConfigurationError, match="cannot listen"):
             await SandboxGateway(port=port).start()
 
 
-async def test_a_port_that_does_not_exist_is_told() -> None:
+async def test_an_invalid_port_is_reported() -> None:
     with pytest.raises(ConfigurationError, match="cannot listen"):
         await SandboxGateway(port=99_999).start()
 
 
-async def test_it_listens_on_loopback_unless_told_otherwise() -> None:
+async def test_it_listens_on_loopback_by_default() -> None:
     async with SandboxGateway(images="tiny") as gateway:
         assert address(gateway)[0] == "127.0.0.1"
     async with SandboxGateway(images="tiny", host="0.0.0.0") as gateway:  # noqa: S104 - the option under test

@@ -65,7 +65,7 @@ def test_successive_ledgers_append_to_one_file(tmp_path: Path) -> None:
     assert again.billed_images == 2
 
 
-def test_a_torn_line_costs_only_itself_even_when_another_gateway_goes_on(tmp_path: Path) -> None:
+def test_a_torn_line_costs_only_itself_even_if_another_gateway_appends(tmp_path: Path) -> None:
     path = tmp_path / "ledger.jsonl"
     ledger = Ledger(path)
     ledger.record(entry(1))
@@ -79,7 +79,7 @@ def test_a_torn_line_costs_only_itself_even_when_another_gateway_goes_on(tmp_pat
     assert [e.ordinal for e in read_ledger(path)] == [1, 3]
 
 
-def test_what_is_recorded_outlives_a_process_that_is_killed(tmp_path: Path) -> None:
+def test_recorded_entries_survive_a_killed_process(tmp_path: Path) -> None:
     path = tmp_path / "ledger.jsonl"
     script = (
         "import os, pathlib, signal, sys\n"
@@ -93,14 +93,14 @@ def test_what_is_recorded_outlives_a_process_that_is_killed(tmp_path: Path) -> N
     assert read_ledger(path).billed_images == 3
 
 
-def test_a_reader_passes_over_fields_that_it_does_not_know(tmp_path: Path) -> None:
+def test_a_reader_ignores_unknown_fields(tmp_path: Path) -> None:
     path = tmp_path / "ledger.jsonl"
     path.write_text(json.dumps({**attrs.asdict(entry(1)), "weather": "fine"}) + "\n")
     assert read_ledger(path).entries == (entry(1),)
 
 
 @given(prompt=st.text(), key=st.none() | st.text(), number=st.integers(0, 9))
-def test_entries_come_back_from_a_line_as_they_were(prompt: str, key: str | None, number: int) -> None:
+def test_entries_survive_a_round_trip_through_a_line(prompt: str, key: str | None, number: int) -> None:
     from imagen_async.sandbox.ledger import _parsed
 
     before = entry(number, prompt=prompt, idempotency_key=key)
@@ -116,7 +116,7 @@ def test_any_start_of_a_line_is_torn(cut: int) -> None:
     assert _parsed(json.dumps(attrs.asdict(entry(1))).encode()[:cut]) is None
 
 
-def test_a_path_that_cannot_be_opened_is_told_by_both_sides(tmp_path: Path) -> None:
+def test_a_path_that_cannot_be_opened_is_an_error_for_writer_and_reader(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="ledger cannot be opened"):
         Ledger(tmp_path)
     with pytest.raises(ConfigurationError, match="ledger cannot be read"):

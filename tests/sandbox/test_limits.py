@@ -9,7 +9,7 @@ from imagen_async.sandbox.limits import RequestLimits
 from tests.sandbox.asking import FakeTime
 
 
-def test_the_window_opens_again_when_its_oldest_request_is_a_minute_old() -> None:
+def test_a_request_is_admitted_when_the_oldest_is_a_minute_old() -> None:
     time = FakeTime()
     gate = RequestLimits(rpm=2, max_concurrent=None, clock=time.clock)
     assert gate.admit() is None
@@ -34,7 +34,7 @@ def test_a_refused_request_does_not_count() -> None:
     assert gate.admit() is None
 
 
-def test_one_too_many_at_once_is_turned_away_until_one_leaves() -> None:
+def test_one_concurrent_request_too_many_is_refused_until_one_leaves() -> None:
     gate = RequestLimits(rpm=None, max_concurrent=2, clock=lambda: 0.0)
     assert [gate.admit() is None for _ in range(3)] == [True, True, False]
     gate.leave()
@@ -42,7 +42,7 @@ def test_one_too_many_at_once_is_turned_away_until_one_leaves() -> None:
     assert gate.most_inside == 2
 
 
-def test_who_is_turned_away_for_the_crowd_does_not_use_up_the_minute() -> None:
+def test_a_request_refused_for_concurrency_does_not_count_for_the_minute() -> None:
     gate = RequestLimits(rpm=2, max_concurrent=1, clock=lambda: 0.0)
     gate.admit()
     assert gate.admit() is not None

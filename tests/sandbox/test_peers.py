@@ -101,7 +101,7 @@ def test_openai_honours_our_retry_after(openai: Any, monkeypatch: pytest.MonkeyP
     assert [entry.status for entry in gateway.ledger] == [429, 429, 200]
 
 
-def test_openai_sees_a_connection_error_when_the_line_breaks(openai: Any) -> None:
+def test_openai_raises_a_connection_error_when_the_connection_breaks(openai: Any) -> None:
     with (
         running_sandbox(images="tiny", faults={"disconnect": 1.0}) as gateway,
         client(openai, gateway) as peer,

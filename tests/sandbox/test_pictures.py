@@ -29,7 +29,7 @@ async def shop(request: pytest.FixtureRequest) -> AsyncIterator[PictureShop]:
 
 
 def opened(plate: Plate) -> Image.Image:
-    image = Image.open(io.BytesIO(plate.marked(prompt="x").data()))
+    image = Image.open(io.BytesIO(plate.stamped(prompt="x").data()))
     image.load()
     return image
 
@@ -37,15 +37,15 @@ def opened(plate: Plate) -> Image.Image:
 @pytest.mark.slow
 @pytest.mark.parametrize("shop", ["realistic"], indirect=True)
 @pytest.mark.parametrize("ratio", ASPECT_RATIOS)
-async def test_pictures_have_the_true_size_and_a_photographs_weight(shop: PictureShop, ratio: str) -> None:
+async def test_images_have_the_real_pixel_size_and_the_file_size_of_photographs(shop: PictureShop, ratio: str) -> None:
     for kind, low, high in (("png", 1_300_000, 1_550_000), ("jpeg", 200_000, 290_000)):
         for plate in await shop.plates("x", 4, aspect_ratio=ratio, output_format=kind):
-            assert low <= len(plate.marked(prompt="x").data()) <= high
+            assert low <= len(plate.stamped(prompt="x").data()) <= high
             assert opened(plate).size == ASPECT_RATIOS[ratio]
 
 
 @pytest.mark.parametrize("ratio", ASPECT_RATIOS)
-async def test_tiny_pictures_keep_the_proportions(shop: PictureShop, ratio: str) -> None:
+async def test_tiny_images_keep_the_proportions(shop: PictureShop, ratio: str) -> None:
     width, height = ASPECT_RATIOS[ratio]
     for kind in ("png", "jpeg"):
         [plate] = await shop.plates("x", 1, aspect_ratio=ratio, output_format=kind)
@@ -66,7 +66,7 @@ async def test_a_prompt_gets_the_same_pixels_in_every_shop_and_its_images_differ
     await other.aclose()
 
 
-async def test_plates_are_rendered_once_and_only_so_many_kept(
+async def test_plates_are_rendered_once_and_a_bounded_number_is_kept(
     shop: PictureShop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rendered = []
@@ -85,7 +85,7 @@ async def test_plates_are_rendered_once_and_only_so_many_kept(
         assert len(shop._plates) <= 5
 
 
-async def test_a_render_that_failed_is_tried_again(shop: PictureShop, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_failed_rendering_is_repeated(shop: PictureShop, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(pictures, "_painted", lambda *_, **__: 1 / 0)
         with pytest.raises(ZeroDivisionError):
@@ -93,7 +93,7 @@ async def test_a_render_that_failed_is_tried_again(shop: PictureShop, monkeypatc
     assert len(await shop.plates("x", 1, aspect_ratio="1:1", output_format="png")) == 1
 
 
-async def test_closing_in_the_middle_of_a_render_ends_the_thread() -> None:
+async def test_closing_during_a_rendering_ends_the_thread() -> None:
     shop = PictureShop("realistic")
     asking = [
         asyncio.create_task(shop.plates("x", 4, aspect_ratio=ratio, output_format="png")) for ratio in ASPECT_RATIOS
@@ -106,18 +106,18 @@ async def test_closing_in_the_middle_of_a_render_ends_the_thread() -> None:
     await asyncio.wait(asking)
 
 
-async def test_marks_differ_and_the_rest_is_shared(shop: PictureShop) -> None:
+async def test_stamps_differ_and_the_rest_is_shared(shop: PictureShop) -> None:
     [plate] = await shop.plates("x", 1, aspect_ratio="1:1", output_format="png")
-    first, second = plate.marked(prompt="A red fox"), plate.marked(prompt="An otter")
+    first, second = plate.stamped(prompt="A red fox"), plate.stamped(prompt="An otter")
     assert first.base64[-1] is second.base64[-1]
     assert read_stamp(first.data()) == {"prompt": "A red fox"}
     assert read_stamp(second.data()) == {"prompt": "An otter"}
 
 
 @pytest.mark.parametrize("kind", ["png", "jpeg"])
-async def test_a_picture_can_be_marked_so_that_its_base64_needs_padding(shop: PictureShop, kind: str) -> None:
+async def test_an_image_can_be_stamped_so_that_its_base64_needs_padding(shop: PictureShop, kind: str) -> None:
     [plate] = await shop.plates("x", 1, aspect_ratio="1:1", output_format=kind)
-    picture = plate.marked_for_padding(prompt="x")
+    picture = plate.stamped_for_padding(prompt="x")
     assert b"".join(picture.base64).endswith(b"==")
     assert read_stamp(picture.data()) == {"prompt": "x"}
 

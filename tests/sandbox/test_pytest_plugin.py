@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 pytest_plugins = ["imagen_async.sandbox.pytest_plugin"]
 
 
-async def test_a_ready_gateway_gives_tiny_images(imagen_sandbox: SandboxGateway) -> None:
+async def test_the_ready_gateway_returns_tiny_images(imagen_sandbox: SandboxGateway) -> None:
     reply = await ask(imagen_sandbox)
     assert reply.status == 200
     assert len(reply.images[0]) < 2000
 
 
-async def test_each_test_has_a_gateway_of_its_own(imagen_sandbox: SandboxGateway) -> None:
+async def test_each_test_has_its_own_gateway(imagen_sandbox: SandboxGateway) -> None:
     assert imagen_sandbox.requests == 0
 
 

@@ -15,7 +15,7 @@ def test_the_sandboxs_key_has_the_contracts_shape() -> None:
     assert len(SANDBOX_KEY) == 51
 
 
-def test_an_unknown_fault_is_told_with_the_known_ones() -> None:
+def test_an_unknown_fault_is_an_error_that_lists_the_known_ones() -> None:
     with pytest.raises(ConfigurationError, match="no such fault: 418, hiccup") as caught:
         SandboxOptions(faults={"hiccup": 0.1, "418": 0.1})
     assert all(name in str(caught.value) for name in FAULTS)
@@ -42,18 +42,18 @@ def test_an_unknown_fault_is_told_with_the_known_ones() -> None:
         ({"api_key": ""}, "api_key"),
     ],
 )
-def test_a_value_that_does_not_fit_is_told(mistake: dict[str, Any], told: str) -> None:
+def test_an_invalid_value_is_an_error_that_names_the_option(mistake: dict[str, Any], told: str) -> None:
     with pytest.raises(ConfigurationError, match=told):
         SandboxOptions(**mistake)
 
 
-def test_all_mistakes_are_told_at_once() -> None:
+def test_all_mistakes_are_in_one_error() -> None:
     with pytest.raises(ConfigurationError, match=r"rpm.*; images"):
         SandboxOptions(rpm=0, images="huge")  # type: ignore[arg-type] # the mistake under test
 
 
 @pytest.mark.parametrize("keywords", [{"rpm": 0}, {"colour": "red"}, {"latency": "long"}, {"faults": 3}])
-def test_the_gateway_tells_keywords_that_make_no_sense(keywords: Any) -> None:
+def test_invalid_keywords_of_the_gateway_are_configuration_errors(keywords: Any) -> None:
     with pytest.raises(ConfigurationError):
         SandboxGateway(**keywords)
 
@@ -63,10 +63,10 @@ def test_keywords_override_options() -> None:
     assert (gateway.options.seed, gateway.options.rpm) == (7, 5)
 
 
-def test_filtered_and_short_are_faults_under_another_name() -> None:
+def test_filtered_and_short_are_faults() -> None:
     options = SandboxOptions(faults={"500": 0.1, "filtered": 0.1, "401": 0.0}, filtered=0.25, short=0.5)
     assert options.fault_rates == {"500": 0.1, "filtered": 0.35, "short": 0.5}
 
 
-def test_a_key_of_ones_own_is_not_shown() -> None:
+def test_a_custom_key_is_not_in_the_repr() -> None:
     assert "sk-mine" not in repr(SandboxOptions(api_key="sk-mine"))

@@ -13,7 +13,7 @@ from imagen_async.sandbox import SandboxOptions, running_sandbox
 from tests.sandbox.asking import BODY
 
 
-def test_a_program_without_a_loop_can_ask() -> None:
+def test_a_program_without_an_event_loop_can_send_requests() -> None:
     with running_sandbox(SandboxOptions(images="tiny"), seed=3) as gateway:
         assert gateway.options.seed == 3
         headers = {"Authorization": f"Bearer {gateway.api_key}", "Content-Type": "application/json"}

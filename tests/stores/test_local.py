@@ -60,12 +60,12 @@ def failing(monkeypatch: pytest.MonkeyPatch, call: str, code: int, *, after: int
     return calls
 
 
-def test_nothing_is_made_before_the_first_image(root: Path) -> None:
+def test_no_folder_is_made_before_the_first_image(root: Path) -> None:
     LocalStore(root)
     assert not root.exists()
 
 
-def test_an_image_lies_under_its_shard_with_the_extension_of_its_bytes(root: Path) -> None:
+def test_an_image_is_in_its_shard_with_the_extension_of_its_bytes(root: Path) -> None:
     store = LocalStore(root)
     for kind, ending in (("png", "png"), ("jpeg", "jpg"), ("webp", "webp")):
         data = SAMPLES[kind][0]
@@ -74,7 +74,7 @@ def test_an_image_lies_under_its_shard_with_the_extension_of_its_bytes(root: Pat
         assert path.read_bytes() == data
 
 
-def test_nothing_shows_under_a_final_name_before_the_commit(root: Path) -> None:
+def test_nothing_has_a_final_name_before_the_commit(root: Path) -> None:
     sink = LocalStore(root).open(FOX)
     sink.write(png())
     assert {path.parent for path in files(root)} == {root / ".partial"}
@@ -97,7 +97,7 @@ def test_a_relative_root_gives_relative_paths(tmp_path: Path, monkeypatch: pytes
     assert keep(LocalStore("", fsync=True)) == Path(shard("fox"), "fox-0.png")
 
 
-def test_only_what_waits_for_the_disk_is_worth_more_than_one_thread(root: Path) -> None:
+def test_only_a_store_that_syncs_asks_for_more_than_one_thread(root: Path) -> None:
     assert LocalStore(root).writers == 1
     assert LocalStore(root, fsync=True).writers == 4
 
@@ -150,16 +150,14 @@ def test_without_hard_links_files_are_renamed_and_still_not_overwritten(
     assert len(calls) == 1  # What the file system cannot do is asked once.
 
 
-def test_a_disk_that_takes_a_part_of_a_write_gets_the_rest(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_rest_of_a_partial_write_is_written(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real = os.write
     monkeypatch.setattr(os, "write", lambda file, data: real(file, memoryview(data)[:7]))
     assert keep(LocalStore(root)).read_bytes() == png()
 
 
 @given(parts=st.lists(st.binary(max_size=40), max_size=6), takes=st.lists(st.integers(1, 60), max_size=4))
-def test_spans_of_any_sizes_arrive_whole_however_little_the_disk_takes_at_once(
-    parts: list[bytes], takes: list[int]
-) -> None:
+def test_spans_of_any_size_are_written_whole_despite_partial_writes(parts: list[bytes], takes: list[int]) -> None:
     write, left = os.write, iter(takes)
 
     def written(file: int, parts: Sequence[bytes]) -> int:
@@ -175,7 +173,7 @@ def test_spans_of_any_sizes_arrive_whole_however_little_the_disk_takes_at_once(
         assert Path(path).read_bytes() == b"".join(parts)
 
 
-def test_more_spans_than_one_call_may_take_are_several_calls(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_more_spans_than_one_call_accepts_are_several_calls(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[int] = []
     real = os.writev
 
@@ -193,7 +191,7 @@ def test_more_spans_than_one_call_may_take_are_several_calls(root: Path, monkeyp
     assert max(calls) <= 1000 // 3
 
 
-def test_a_disk_that_takes_nothing_is_an_error_and_no_endless_loop(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_that_accepts_no_bytes_is_an_error(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sink = LocalStore(root).open(FOX)
     monkeypatch.setattr(os, "write", lambda _file, _data: 0)
     with pytest.raises(StoreError, match="EIO"):
@@ -236,7 +234,7 @@ def test_a_failing_disk_leaves_nothing_and_is_named(
 
 
 @given(st.lists(st.binary(max_size=40), max_size=6), st.integers(0, 5))
-def test_what_a_sink_took_before_the_disk_was_full_can_be_read_back(parts: list[bytes], fails_at: int) -> None:
+def test_bytes_written_before_the_disk_was_full_can_be_read_back(parts: list[bytes], fails_at: int) -> None:
     with tempfile.TemporaryDirectory() as root, pytest.MonkeyPatch.context() as patch:
         sink = LocalStore(root).open(FOX)
         for part in parts[:fails_at]:
@@ -250,9 +248,7 @@ def test_what_a_sink_took_before_the_disk_was_full_can_be_read_back(parts: list[
             sink.taken()
 
 
-def test_what_a_sink_took_can_be_read_back_when_it_cannot_be_given_its_name(
-    root: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_image_that_cannot_be_published_can_be_read_back(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = LocalStore(root, fsync=True)
     for call in ("fsync", "close", "link"):
         sink = store.open(FOX)
@@ -271,14 +267,14 @@ def _write_and_commit(write: Callable[[bytes], None], commit: Callable[[], objec
     commit()
 
 
-def test_a_full_disk_says_what_to_do(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_an_error_with_advice(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sink = LocalStore(root).open(FOX)
     failing(monkeypatch, "write", errno.ENOSPC)
     with pytest.raises(StoreError, match="make room and run again"):
         sink.write(b"x")
 
 
-def test_a_failed_sync_is_not_tried_again_on_that_file(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_sync_is_not_repeated(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = LocalStore(root, fsync=True)
     sink = store.open(FOX)
     calls = failing(monkeypatch, "fsync", errno.EIO)
@@ -375,7 +371,7 @@ def test_a_root_that_cannot_be_made_is_named(tmp_path: Path) -> None:
         LocalStore(tmp_path / "file" / "images").open(FOX)
 
 
-def test_a_path_full_of_escapes_is_harmless_on_a_terminal(tmp_path: Path) -> None:
+def test_control_characters_of_a_path_are_escaped(tmp_path: Path) -> None:
     (tmp_path / "\x1b[31m").write_bytes(b"")
     with pytest.raises(StoreError) as caught:
         LocalStore(tmp_path / "\x1b[31m").open(FOX)
@@ -398,7 +394,7 @@ def test_a_temporary_folder_on_another_file_system_is_refused_before_an_image_is
         LocalStore(root, temporary=tmp_path / "other").open(FOX)
 
 
-def test_folders_that_vanish_are_made_again_for_the_next_image(root: Path) -> None:
+def test_removed_folders_are_made_again_for_the_next_image(root: Path) -> None:
     store = LocalStore(root)
     path = keep(store)
     path.unlink()
@@ -424,7 +420,7 @@ def test_temporary_names_of_a_forked_store_do_not_clash(root: Path) -> None:
     assert [path.read_bytes() for path in files(root)] == [b"the fork's"]
 
 
-def test_a_file_may_be_read_by_all_but_what_the_umask_takes_away(root: Path) -> None:
+def test_the_mode_of_a_file_follows_the_umask(root: Path) -> None:
     before = os.umask(0o027)
     try:
         path = keep(LocalStore(root))
@@ -452,7 +448,7 @@ def test_no_descriptor_stays_open(root: Path, monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.mark.parametrize("end", [lambda sink: sink.commit(FACTS), lambda sink: sink.discard()])
-def test_an_ended_sink_takes_nothing_more(root: Path, end: Callable[[Any], object]) -> None:
+def test_an_ended_sink_accepts_no_bytes(root: Path, end: Callable[[Any], object]) -> None:
     sink = LocalStore(root).open(ImageName("fox", 2))
     end(sink)
     before = files(root)
@@ -463,7 +459,9 @@ def test_an_ended_sink_takes_nothing_more(root: Path, end: Callable[[Any], objec
     assert files(root) == before
 
 
-def test_once_its_folders_are_known_an_image_costs_five_calls(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_once_its_folders_are_known_an_image_costs_five_system_calls(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     store = LocalStore(root)
     keep(store)
     made: list[str] = []
@@ -482,5 +480,5 @@ def test_once_its_folders_are_known_an_image_costs_five_calls(root: Path, monkey
     assert made == ["open", "write", "close", "link", "unlink"]
 
 
-def test_a_store_says_where_it_is() -> None:
+def test_the_repr_shows_the_folder() -> None:
     assert repr(LocalStore("out", fsync=True)) == "LocalStore('out', fsync=True)"

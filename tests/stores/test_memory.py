@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 FACTS = Facts("png", 2, 2, 3)
 
 
-def test_bytes_come_back_and_no_path() -> None:
+def test_the_image_is_returned_as_bytes_without_a_path() -> None:
     sink = MemoryStore().open(ImageName("fox", 0))
     sink.write(b"ab")
     sink.write(memoryview(b"c"))
@@ -24,7 +24,7 @@ def test_bytes_come_back_and_no_path() -> None:
 
 
 @pytest.mark.parametrize("end", [lambda sink: sink.commit(FACTS), lambda sink: sink.discard()])
-def test_an_ended_sink_takes_nothing_more(end: Callable[[MemorySink], object]) -> None:
+def test_an_ended_sink_accepts_no_bytes(end: Callable[[MemorySink], object]) -> None:
     sink = MemoryStore().open(ImageName("fox", 2))
     end(sink)
     with pytest.raises(StoreError, match="image 2"):
@@ -33,5 +33,5 @@ def test_an_ended_sink_takes_nothing_more(end: Callable[[MemorySink], object]) -
         sink.commit(FACTS)
 
 
-def test_a_store_says_what_it_is() -> None:
+def test_the_repr_names_the_store() -> None:
     assert repr(MemoryStore()) == "MemoryStore()"

@@ -38,7 +38,7 @@ def folded(name: str) -> set[str]:
 @example("\ud800", "?")
 @example("", "id")
 @example("con", "CON")
-def test_two_ids_never_meet_in_one_name_on_any_file_system(one: str, other: str) -> None:
+def test_two_ids_never_share_a_name_on_any_file_system(one: str, other: str) -> None:
     assume(one != other)
     assert folded(safe_name(one)).isdisjoint(folded(safe_name(other)))
 
@@ -93,12 +93,12 @@ def test_a_plain_id_is_its_own_name(id_: str) -> None:
         "a~b",
     ],
 )
-def test_any_other_id_is_marked_by_a_hash(id_: str) -> None:
+def test_any_other_id_gets_a_hash(id_: str) -> None:
     assert re.fullmatch(r"[a-z0-9_-]+~[0-9a-f]{32}", safe_name(id_))
 
 
 @pytest.mark.parametrize("id_", ["CON", "Nul", "AUX", "com1", "LPT0"])
-def test_a_windows_device_is_never_a_whole_name(id_: str) -> None:
+def test_a_windows_device_is_never_a_name(id_: str) -> None:
     assert safe_name(id_) != id_.lower()
     assert safe_name(id_).startswith(f"{id_.lower()}~")
 

@@ -53,19 +53,19 @@ def failing(code: int) -> Callable[[int, int, int], None]:
     return fail
 
 
-def test_room_is_taken_before_a_byte_is_written(file: int) -> None:
+def test_space_is_reserved_before_a_byte_is_written(file: int) -> None:
     Preallocator().reserve(file, 0, SIZE)
     if os.fstat(file).st_blocks * 512 < SIZE:
         pytest.skip("the file system of this folder takes no room beforehand")
     assert os.lseek(file, 0, os.SEEK_CUR) == 0
 
 
-def test_what_is_small_takes_none(file: int) -> None:
+def test_no_space_is_reserved_for_a_small_write(file: int) -> None:
     Preallocator().reserve(file, 0, 1000)
     assert os.fstat(file).st_size == 0
 
 
-def test_each_span_takes_its_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_space_is_reserved_for_each_write(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     calls = asked(monkeypatch, os.posix_fallocate)
     sink = LocalStore(tmp_path).open(ImageName("fox", 0))
     sink.write_all((b"a" * SIZE, b"b" * SIZE))
@@ -80,7 +80,7 @@ def test_each_span_takes_its_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 
 
 @pytest.mark.parametrize("code", [errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.ENODEV])
-def test_a_system_that_does_not_know_of_it_is_asked_once(monkeypatch: pytest.MonkeyPatch, file: int, code: int) -> None:
+def test_a_system_that_cannot_reserve_is_asked_once(monkeypatch: pytest.MonkeyPatch, file: int, code: int) -> None:
     calls = asked(monkeypatch, failing(code))
     preallocator = Preallocator()
     for offset in range(0, 3 * SIZE, SIZE):
@@ -88,7 +88,7 @@ def test_a_system_that_does_not_know_of_it_is_asked_once(monkeypatch: pytest.Mon
     assert calls == [(0, SIZE)]
 
 
-def test_a_stand_in_that_writes_is_found_out_and_not_asked_again(
+def test_a_substitute_that_writes_is_detected_and_not_used_again(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     calls = asked(monkeypatch, a_byte_in_each_block)
@@ -101,7 +101,7 @@ def test_a_stand_in_that_writes_is_found_out_and_not_asked_again(
     assert [path.read_bytes() for path in tmp_path.rglob("*.png")] == [content] * 3
 
 
-def test_what_follows_bytes_that_were_written_says_nothing_of_the_file_system(
+def test_only_the_first_write_of_a_file_shows_whether_the_file_system_reserves(
     monkeypatch: pytest.MonkeyPatch, file: int
 ) -> None:
     calls = asked(monkeypatch, lambda *_: None)
@@ -113,7 +113,7 @@ def test_what_follows_bytes_that_were_written_says_nothing_of_the_file_system(
     assert os.lseek(file, 0, os.SEEK_CUR) == 100
 
 
-def test_a_full_disk_says_so_before_anything_is_written(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_full_disk_is_an_error_before_anything_is_written(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     asked(monkeypatch, failing(errno.ENOSPC))
     written: list[object] = []
     for call in ("write", "writev"):

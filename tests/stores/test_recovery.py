@@ -34,7 +34,7 @@ def refuse_to_sync(_file: int) -> None:
 
 
 @pytest.mark.parametrize(("kind", "ending"), [("png", ".png"), ("jpeg", ".jpg"), ("webp", ".webp")])
-def test_a_whole_file_is_found_with_what_it_is_and_its_hash(place: Path, root: Path, kind: str, ending: str) -> None:
+def test_a_complete_file_is_found_with_its_facts_and_hash(place: Path, root: Path, kind: str, ending: str) -> None:
     data = SAMPLES[kind][0]
     path = place.with_suffix(ending)
     path.write_bytes(data)
@@ -56,13 +56,13 @@ def test_what_a_store_commits_a_later_store_finds(root: Path) -> None:
 @pytest.mark.parametrize(
     "data", [png()[:-1], png() + b"\n", png().replace(b"pixels", b"pixel5"), b"", SAMPLES["jpeg"][0]]
 )
-def test_a_file_that_is_not_the_whole_image_its_name_says_is_not_adopted(place: Path, root: Path, data: bytes) -> None:
+def test_a_file_that_is_not_a_complete_image_of_its_format_is_not_adopted(place: Path, root: Path, data: bytes) -> None:
     place.write_bytes(data)
     assert LocalStore(root).find(FOX) is None
     assert place.read_bytes() == data
 
 
-def test_a_broken_file_does_not_hide_a_whole_one_of_another_format(place: Path, root: Path) -> None:
+def test_a_broken_file_does_not_hide_a_complete_one_of_another_format(place: Path, root: Path) -> None:
     place.write_bytes(png()[:-1])
     place.with_suffix(".jpg").write_bytes(SAMPLES["jpeg"][0])
     found = LocalStore(root).find(FOX)
@@ -81,7 +81,7 @@ def test_a_file_larger_than_the_limit_on_pixels_is_not_adopted(place: Path, root
     assert LocalStore(root).find(FOX, max_pixels=4) is not None
 
 
-def test_nothing_is_found_where_nothing_is(root: Path) -> None:
+def test_nothing_is_found_in_a_missing_folder(root: Path) -> None:
     assert LocalStore(root).find(FOX) is None
     assert not root.exists()
 
@@ -94,7 +94,7 @@ def test_links_pipes_and_folders_are_not_adopted(place: Path, root: Path, tmp_pa
     assert LocalStore(root).find(FOX) is None
 
 
-def test_a_shard_that_is_a_symbolic_link_is_not_looked_into(root: Path, tmp_path: Path) -> None:
+def test_a_shard_that_is_a_symbolic_link_is_not_read(root: Path, tmp_path: Path) -> None:
     root.mkdir()
     (tmp_path / "target").mkdir()
     (tmp_path / "target" / "fox-0.png").write_bytes(png())
@@ -117,7 +117,9 @@ def test_a_disk_that_cannot_be_read_is_an_error_and_not_a_missing_file(
         LocalStore(root).find(FOX)
 
 
-def test_a_found_file_is_made_durable_if_the_store_is(place: Path, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_found_file_is_made_durable_if_the_store_syncs(
+    place: Path, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     place.write_bytes(png())
     monkeypatch.setattr(os, "fsync", refuse_to_sync)
     assert LocalStore(root).find(FOX) is not None
@@ -125,7 +127,7 @@ def test_a_found_file_is_made_durable_if_the_store_is(place: Path, root: Path, m
         LocalStore(root, fsync=True).find(FOX)
 
 
-def test_a_sweep_removes_what_a_killed_run_left_and_nothing_else(root: Path) -> None:
+def test_a_sweep_removes_the_temporary_files_of_a_killed_run_and_nothing_else(root: Path) -> None:
     killed = LocalStore(root)
     for index in range(3):
         killed.open(ImageName("fox", index)).write(b"...")
@@ -140,7 +142,7 @@ def test_a_sweep_removes_what_a_killed_run_left_and_nothing_else(root: Path) -> 
     assert store.sweep() == 0
 
 
-def test_a_sweep_of_a_folder_that_is_not_there_removes_nothing(root: Path) -> None:
+def test_a_sweep_of_a_missing_folder_removes_nothing(root: Path) -> None:
     assert LocalStore(root).sweep() == 0
     assert LocalStore(root, temporary=root / "other").sweep() == 0
     assert not root.exists()
@@ -156,7 +158,7 @@ def test_a_sweep_does_not_follow_a_symbolic_link(root: Path, tmp_path: Path) -> 
     assert len(list((tmp_path / "elsewhere").iterdir())) == 1
 
 
-def test_a_sweep_that_may_not_remove_says_so(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_sweep_without_permission_is_an_error(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     LocalStore(root).open(FOX)
 
     def fail(*_: object) -> None:

@@ -52,7 +52,7 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Stor
         made[0].archive.close()
 
 
-def test_what_is_written_in_pieces_is_kept_whole(place: tuple[Store, Read]) -> None:
+def test_an_image_written_in_pieces_is_kept_whole(place: tuple[Store, Read]) -> None:
     one, read = place
     sink = one.open(ImageName("fox", 0))
     buffer = bytearray(4)
@@ -71,7 +71,7 @@ def test_a_sink_is_discarded_at_any_time_and_twice(place: tuple[Store, Read]) ->
     sink.discard()
 
 
-def test_a_discard_after_the_commit_takes_nothing_back(place: tuple[Store, Read]) -> None:
+def test_a_discard_after_the_commit_keeps_the_image(place: tuple[Store, Read]) -> None:
     one, read = place
     sink = one.open(ImageName("fox", 0))
     sink.write(png())
@@ -107,5 +107,5 @@ def test_an_index_below_zero_is_refused() -> None:
         ImageName("fox", -1)
 
 
-def test_bytes_do_not_show_in_a_repr() -> None:
+def test_bytes_are_not_in_the_repr() -> None:
     assert repr(Kept(data=b"secret")) == "Kept(path=None)"
