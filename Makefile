@@ -44,12 +44,13 @@ DEMO = --sandbox --sandbox-seed 327 --sandbox-latency 0.3-2 --concurrency 8 --pr
 	--sandbox-fault truncate=3% --sandbox-fault corrupt-base64=3% --sandbox-fault odd-wrapping=10%
 
 check: lint ## Lint, types, import contracts and quick tests: the inner loop, under a minute
-	$(BIN)/python -m pytest -n 2 -q -m "not slow and not peers" $(QUICK) $(ARGS)
+	IMAGEN_TEST_PROFILE=quick $(BIN)/python -m pytest -n 2 -q -m "not slow and not peers" $(QUICK) $(ARGS)
 
-# Each of these takes less than a second or so a test. The whole suite adds hostile responses, the command line in
-# processes of its own, the key in every failing situation, documentation, benchmarks and torture.
-QUICK = tests/client tests/limiter tests/receiver tests/stores tests/transport tests/wire tests/test_*.py \
-	--ignore-glob 'tests/test_canary_*.py'
+# The quick tests: these folders without the tests marked slow, and properties with a few examples. The whole suite adds
+# batches, hostile responses, the command line in processes of its own, the key in every failing situation, the
+# documentation, the benchmarks, and torture.
+QUICK = tests/client tests/limiter tests/receiver tests/stores tests/transport tests/wire \
+	$(filter-out tests/test_canary%,$(wildcard tests/test_*.py))
 
 test: $(VENV)/.ready-dev ## Run the whole suite, including the examples in documentation and docstrings
 	$(BIN)/python -m pytest -n 2 $(ARGS)

@@ -1,4 +1,4 @@
-"""How thorough the properties are: a modest number of examples by default, many more on demand."""
+"""The profiles of hypothesis: few examples for `make check`, 50 by default, many on request."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from hypothesis import HealthCheck, settings
 __all__ = ["times", "use_profile"]
 
 _VARIABLE = "IMAGEN_TEST_PROFILE"
-_EXAMPLES = {"default": 50, "thorough": 2000}
+_EXAMPLES = {"quick": 10, "default": 50, "thorough": 2000}
 
 
 def use_profile() -> None:
-    """Load the profile that ``IMAGEN_TEST_PROFILE`` names: ``default`` or ``thorough``."""
+    """Load the profile that ``IMAGEN_TEST_PROFILE`` names: ``quick``, ``default``, or ``thorough``."""
     for name, examples in _EXAMPLES.items():
-        # A shared machine is slow at times: neither a slow example nor a slow draw is a finding.
+        # On a shared machine a slow example or a slow draw is not a finding.
         settings.register_profile(
             name, max_examples=examples, deadline=None, suppress_health_check=[HealthCheck.too_slow]
         )
@@ -23,5 +23,5 @@ def use_profile() -> None:
 
 
 def times(factor: float) -> settings:
-    """Scale the profile's number of examples for one property: `factor` says how much it needs."""
+    """Return settings with the profile's number of examples, multiplied by `factor`."""
     return settings(max_examples=max(1, round(factor * settings().max_examples)))
