@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 __all__ = ["status"]
 
-_JOURNAL = ".imagen"
 _SHOWN = 5
 _DAMAGE_SHOWN = 20
 _LONGEST = 80
@@ -42,11 +41,12 @@ def status(
         verify: Read every image, compare it with the journal, and name those that are missing or altered.
         json: Print one JSON object; with --verify, one for each damaged image before it.
     """
+    from imagen_async.batch.folder import INNER_NAME
     from imagen_async.batch.journal import folder_in_use, read_newest_doubts, read_status
 
-    journal = folder / _JOURNAL
+    journal = folder / INNER_NAME
     if not journal.is_dir():
-        raise ConfigurationError(f"{printable(str(folder))} is not the output folder of a run: it has no {_JOURNAL}")
+        raise ConfigurationError(f"{printable(str(folder))} is not the output folder of a run: it has no {INNER_NAME}")
     running = folder_in_use(journal)
     figures = _figures(read_status(journal), running=running)
     if not json:

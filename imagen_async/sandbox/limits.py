@@ -56,7 +56,7 @@ class RequestLimits:
     def admit(self) -> OverLimit | None:
         """Admit a request, to be followed by one `leave`, or return why it is not admitted."""
         if self._max_concurrent is not None and self.inside >= self._max_concurrent:
-            return OverLimit(f"{_requests(self._max_concurrent)} at once", None)
+            return OverLimit(f"{_requests(self._max_concurrent)} at a time", None)
         if self._rpm is not None and (wait := self._wait(self._rpm)) > 0:
             return OverLimit(f"{_requests(self._rpm)} a minute", wait)
         self.inside += 1

@@ -1,4 +1,4 @@
-"""The command line as a process of its own: real signals, real streams, no waiting but for its output."""
+"""Runs the command line as its own process: real signals, real streams, waits for output only."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def ran_raw(*arguments: object, folder: Path) -> subprocess.CompletedProcess[byt
 
 
 def ran_unread(*arguments: object, folder: Path) -> subprocess.CompletedProcess[bytes]:
-    """Run a command whose standard output nobody reads any more."""
+    """Run a command whose stdout is closed."""
     reading, writing = os.pipe()
     os.close(reading)
     with os.fdopen(writing, "wb") as unread:
@@ -62,7 +62,7 @@ def ran_into(stdout: IO[bytes], *arguments: object, folder: Path) -> subprocess.
 
 @contextmanager
 def child(*arguments: object, folder: Path) -> Iterator[subprocess.Popen[str]]:
-    """Start a command; what is still running at the end of the block is killed."""
+    """Start a command, and kill it at the end of the block if it is still running."""
     process = subprocess.Popen(  # noqa: S603 - our own program
         _command(arguments),
         cwd=folder,
@@ -87,4 +87,4 @@ def read_until(process: subprocess.Popen[str], pattern: str) -> str:
         seen += line
         if re.search(pattern, line):
             return seen
-    raise AssertionError(f"the process ended without saying {pattern!r}: {seen}")
+    raise AssertionError(f"the process ended without printing {pattern!r}: {seen}")

@@ -1,4 +1,4 @@
-"""The key on the command line goes over https, or to this very machine, or where `--allow-http` says so."""
+"""The command line sends the key over https, to this machine, or with `--allow-http`."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_a_command_refuses_such_an_address_with_status_two_and_makes_nothing(
 
 def test_an_option_allows_the_key_over_http(invoke: Invoke, prompts: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("IMAGEN_API_KEY", KEY)
-    # A port that nobody listens on.
+    # A port without a listener.
     ran = invoke("models", "--remote", "--base-url", "http://0.0.0.0:1/v1", "--allow-http")
     assert ran.status == 1
     assert "cannot connect" in ran.err

@@ -46,7 +46,7 @@ async def test_without_a_terminal_a_line_is_printed_at_intervals_and_at_the_end(
     clock, counters, lines = Clock(), progress(), list[str]()
     ticks: asyncio.Queue[None] = asyncio.Queue()
     waits: list[float] = []
-    told = asyncio.Event()
+    written = asyncio.Event()
     loop = asyncio.get_running_loop()
 
     async def sleep(seconds: float) -> None:
@@ -55,13 +55,13 @@ async def test_without_a_terminal_a_line_is_printed_at_intervals_and_at_the_end(
 
     def write(line: str) -> None:
         lines.append(line)
-        loop.call_soon_threadsafe(told.set)
+        loop.call_soon_threadsafe(written.set)
 
     async with PlainDisplay(Figures(counters, at_full_pace, clock), every=5.0, sleep=sleep, write=write) as display:
         advance(counters)
         clock.now += 10
         ticks.put_nowait(None)
-        await told.wait()
+        await written.wait()
         display.trouble("of no interest here")
         display.note("finishing")
     assert lines == [

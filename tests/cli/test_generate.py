@@ -93,7 +93,7 @@ def test_image_bytes_are_not_written_to_a_terminal(invoke: Invoke, monkeypatch: 
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "message"),
     [
         (("-n", "5"), "n must be 1 to 4"),
         (("--aspect-ratio", "2:1"), "aspect_ratio '2:1'"),
@@ -102,12 +102,12 @@ def test_image_bytes_are_not_written_to_a_terminal(invoke: Invoke, monkeypatch: 
     ],
 )
 def test_a_mistake_costs_nothing_and_leaves_nothing(
-    invoke: Invoke, tmp_path: Path, options: tuple[str, ...], told: str
+    invoke: Invoke, tmp_path: Path, options: tuple[str, ...], message: str
 ) -> None:
     (tmp_path / "file").touch()
     ran = invoke("generate", "fox", *options, *SANDBOX, "--sandbox-ledger", "ledger.jsonl")
     assert (ran.status, ran.out) == (2, "")
-    assert told in ran.err
+    assert message in ran.err
     assert names(tmp_path) == ["file"]
 
 
@@ -122,17 +122,17 @@ def test_an_unknown_model_is_noted(invoke: Invoke) -> None:
 
 
 @pytest.mark.parametrize(
-    ("fault", "status", "told"),
+    ("fault", "status", "message"),
     [
         ("400-blocked", 1, "HTTP 400"),
         ("filtered", 1, "safety filter"),
         ("401", 3, "HTTP 401"),
     ],
 )
-def test_an_error_is_one_line_without_a_traceback(invoke: Invoke, fault: str, status: int, told: str) -> None:
+def test_an_error_is_one_line_without_a_traceback(invoke: Invoke, fault: str, status: int, message: str) -> None:
     ran = invoke("generate", "fox\x1b[2J", *SANDBOX, "--sandbox-fault", f"{fault}=1")
     assert (ran.status, ran.out) == (status, "")
-    assert told in ran.err
+    assert message in ran.err
     assert ran.err.count("\n") == 1
     assert ran.err.strip().isprintable()
 

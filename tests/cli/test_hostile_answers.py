@@ -1,4 +1,4 @@
-"""What a user gets to see of hostile answers: one line, a file to look into, an exit status, and never a traceback."""
+"""What a user sees of hostile responses: one line, a file with details, an exit status, and never a traceback."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ if TYPE_CHECKING:
 Attack = Callable[[Handler], Ran]
 
 QUIET = ("--no-fsync", "--progress", "off")
-"""Nothing waits for the disk, and only the end is told."""
+"""No waits for the disk, and output at the end only."""
 
 
 @pytest.fixture
 def three(tmp_path: Path) -> Path:
-    """A file of three prompts; the second gets the hostile answer."""
+    """A file of three prompts; the second gets the hostile response."""
     path = tmp_path / "three.txt"
     path.write_text("\n".join(ATTACKED), encoding="utf-8")
     return path

@@ -112,11 +112,11 @@ def test_a_problem_in_a_good_response_is_described_in_printable_text(text: str) 
         decoder = Decoder()
         try:
             decoder.feed(body)
-            answer = decoder.close()
+            parsed = decoder.close()
         except ProtocolError as error:
             assert str(error).isprintable()
         else:
-            assert all(str(item.fault).isprintable() for item in answer.items)
+            assert all(str(item.fault).isprintable() for item in parsed.items)
 
 
 @given(hostile)
@@ -309,12 +309,12 @@ def test_a_run_writes_json_and_images_and_its_journal_and_nothing_that_a_spreads
     rows = [{"prompt": text, "id": text, "note": text, text: text} for text in FORMULAS]
     rows += [{"prompt": f"fail {text}"} for text in FORMULAS] + [{"prompt": ""}]
     (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    told = json.loads(good())
-    told["data"][0]["revised_prompt"] = FORMULAS[-1]
+    good_response = json.loads(good())
+    good_response["data"][0]["revised_prompt"] = FORMULAS[-1]
 
     async def respond(asked: Asked, writer: asyncio.StreamWriter) -> None:
         refused = str(asked.json["prompt"]).startswith("fail")
-        body = json.dumps({"error": {"message": "=1+1 <script>", "code": "@x"}} if refused else told).encode()
+        body = json.dumps({"error": {"message": "=1+1 <script>", "code": "@x"}} if refused else good_response).encode()
         writer.write(reply(body, status=400 if refused else 200))
         await writer.drain()
 

@@ -34,8 +34,8 @@ def few(tmp_path: Path) -> Path:
 def test_the_first_signal_drains_and_the_run_can_be_resumed(
     few: Path, tmp_path: Path, number: signal.Signals, status: int
 ) -> None:
-    books = tmp_path / "ledger.jsonl"
-    command = ("run", few, "-o", "out", *SANDBOX, "--sandbox-ledger", books, "--concurrency", "2")
+    ledger = tmp_path / "ledger.jsonl"
+    command = ("run", few, "-o", "out", *SANDBOX, "--sandbox-ledger", ledger, "--concurrency", "2")
     with child(*command, "--sandbox-latency", "0.1", folder=tmp_path) as process:
         read_until(process, r"\b[1-9]\d*/200 done")
         process.send_signal(number)
@@ -51,7 +51,7 @@ def test_the_first_signal_drains_and_the_run_can_be_resumed(
     assert again.returncode == 0
     rest = json.loads(again.stdout.splitlines()[-1])
     assert (rest["skipped"], rest["succeeded"]) == (figures["jobs"], 200 - figures["jobs"])
-    assert read_ledger(books).billed_images == 200
+    assert read_ledger(ledger).billed_images == 200
 
 
 @pytest.mark.parametrize(
@@ -77,8 +77,8 @@ def test_the_second_signal_cancels_with_the_status_of_the_first(
 
 
 def test_the_third_signal_exits_immediately_and_the_journal_survives(few: Path, tmp_path: Path) -> None:
-    books = tmp_path / "ledger.jsonl"
-    command = ("run", few, "-o", "out", *SANDBOX, "--sandbox-ledger", books, "--concurrency", "2")
+    ledger = tmp_path / "ledger.jsonl"
+    command = ("run", few, "-o", "out", *SANDBOX, "--sandbox-ledger", ledger, "--concurrency", "2")
     with child(*command, "--sandbox-latency", "3600", folder=tmp_path) as process:
         read_until(process, "2 of 2 in flight")
         process.send_signal(signal.SIGINT)
@@ -95,14 +95,14 @@ def test_the_third_signal_exits_immediately_and_the_journal_survives(few: Path, 
     assert again.returncode == 0
     assert json.loads(again.stdout.splitlines()[-1])["succeeded"] == 200
     assert json.loads(ran("status", "out", "--json", folder=tmp_path).stdout)["doubts"] == 2
-    assert read_ledger(books).billed_images == 200
+    assert read_ledger(ledger).billed_images == 200
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_during_the_check_of_a_large_file_ends_the_run_before_anything_is_sent(
     tmp_path: Path, number: signal.Signals, status: int
 ) -> None:
-    # Some hundred million lines, in many members of few bytes: nobody would wait for the end of the check.
+    # Some hundred million lines, in many members of few bytes: their check takes far too long to wait for.
     member = gzip.compress(b'{"prompt": "A red fox"}\n' * 500_000)
     with (tmp_path / "large.jsonl.gz").open("wb") as large:
         for _ in range(200):
@@ -111,7 +111,7 @@ def test_a_signal_during_the_check_of_a_large_file_ends_the_run_before_anything_
         reading = 0
         while reading < 5:
             reading = reading + 1 if opened(process.pid, "large.jsonl.gz") else 0
-            time.sleep(0.02)  # the process says nothing before the check is done
+            time.sleep(0.02)  # the process prints nothing before the check is done
         process.send_signal(number)
         out, err = process.communicate()
         assert process.returncode == status

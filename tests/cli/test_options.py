@@ -39,7 +39,7 @@ def test_a_catalog_file_adds_models_and_corrects_known_ones(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         (b"not toml", "is not TOML"),
         (b"\xff = 1", "is not TOML"),
@@ -48,10 +48,10 @@ def test_a_catalog_file_adds_models_and_corrects_known_ones(tmp_path: Path) -> N
         (b'[mine]\naspect_ratios = "square"', "mine"),
     ],
 )
-def test_an_invalid_catalog_file_is_named(tmp_path: Path, text: bytes, told: str) -> None:
+def test_an_invalid_catalog_file_is_named(tmp_path: Path, text: bytes, message: str) -> None:
     path = tmp_path / "mine.toml"
     path.write_bytes(text)
-    with pytest.raises(ConfigurationError, match=told) as caught:
+    with pytest.raises(ConfigurationError, match=message) as caught:
         read_catalog(path)
     assert "mine.toml" in caught.value.message
 
@@ -76,12 +76,12 @@ def test_without_a_key_the_three_alternatives_are_named(monkeypatch: pytest.Monk
 
 
 @pytest.mark.parametrize(
-    ("data", "told"), [(b"", "is empty"), (b" \n", "is empty"), (b"sk-\xff\xfe", "not allowed in a key")]
+    ("data", "message"), [(b"", "is empty"), (b" \n", "is empty"), (b"sk-\xff\xfe", "not allowed in a key")]
 )
-def test_a_key_file_without_a_key_is_reported_without_its_content(tmp_path: Path, data: bytes, told: str) -> None:
+def test_a_key_file_without_a_key_is_reported_without_its_content(tmp_path: Path, data: bytes, message: str) -> None:
     path = tmp_path / "key"
     path.write_bytes(data)
-    with pytest.raises(ConfigurationError, match=told) as caught:
+    with pytest.raises(ConfigurationError, match=message) as caught:
         read_key(path)
     assert "sk-" not in caught.value.message
     assert caught.value.__suppress_context__ or caught.value.__context__ is None

@@ -67,9 +67,9 @@ async def left_by_a_run(folder: Path, *, doubts: int, in_flight: int = 0, reques
     async with await Journal.open(folder / ".imagen", fsync=False, clock=lambda: 1_767_614_400.0) as journal:
         items = [Admission(bytes([n]) * 16, id=f"fox-{n}", line=n, n=3) for n in range(doubts + in_flight)]
         for number, entry in enumerate(await journal.admit(items)):
-            doubtful = number < doubts
-            await journal.intent(entry, attempt=1, images=3 if doubtful else 2, usd=0.12 if doubtful else 0.08)
-            if doubtful:
+            in_doubt = number < doubts
+            await journal.intent(entry, attempt=1, images=3 if in_doubt else 2, usd=0.12 if in_doubt else 0.08)
+            if in_doubt:
                 doubt = Doubt(attempt=1, at=1_767_614_400.0, reason="lost", request_id=request_id, images=3, usd=0.12)
                 await journal.doubt(entry, doubt)
 
@@ -141,8 +141,8 @@ def test_foreign_text_in_a_listed_request_cannot_control_the_terminal(invoke: In
         async with await Journal.open(tmp_path / "out" / ".imagen", fsync=False) as journal:
             [entry] = await journal.admit([Admission(bytes(16), id="\x1b[2J\nforged line" + 500 * "x")])
             await journal.intent(entry, attempt=1, images=1)
-            told = Doubt(attempt=1, at=1.0, reason="\x07", request_id="\x1b]0;mine\x07" + 500 * "y", images=1)
-            await journal.doubt(entry, told)
+            hostile = Doubt(attempt=1, at=1.0, reason="\x07", request_id="\x1b]0;mine\x07" + 500 * "y", images=1)
+            await journal.doubt(entry, hostile)
 
     asyncio.run(leave())
     said = invoke("status", "out").out

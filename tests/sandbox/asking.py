@@ -1,4 +1,4 @@
-"""How these tests talk to a sandbox: plain aiohttp, nothing of the client's."""
+"""Sends these tests' requests to a sandbox with plain aiohttp, without the client's code."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ BODY = {"model": "imagen-3.0-generate-001", "prompt": "A cute baby sea otter"}
 
 @attrs.frozen
 class Reply:
-    """One answer, read whole."""
+    """One response, read whole."""
 
     status: int
     headers: CIMultiDictProxy[str]
@@ -54,7 +54,7 @@ async def post(gateway: SandboxGateway, body: bytes, *, headers: dict[str, str] 
 
 
 class FakeTime:
-    """A clock that moves when someone sleeps, at once."""
+    """A clock that a sleep advances immediately."""
 
     def __init__(self) -> None:
         self.now = 0.0

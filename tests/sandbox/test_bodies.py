@@ -1,4 +1,4 @@
-"""Odd wrappings hold the same answer; pieces know where images end."""
+"""Odd wrappings have the same content; bodies record where images end."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ def picture(data: bytes) -> Picture:
 
 
 def understood(body: bytes) -> tuple[int, list[bytes]]:
-    """Read a body as a most tolerant client does."""
+    """Parse a body as a very tolerant client does."""
     if body.startswith(b"\x1f\x8b"):
         body = gzip.decompress(body)
     text = re.sub(r"^: .*\n+", "", body.decode("utf-8-sig"), flags=re.MULTILINE)
-    answer = json.loads(text)
-    return answer["created"], [_image(item["b64_json"]) for item in answer["data"]]
+    document = json.loads(text)
+    return document["created"], [_image(item["b64_json"]) for item in document["data"]]
 
 
 def _image(text: str) -> bytes:

@@ -132,8 +132,8 @@ json_values = st.recursive(
 
 @given(st.dictionaries(st.sampled_from(["model", "prompt", "n", "style", "aspect_ratio", "x"]), json_values))
 def test_any_json_object_gets_an_order_or_a_refusal(fields: dict[str, Any]) -> None:
-    answer = read_order(json.dumps(fields).encode(), tuple(CATALOG))
-    assert isinstance(answer, Order | Refusal)
+    result = read_order(json.dumps(fields).encode(), tuple(CATALOG))
+    assert isinstance(result, Order | Refusal)
 
 
 @given(st.binary(max_size=200))

@@ -1,4 +1,4 @@
-"""Each fault shows what its line in the table says, over real sockets."""
+"""Each fault behaves as its line in the table describes, over real sockets."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ async def meet(name: str, **fields: Any) -> tuple[Reply, LedgerEntry]:
 
 
 async def raw(name: str, **fields: Any) -> tuple[bytes, LedgerEntry]:
-    """Ask likewise over a bare socket, and return every byte until the connection closes."""
+    """Ask the same over a bare socket, and return every byte until the connection closes."""
     async with SandboxGateway(images="tiny", faults={name: 1.0}, sleep=FakeTime().sleep) as gateway:
         host, port = gateway.base_url.removeprefix("http://").removesuffix("/v1").split(":")
         reader, writer = await asyncio.open_connection(host, int(port))

@@ -1,4 +1,4 @@
-"""The books: totals, files, torn lines."""
+"""The ledger: totals, files, torn lines."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The door: a sliding minute, a number at once."""
+"""Limits: requests in any minute, concurrent requests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Clients that are not ours find nothing odd about the sandbox: openai-python, curl with the contract's own call."""
+"""Third-party clients accept the sandbox: openai-python, and curl with the contract's own call."""
 
 from __future__ import annotations
 
@@ -36,17 +36,17 @@ def client(openai: Any, gateway: SandboxGateway, **options: Any) -> Any:
 @pytest.mark.parametrize("n", [1, 4])
 def test_openai_generates_images(openai: Any, n: int) -> None:
     with running_sandbox() as gateway, client(openai, gateway) as peer:
-        answer = peer.images.generate(model=MODEL, prompt=PROMPT, n=n, response_format="b64_json")
-    stamps = [read_stamp(base64.b64decode(item.b64_json, validate=True)) for item in answer.data]
+        response = peer.images.generate(model=MODEL, prompt=PROMPT, n=n, response_format="b64_json")
+    stamps = [read_stamp(base64.b64decode(item.b64_json, validate=True)) for item in response.data]
     assert [(stamp["prompt"], stamp["index"]) for stamp in stamps] == [(PROMPT, index) for index in range(n)]
-    assert answer.created > 1_700_000_000
+    assert response.created > 1_700_000_000
 
 
 def test_openai_passes_the_contracts_own_fields(openai: Any) -> None:
     with running_sandbox() as gateway, client(openai, gateway) as peer:
         fields = {"aspect_ratio": "16:9", "output_format": "jpeg"}
-        answer = peer.images.generate(model=MODEL, prompt=PROMPT, extra_body=fields)
-    image = Image.open(io.BytesIO(base64.b64decode(answer.data[0].b64_json)))
+        response = peer.images.generate(model=MODEL, prompt=PROMPT, extra_body=fields)
+    image = Image.open(io.BytesIO(base64.b64decode(response.data[0].b64_json)))
     assert (image.format, image.size) == ("JPEG", (1408, 768))
 
 

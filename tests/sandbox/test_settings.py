@@ -1,4 +1,4 @@
-"""Options: mistakes are told, all at once."""
+"""Options: one error lists all mistakes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def test_an_unknown_fault_is_an_error_that_lists_the_known_ones() -> None:
 
 
 @pytest.mark.parametrize(
-    ("mistake", "told"),
+    ("mistake", "message"),
     [
         ({"faults": {"500": 1.1}}, "from 0 to 1"),
         ({"faults": {"500": float("nan")}}, "from 0 to 1"),
@@ -42,8 +42,8 @@ def test_an_unknown_fault_is_an_error_that_lists_the_known_ones() -> None:
         ({"api_key": ""}, "api_key"),
     ],
 )
-def test_an_invalid_value_is_an_error_that_names_the_option(mistake: dict[str, Any], told: str) -> None:
-    with pytest.raises(ConfigurationError, match=told):
+def test_an_invalid_value_is_an_error_that_names_the_option(mistake: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message):
         SandboxOptions(**mistake)
 
 

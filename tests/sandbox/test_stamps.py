@@ -1,4 +1,4 @@
-"""Marks: any prompt, three formats, still an image."""
+"""Stamps: any prompt, three formats, still a valid image."""
 
 from __future__ import annotations
 

@@ -19,8 +19,8 @@ def test_a_program_without_an_event_loop_can_send_requests() -> None:
         headers = {"Authorization": f"Bearer {gateway.api_key}", "Content-Type": "application/json"}
         url = gateway.base_url + "/images/generations"
         request = urllib.request.Request(url, json.dumps(BODY).encode(), headers)  # noqa: S310 - our own loopback URL
-        with urllib.request.urlopen(request) as answer:  # noqa: S310 - likewise
-            assert len(json.load(answer)["data"]) == 1
+        with urllib.request.urlopen(request) as response:  # noqa: S310 - the sandbox's URL
+            assert len(json.load(response)["data"]) == 1
     assert gateway.ledger.billed_images == 1
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("sandbox")]
 

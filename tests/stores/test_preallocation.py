@@ -28,13 +28,13 @@ def file(tmp_path: Path) -> Iterator[int]:
     os.close(descriptor)
 
 
-def asked(monkeypatch: pytest.MonkeyPatch, answer: Callable[[int, int, int], None]) -> list[tuple[int, int]]:
-    """Let `answer` stand in for the system; what it is asked for is listed."""
+def asked(monkeypatch: pytest.MonkeyPatch, fake: Callable[[int, int, int], None]) -> list[tuple[int, int]]:
+    """Replace the system call by `fake`, and return a list of its calls."""
     calls: list[tuple[int, int]] = []
 
     def take(descriptor: int, offset: int, size: int) -> None:
         calls.append((offset, size))
-        answer(descriptor, offset, size)
+        fake(descriptor, offset, size)
 
     monkeypatch.setattr(os, "posix_fallocate", take)
     return calls

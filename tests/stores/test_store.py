@@ -1,4 +1,4 @@
-"""What every store keeps to, also the one in the documentation."""
+"""The rules for every store, including the one in the documentation."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Read = Callable[[Kept], bytes]
 
 
 def documented() -> dict[str, Any]:
-    """What is defined after the example in `Store`'s docstring has run as it stands there."""
+    """Return the names that the example in `Store`'s docstring defines."""
     (test,) = (test for test in doctest.DocTestFinder(recurse=False).find(store.Store, "Store", store))
     names: dict[str, Any] = {}
     test.globs = names
