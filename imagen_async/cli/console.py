@@ -14,7 +14,7 @@ from typing import TextIO
 
 from imagen_async.exceptions import ImagenError, InvalidInputError, printable
 
-__all__ = ["StdoutError", "error_text", "silence_stdout", "write_message", "write_result"]
+__all__ = ["StdoutError", "error_text", "show_cursor", "silence_stdout", "write_message", "write_result"]
 
 _LONGEST = 4000
 _KEY = re.compile(r"\bsk-[\w-]{16,}")
@@ -54,6 +54,11 @@ def _line(text: str, stream: TextIO) -> str:
     """Return a line that the stream can encode; other characters are escaped, so that no paid run ends over a dash."""
     encoding = getattr(stream, "encoding", None) or "utf-8"
     return f"{text}\n".encode(encoding, "backslashreplace").decode(encoding)
+
+
+def show_cursor() -> None:
+    """Show the terminal's cursor again, which a live display hides."""
+    write_message("\x1b[?25h")
 
 
 def silence_stdout() -> None:

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from imagen_async.cli.console import write_message, write_result
+from imagen_async.cli.console import show_cursor, write_message, write_result
 from imagen_async.cli.exit_codes import Exit, after_signal
 from imagen_async.cli.options import NO_FIELDS, NO_GATEWAY, GatewayOptions, RequestOptions, read_catalog, refuse_option
 from imagen_async.cli.outputs import Place, place_for, write_image
-from imagen_async.cli.sandbox_options import with_embedded_sandbox
+from imagen_async.cli.sandbox_options import with_sandbox_options
 from imagen_async.cli.signals import Interruption, listening
 from imagen_async.exceptions import ConfigurationError, printable
 from imagen_async.request import ImageRequest
@@ -30,11 +30,9 @@ if TYPE_CHECKING:
 __all__ = ["generate"]
 
 _STDOUT = "-"
-_SHOW_CURSOR = "\x1b[?25h"
-"""The spinner hides the cursor, and has no time to restore it when the process ends."""
 
 
-@with_embedded_sandbox
+@with_sandbox_options(embedded=True)
 def generate(
     prompt: str,
     /,
@@ -120,7 +118,7 @@ def _interruption() -> Interruption:
 
     def leave(number: int) -> None:
         if sys.stderr.isatty():
-            write_message(_SHOW_CURSOR)
+            show_cursor()  # the spinner has no time to do so
         os._exit(after_signal(interruption.number or number))
 
     interruption = Interruption(drain=cancel, cancel=cancel, leave=leave)

@@ -11,7 +11,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from imagen_async.cli.console import write_message
+from imagen_async.cli.console import show_cursor
 from imagen_async.exceptions import printable
 
 if TYPE_CHECKING:
@@ -27,7 +27,6 @@ _FRAMES_PER_S = 4
 _LONGEST_NOTE = 300
 _ECHO = 4
 """Columns for the terminal's echo of two Ctrl-C keystrokes."""
-_SHOW_CURSOR = "\x1b[?25h"
 
 
 class LiveDisplay:
@@ -71,7 +70,7 @@ class LiveDisplay:
     def abandon(self) -> None:
         """Show the cursor again."""
         # Not through rich, whose thread may hold its lock.
-        write_message(_SHOW_CURSOR)
+        show_cursor()
 
     def drawn(self) -> RenderableType:
         """Return the current frame."""

@@ -17,7 +17,7 @@ from imagen_async.cli.console import error_text, write_message, write_result
 from imagen_async.cli.exit_codes import Exit, after_error, after_signal
 from imagen_async.cli.options import NO_FIELDS, NO_GATEWAY, GatewayOptions, RequestOptions, read_catalog, refuse_option
 from imagen_async.cli.run_options import NO_DISPLAY_OPTIONS, NO_LIMITS, DisplayOptions, Limits
-from imagen_async.cli.sandbox_options import with_embedded_sandbox
+from imagen_async.cli.sandbox_options import with_sandbox_options
 from imagen_async.cli.session import Session
 from imagen_async.cli.summary import Ending, Reasons, plan_text, run_text
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 __all__ = ["run"]
 
 
-@with_embedded_sandbox
+@with_sandbox_options(embedded=True)
 def run(
     prompts: Annotated[str, Parameter(allow_leading_hyphen=True, validator=refuse_option)],
     /,

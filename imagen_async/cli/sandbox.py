@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["sandbox"]
 
 
-@with_sandbox_options
+@with_sandbox_options(embedded=False)
 def sandbox(*, quiet: bool = False, list_faults: bool = False, behaviour: dict[str, Any]) -> int:
     """Run a gateway on this machine that implements the contract and shows faults on demand.
 

@@ -23,7 +23,7 @@ from imagen_async.sandbox.settings import SandboxOptions
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["fault_rates", "latency_range", "with_embedded_sandbox", "with_sandbox_options"]
+__all__ = ["fault_rates", "latency_range", "with_sandbox_options"]
 
 _EMBEDDED = ("faults", "seed", "rpm", "latency", "ledger", "images")
 _SERVED = (
@@ -102,48 +102,63 @@ def _images(tiny: bool, _option: str) -> str:  # noqa: FBT001 - called with an o
 
 
 @attrs.frozen
-class _Form:
-    """How a field is written on the command line.
+class _Option:
+    """How the command line takes a field of `SandboxOptions`.
 
     Attributes:
-        option: The option's name.
+        field: The field's name.
+        name: The option's name, with underscores.
         type: The type that the parser reads.
-        parameter: Help, and whatever else the parser needs.
-        read: Returns the field's value for the option's value and name.
+        parameter: Help, and other settings of the parser.
+        read: Returns the field's value for the option's value and written name.
     """
 
-    option: str
+    field: str
+    name: str
     type: Any
     parameter: Parameter
     read: Callable[[Any, str], Any] = lambda value, _: value
 
 
-_FORMS = {
-    "latency": _Form(
-        "latency", str, Parameter(help="Seconds that a request takes: S, or LOW-HIGH.", metavar="S"), latency_range
-    ),
-    "retry_after": _Form(
-        "retry_after", str, Parameter(help="Seconds in the Retry-After of a 429, or exact."), _retry_after
-    ),
-    "faults": _Form(
-        "fault",
-        tuple[str, ...],
-        Parameter(
-            help="KIND=RATE, such as 429=0.1 or 500=5%; may be repeated. Kinds: `imagen-async sandbox --list-faults`.",
-            metavar="KIND=RATE",
+_SPECIAL = {
+    option.field: option
+    for option in (
+        _Option(
+            "faults",
+            "fault",
+            tuple[str, ...],
+            Parameter(
+                help="KIND=RATE, such as 429=0.1 or 500=5%; may be repeated. See `imagen-async sandbox --list-faults`.",
+                metavar="KIND=RATE",
+            ),
+            fault_rates,
         ),
-        fault_rates,
-    ),
-    "images": _Form("tiny", bool, Parameter(help="Make images of a few hundred bytes."), _images),
+        _Option(
+            "latency",
+            "latency",
+            str,
+            Parameter(help="Seconds that a request takes: S, or LOW-HIGH.", metavar="S"),
+            latency_range,
+        ),
+        _Option(
+            "retry_after",
+            "retry_after",
+            str,
+            Parameter(help="Seconds in the Retry-After of a 429, or exact."),
+            _retry_after,
+        ),
+        _Option("images", "tiny", bool, Parameter(help="Make images of a few hundred bytes."), _images),
+    )
 }
+"""Options that are written differently than their fields."""
 
 
-def _form(field: str) -> _Form:
-    if field in _FORMS:
-        return _FORMS[field]
+def _option(field: str) -> _Option:
+    if field in _SPECIAL:
+        return _SPECIAL[field]
     hint = typing.get_type_hints(SandboxOptions)[field]
     whole = {int: Whole, int | None: Whole | None}
-    return _Form(field, whole.get(hint, hint), Parameter(help=_first_sentence(field)))
+    return _Option(field, field, whole.get(hint, hint), Parameter(help=_first_sentence(field)))
 
 
 def _first_sentence(field: str) -> str:
@@ -151,91 +166,50 @@ def _first_sentence(field: str) -> str:
     return "" if found is None else " ".join(found[1].split())
 
 
-class _Options:
-    """Options for some fields of `SandboxOptions`.
+def with_sandbox_options(*, embedded: bool) -> Callable[[Callable[..., R]], Callable[..., R]]:
+    """Add the sandbox's options to a command, whose parameter ``behaviour`` receives them as `SandboxGateway` keywords.
 
     Args:
-        fields: The fields.
-        prefix: What each option's name begins with.
-        group: Where help shows them.
-        **parameter: Further settings of the parser for all of them.
+        embedded: Add ``--sandbox`` and ``--sandbox-...``, and pass None without ``--sandbox``. With options of the
+            sandbox and no ``--sandbox`` the command raises `ConfigurationError`.
     """
+    prefix, fields = ("sandbox_", _EMBEDDED) if embedded else ("", _SERVED)
+    group = Group.create_ordered("Sandbox: no key, no network, made-up images" if embedded else "How it behaves")
+    options = {prefix + option.name: option for option in map(_option, fields)}
+    shared = Parameter(group=group, consume_multiple=not embedded)
+    parameters = [_keyword(name, option.type, shared, option.parameter) for name, option in options.items()]
+    if embedded:
+        switch = Parameter(help="Use the embedded gateway: costs nothing, needs no key.")
+        parameters.insert(0, _keyword("sandbox", bool, shared, switch))
 
-    def __init__(self, fields: Iterable[str], *, prefix: str, group: Group, **parameter: Any) -> None:
-        self._forms = {field: _form(field) for field in fields}
-        self._prefix = prefix
-        self._parameter = Parameter(group=group, **parameter)
+    def decorate(command: Callable[..., R]) -> Callable[..., R]:
+        def run(*arguments: Any, **keywords: Any) -> R:
+            started = keywords.pop("sandbox", False) or not embedded
+            given = {name: keywords.pop(name) for name in options if name in keywords}
+            if given and not started:
+                names = ", ".join(map(_written, given))
+                raise ConfigurationError(f"{names}: only valid together with --sandbox")
+            behaviour = {
+                options[name].field: options[name].read(value, _written(name)) for name, value in given.items()
+            }
+            return command(*arguments, behaviour=behaviour if started else None, **keywords)
 
-    def parameters(self) -> list[inspect.Parameter]:
-        """Return a keyword parameter for each option."""
-        return [
-            inspect.Parameter(
-                self._prefix + form.option,
-                inspect.Parameter.KEYWORD_ONLY,
-                default={bool: False}.get(form.type),
-                annotation=Annotated[form.type, self._parameter, form.parameter],
-            )
-            for form in self._forms.values()
-        ]
+        functools.update_wrapper(run, command)
+        signature = inspect.signature(command)
+        kept = [parameter for name, parameter in signature.parameters.items() if name != "behaviour"]
+        # The parser builds its options from the signature.
+        run.__signature__ = signature.replace(parameters=[*kept, *parameters])  # type: ignore[attr-defined] # PEP 362
+        return run
 
-    def take(self, keywords: dict[str, Any]) -> dict[str, Any]:
-        """Remove the options given from `keywords`, and return them as keywords of a `SandboxGateway`.
-
-        Raises:
-            ConfigurationError: A value has the wrong form.
-        """
-        given = {}
-        for field, form in self._forms.items():
-            name = self._prefix + form.option
-            if name in keywords:
-                given[field] = form.read(keywords.pop(name), option_name(name))
-        return given
-
-
-def option_name(parameter: str) -> str:
-    """Return how a parameter is written on the command line."""
-    return "--" + parameter.replace("_", "-")
+    return decorate
 
 
-def _with(
-    command: Callable[..., R], parameters: Iterable[inspect.Parameter], run: Callable[..., R]
-) -> Callable[..., R]:
-    """Return `run` under the name of `command`, with these parameters instead of ``behaviour``."""
-    signature = inspect.signature(command)
-    kept = [parameter for name, parameter in signature.parameters.items() if name != "behaviour"]
-    functools.update_wrapper(run, command)
-    run.__signature__ = signature.replace(parameters=[*kept, *parameters])  # type: ignore[attr-defined] # PEP 362
-    return run
-
-
-def with_sandbox_options(command: Callable[..., R]) -> Callable[..., R]:
-    """Give a command the options of a sandbox; its parameter ``behaviour`` receives them as keywords."""
-    group = Group.create_ordered("How it behaves")
-    options = _Options(_SERVED, prefix="", group=group, consume_multiple=True)
-
-    def run(*arguments: Any, **keywords: Any) -> R:
-        return command(*arguments, behaviour=options.take(keywords), **keywords)
-
-    return _with(command, options.parameters(), run)
-
-
-def with_embedded_sandbox(command: Callable[..., R]) -> Callable[..., R]:
-    """Give a command ``--sandbox`` and its options; its parameter ``behaviour`` receives them as keywords, or None.
-
-    The command raises `ConfigurationError` if there are options of the sandbox and no ``--sandbox``.
-    """
-    group = Group.create_ordered("Sandbox: no key, no network, made-up images")
-    options = _Options(_EMBEDDED, prefix="sandbox_", group=group)
-    flag = Parameter(group=group, help="Use the embedded gateway: costs nothing, needs no key.")
-
-    def run(*arguments: Any, sandbox: bool = False, **keywords: Any) -> R:
-        named = [option_name(name) for name in keywords if name.startswith("sandbox_")]
-        if named and not sandbox:
-            raise ConfigurationError(f"{', '.join(named)}: only valid together with --sandbox")
-        given = options.take(keywords)
-        return command(*arguments, behaviour=given if sandbox else None, **keywords)
-
-    switch = inspect.Parameter(
-        "sandbox", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=Annotated[bool, flag]
+def _keyword(name: str, kind: Any, *settings: Parameter) -> inspect.Parameter:
+    default = False if kind is bool else None
+    return inspect.Parameter(
+        name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[(kind, *settings)]
     )
-    return _with(command, [switch, *options.parameters()], run)
+
+
+def _written(name: str) -> str:
+    return "--" + name.replace("_", "-")

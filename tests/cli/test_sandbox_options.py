@@ -9,25 +9,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imagen_async.cli.app import app
-from imagen_async.cli.sandbox_options import (
-    fault_rates,
-    latency_range,
-    with_embedded_sandbox,
-    with_sandbox_options,
-)
+from imagen_async.cli.sandbox_options import fault_rates, latency_range, with_sandbox_options
 from imagen_async.exceptions import ConfigurationError
 from imagen_async.sandbox import SandboxOptions
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from tests.cli.conftest import Invoke
 
 
-def parsed(decorate: Callable[[Any], Any], *arguments: str) -> Any:
+def parsed(*arguments: str, embedded: bool) -> Any:
     """Return what a command receives for these arguments."""
 
-    @decorate
+    @with_sandbox_options(embedded=embedded)
     def command(*, behaviour: dict[str, Any] | None) -> dict[str, Any] | None:
         return behaviour
 
@@ -66,10 +59,10 @@ def test_a_latency_is_seconds_or_a_range(text: str) -> None:
 
 def test_every_option_of_the_sandbox_command_reaches_the_gateway() -> None:
     behaviour = parsed(
-        with_sandbox_options,
         *("--host", "::1", "--port", "8080", "--latency", "1-3", "--rpm", "60", "--max-concurrent", "4"),
         *("--retry-after", "exact", "--fault", "429=10%", "500=0.05", "--fault", "slow=0.2", "--faults-per-body", "1"),
         *("--filtered", "0.1", "--short", "0.2", "--seed", "7", "--ledger", "bills.jsonl", "--tiny"),
+        embedded=False,
     )
     assert SandboxOptions(**behaviour) == SandboxOptions(
         host="::1",
@@ -90,9 +83,9 @@ def test_every_option_of_the_sandbox_command_reaches_the_gateway() -> None:
 
 def test_the_embedded_sandbox_has_the_same_options_under_its_prefix() -> None:
     behaviour = parsed(
-        with_embedded_sandbox,
         *("--sandbox", "--sandbox-fault", "429=0.1", "--sandbox-fault", "500=0.2", "--sandbox-seed", "7"),
         *("--sandbox-rpm", "5", "--sandbox-latency", "2", "--sandbox-ledger", "bills.jsonl", "--sandbox-tiny"),
+        embedded=True,
     )
     assert behaviour == {
         "faults": {"429": 0.1, "500": 0.2},
@@ -105,10 +98,10 @@ def test_the_embedded_sandbox_has_the_same_options_under_its_prefix() -> None:
 
 
 def test_options_that_are_not_given_keep_the_gateways_defaults() -> None:
-    assert parsed(with_sandbox_options) == {}
-    assert parsed(with_sandbox_options, "--retry-after", "2.5") == {"retry_after": 2.5}
-    assert parsed(with_embedded_sandbox, "--sandbox") == {}
-    assert parsed(with_embedded_sandbox) is None
+    assert parsed(embedded=False) == {}
+    assert parsed("--retry-after", "2.5", embedded=False) == {"retry_after": 2.5}
+    assert parsed("--sandbox", embedded=True) == {}
+    assert parsed(embedded=True) is None
 
 
 def test_options_of_the_sandbox_need_a_sandbox(invoke: Invoke) -> None:
