@@ -1,7 +1,7 @@
-"""An image step by step: our own pipeline with more and more of it switched on, ``python -m benchmarks.steps``.
+"""Measures each step of the pipeline for one image: ``python -m benchmarks.steps``.
 
-Each step runs in a process of its own, against the canned gateway, and says what it costs above the one before it. It
-reaches into private parts on purpose: what is switched off cannot be switched off from outside.
+Each run switches on one step more than the run before it, in a process of its own, against the canned gateway. The
+module replaces private methods, because no public option switches a step off.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ if TYPE_CHECKING:
     from imagen_async.wire.image import Facts
 
 STEPS = {
-    "drop": "read and dropped, everything around it included",
-    "find": "and through the decoder, payloads found and passed over",
+    "drop": "read and dropped, with everything around the request",
+    "find": "and passed through the decoder, which finds and skips payloads",
     "verify": "and decoded and verified",
     "hop": "and handed to a writer thread that does nothing",
-    "write": "and written there, as a user gets it",
-    "thread": "the same, but decoded and verified in the writer thread, too",
-    "loop": "the same, but all of it in the event loop",
+    "write": "and written there: the complete pipeline",
+    "thread": "complete, but decoded and verified in the writer thread",
+    "loop": "complete, but all of it in the event loop",
 }
 _IMAGE = Image(index=0, format="png", width=1, height=1, size=1)
 
