@@ -174,7 +174,7 @@ class _Running:
         except (OSError, OverflowError) as error:
             where = f"{self._options.host}:{self._options.port}"
             raise ConfigurationError(
-                f"the sandbox cannot listen on {printable(where)}: {printable(str(error))}"
+                f"the sandbox cannot listen on {printable(where)}: {printable(str(error))}; choose another host or port"
             ) from None
         self._site = site
         host, port = self._runner.addresses[0][:2]

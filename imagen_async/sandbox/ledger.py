@@ -145,7 +145,9 @@ def _open(path: Path) -> FileIO:
     try:
         file = path.open("a+b", buffering=0)
     except OSError as error:
-        raise ConfigurationError(f"the ledger cannot be opened: {printable(str(error))}") from None
+        raise ConfigurationError(
+            f"the ledger cannot be opened: {printable(str(error))}; name a writable file"
+        ) from None
     if file.tell() and file.seek(-1, SEEK_END) >= 0 and file.read(1) != b"\n":
         # A killed writer left a torn line; the next entry must not be joined to it.
         file.write(b"\n")
