@@ -6,15 +6,19 @@ be written does not stop a paid run.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import sys
 from contextlib import suppress
-from typing import TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from imagen_async.exceptions import ImagenError, InvalidInputError, printable
 
-__all__ = ["StdoutError", "error_text", "show_cursor", "silence_stdout", "write_message", "write_result"]
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["StdoutError", "error_text", "show_cursor", "silence_stdout", "write_json", "write_message", "write_result"]
 
 _LONGEST = 4000
 _KEY = re.compile(r"\bsk-[\w-]{16,}")
@@ -48,6 +52,11 @@ def write_result(text: str) -> None:
         raise
     except (OSError, ValueError) as error:  # a closed stream raises ValueError
         raise StdoutError(str(error)) from error
+
+
+def write_json(record: Mapping[str, Any]) -> None:
+    """Write an object to stdout as a line of JSON; raises as `write_result`."""
+    write_result(json.dumps(record))
 
 
 def _line(text: str, stream: TextIO) -> str:

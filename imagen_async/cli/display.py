@@ -7,33 +7,30 @@ not block the event loop.
 from __future__ import annotations
 
 import asyncio
-import sys
-from typing import TYPE_CHECKING, Literal, Protocol, Self
+from typing import TYPE_CHECKING, Self
 
 from imagen_async.cli.console import write_message
-from imagen_async.cli.figures import Figures
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
-    from types import TracebackType
 
-    from imagen_async.batch import Progress
-    from imagen_async.limiter.limiter import PaceState
+    from imagen_async.cli.figures import Figures
 
-__all__ = ["Display", "NoDisplay", "PlainDisplay", "progress_display"]
+__all__ = ["Display", "PlainDisplay"]
 
 
-class Display(Protocol):
-    """Shows the progress of a run while its ``async with`` block lasts."""
+class Display:
+    """Shows notes only; the other displays show the progress of a run while their ``async with`` block lasts."""
 
-    async def __aenter__(self) -> Self: ...
+    async def __aenter__(self) -> Self:
+        return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None: ...
+    async def __aexit__(self, *_: object) -> None:
+        pass
 
     def note(self, text: str) -> None:
         """Show what the run is about to do."""
+        write_message(text)
 
     def trouble(self, text: str) -> None:
         """Show why a job did not succeed."""
@@ -42,50 +39,7 @@ class Display(Protocol):
         """Restore the terminal, before the process exits immediately."""
 
 
-def progress_display(
-    mode: Literal["auto", "live", "plain", "off"],
-    counters: Progress,
-    pace: Callable[[], PaceState],
-    *,
-    every: float,
-    clock: Callable[[], float],
-) -> Display:
-    """Return the display for a mode; ``auto`` is live on a terminal and plain elsewhere."""
-    if mode == "off":
-        return NoDisplay()
-    figures = Figures(counters, pace, clock)
-    if mode == "live" or (mode == "auto" and sys.stderr.isatty()):
-        from rich.console import Console
-
-        from imagen_async.cli.live import LiveDisplay
-
-        return LiveDisplay(figures, Console(stderr=True, force_terminal=mode == "live" or None))
-    return PlainDisplay(figures, every=every)
-
-
-class NoDisplay:
-    """Shows notes only."""
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        pass
-
-    def note(self, text: str) -> None:
-        """Print the note."""
-        write_message(text)
-
-    def trouble(self, text: str) -> None:
-        """Show nothing."""
-
-    def abandon(self) -> None:
-        """Do nothing."""
-
-
-class PlainDisplay(NoDisplay):
+class PlainDisplay(Display):
     """Prints a line at intervals, and one at the end.
 
     Args:
@@ -113,9 +67,7 @@ class PlainDisplay(NoDisplay):
         self._task = asyncio.create_task(self._print(), name="imagen-progress")
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])

@@ -12,11 +12,10 @@ from rich.table import Table
 from rich.text import Text
 
 from imagen_async.cli.console import show_cursor
+from imagen_async.cli.display import Display
 from imagen_async.exceptions import printable
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from rich.console import Console, RenderableType
 
     from imagen_async.cli.figures import Figures
@@ -29,7 +28,7 @@ _ECHO = 4
 """Columns for the terminal's echo of two Ctrl-C keystrokes."""
 
 
-class LiveDisplay:
+class LiveDisplay(Display):
     """Draws a bar with the figures below it, a few times a second, and erases it at the end.
 
     Args:
@@ -54,9 +53,7 @@ class LiveDisplay:
         self._live.start()
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         self._live.stop()
 
     def note(self, text: str) -> None:

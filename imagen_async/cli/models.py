@@ -4,11 +4,10 @@ The command line's parser reads the annotations at run time.
 """
 
 import asyncio
-import json
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from imagen_async.cli.console import write_result
+from imagen_async.cli.console import write_json, write_result
 from imagen_async.cli.exit_codes import Exit
 from imagen_async.cli.options import NO_GATEWAY, GatewayOptions, read_catalog
 from imagen_async.exceptions import printable
@@ -36,10 +35,10 @@ def models(
     """
     catalog = read_catalog(gateway.catalog)
     if not remote:
-        write_result(_line([_record(model) for model in catalog.values()]) if json else catalog_text(catalog))
+        _show([_record(model) for model in catalog.values()] if json else catalog_text(catalog))
         return Exit.SUCCEEDED
     ids = asyncio.run(_ask(gateway, catalog))
-    write_result(_line([{"id": name, "known": name in catalog} for name in ids]) if json else remote_text(ids, catalog))
+    _show([{"id": name, "known": name in catalog} for name in ids] if json else remote_text(ids, catalog))
     return Exit.SUCCEEDED
 
 
@@ -50,8 +49,11 @@ async def _ask(gateway: GatewayOptions, catalog: "Catalog") -> tuple[str, ...]:
         return await client.list_models()
 
 
-def _line(records: list[dict[str, Any]]) -> str:
-    return json.dumps({"models": records})
+def _show(models: str | list[dict[str, Any]]) -> None:
+    if isinstance(models, str):
+        write_result(models)
+    else:
+        write_json({"models": models})
 
 
 def _record(model: "Model") -> dict[str, Any]:

@@ -6,14 +6,13 @@ Takes a batch from its options to its exit status; progress and signals are hand
 
 import asyncio
 import functools
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import attrs
 from cyclopts import Parameter
 
-from imagen_async.cli.console import error_text, write_message, write_result
+from imagen_async.cli.console import error_text, write_json, write_message, write_result
 from imagen_async.cli.exit_codes import Exit, after_error, after_signal
 from imagen_async.cli.options import NO_FIELDS, NO_GATEWAY, GatewayOptions, RequestOptions, read_catalog, refuse_option
 from imagen_async.cli.run_options import NO_DISPLAY_OPTIONS, NO_LIMITS, DisplayOptions, Limits
@@ -108,7 +107,7 @@ def _rehearse(source: "Source", catalog: "Catalog", limits: Limits, *, skip_inva
         report.raise_for_bad_rows()
     planned = Plan.of(report, catalog=catalog, rpm=limits.rpm, images_per_minute=limits.images_per_minute)
     if as_json:
-        write_result(json.dumps({"dry_run": True, **attrs.asdict(planned), "invalid": report.bad}))
+        write_json({"dry_run": True, **attrs.asdict(planned), "invalid": report.bad})
     else:
         write_result(plan_text(planned))
     return Exit.SUCCEEDED
@@ -135,7 +134,7 @@ def _conclude(batch: "Batch", output: Path, ending: Ending, reasons: Reasons, *,
     text = run_text(summary, output=output, ending=ending, reasons=reasons)
     if as_json:
         write_message(text)
-        write_result(json.dumps(summary.as_dict()))
+        write_json(summary.as_dict())
     else:
         write_result(text)
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import sys
 import time
 from typing import TYPE_CHECKING
 
-from imagen_async.cli.display import Display, progress_display
+from imagen_async.cli.display import Display, PlainDisplay
 from imagen_async.cli.exit_codes import after_signal
+from imagen_async.cli.figures import Figures
 from imagen_async.cli.signals import Interruption, listening
 from imagen_async.cli.summary import Ending, Reasons
 from imagen_async.exceptions import ImagenError
@@ -20,7 +22,21 @@ if TYPE_CHECKING:
     from imagen_async.client.client import ImagenClient
     from imagen_async.outcome import Outcome
 
-__all__ = ["Session"]
+__all__ = ["Session", "progress_display"]
+
+
+def progress_display(options: DisplayOptions, figures: Figures) -> Display:
+    """Return the display that the options ask for; ``auto`` is live on a terminal and plain elsewhere."""
+    mode = options.progress
+    if mode == "off":
+        return Display()
+    if mode == "live" or (mode == "auto" and sys.stderr.isatty()):
+        from rich.console import Console
+
+        from imagen_async.cli.live import LiveDisplay
+
+        return LiveDisplay(figures, Console(stderr=True, force_terminal=mode == "live" or None))
+    return PlainDisplay(figures, every=options.progress_every)
 
 
 class Session:
@@ -39,9 +55,7 @@ class Session:
     def __init__(self, batch: Batch, client: ImagenClient, options: DisplayOptions, reasons: Reasons) -> None:
         self._batch = batch
         self._reasons = reasons
-        self._display: Display = progress_display(
-            options.progress, batch.progress, lambda: client.pace, every=options.progress_every, clock=time.monotonic
-        )
+        self._display = progress_display(options, Figures(batch.progress, lambda: client.pace, time.monotonic))
         self.interruption = Interruption(drain=self._drain, cancel=self._cancel, leave=self._leave)
         self._task: asyncio.Task[object] | None = None
         self._begun = False

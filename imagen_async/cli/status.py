@@ -3,12 +3,11 @@
 The command line's parser reads the annotations at run time.
 """
 
-import json
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from imagen_async.cli.console import write_result
+from imagen_async.cli.console import write_json, write_result
 from imagen_async.cli.exit_codes import Exit
 from imagen_async.cli.formatting import cost_in_doubt, count, size
 from imagen_async.exceptions import ConfigurationError, printable
@@ -53,7 +52,7 @@ def status(
         write_result(_text(figures, folder, read_newest_doubts(journal, running=running, limit=_SHOWN)))
     sound = not verify or _verify(folder, figures, as_json=json)
     if json:
-        write_result(_line(figures))
+        write_json(figures)
     return Exit.SUCCEEDED if sound else Exit.INCOMPLETE
 
 
@@ -64,7 +63,7 @@ def _verify(folder: Path, figures: dict[str, Any], *, as_json: bool) -> bool:
     verification = Verification(folder)
     for number, damage in enumerate(verification, 1):
         if as_json:
-            write_result(_line(_damage_record(damage)))
+            write_json(_damage_record(damage))
         elif number <= _DAMAGE_SHOWN:
             shown = f"{damage.problem}: {printable(damage.file_name, _LONGEST)}, {_job(damage)}: {damage.detail}"
             write_result(f"  {printable(shown, _LONGEST_LINE)}")
@@ -122,10 +121,6 @@ def _figures(totals: "Totals", *, running: bool) -> dict[str, Any]:
         "doubtful_images": images,
         "doubtful_usd": round(usd, 6),
     }
-
-
-def _line(figures: dict[str, Any]) -> str:
-    return json.dumps(figures)
 
 
 def _text(figures: dict[str, Any], folder: Path, newest: "Sequence[ListedDoubt]") -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import attrs
 from aiohttp import web
@@ -20,9 +20,6 @@ from imagen_async.sandbox.ledger import Ledger
 from imagen_async.sandbox.pictures import PictureShop, require_pillow
 from imagen_async.sandbox.service import LONGEST_BODY, REQUEST_ID, Service, new_request_id, refused
 from imagen_async.sandbox.settings import SandboxArguments, SandboxOptions, method_keywords_of
-
-if TYPE_CHECKING:
-    from types import TracebackType
 
 __all__ = ["SandboxGateway"]
 
@@ -70,9 +67,7 @@ class SandboxGateway:
         await self.start()
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.aclose()
 
     def __repr__(self) -> str:

@@ -64,7 +64,10 @@ class Publisher:
         Raises:
             OSError: The link, the rename or the sync failed; the file has no final name.
         """
-        final = next(name for name in candidates(stem, ending) if self._place(temporary, name))
+        names = candidates(stem, ending)
+        final = next(names)
+        while not self._place(temporary, final):
+            final = next(names)
         if self._fsync:
             _sync_or_remove(final)
         return final

@@ -8,9 +8,11 @@ import pytest
 from rich.console import Console
 
 from imagen_async.batch import Progress
-from imagen_async.cli.display import NoDisplay, PlainDisplay, progress_display
+from imagen_async.cli.display import Display, PlainDisplay
 from imagen_async.cli.figures import Figures
 from imagen_async.cli.live import LiveDisplay
+from imagen_async.cli.run_options import DisplayOptions
+from imagen_async.cli.session import progress_display
 from imagen_async.limiter.limiter import PaceState
 
 LINE = (
@@ -144,7 +146,7 @@ def test_a_run_without_a_total_can_be_drawn() -> None:
         ("auto", "", PlainDisplay),
         ("live", "", LiveDisplay),
         ("plain", "terminal", PlainDisplay),
-        ("off", "terminal", NoDisplay),
+        ("off", "terminal", Display),
     ],
 )
 def test_the_display_follows_the_terminal_or_the_option(
@@ -154,7 +156,7 @@ def test_the_display_follows_the_terminal_or_the_option(
     expected: type,
 ) -> None:
     monkeypatch.setattr(sys.stderr, "isatty", lambda: bool(terminal), raising=False)
-    display = progress_display(mode, progress(), at_full_pace, every=5.0, clock=Clock())  # type: ignore[arg-type] # parametrized
+    display = progress_display(DisplayOptions(progress=mode), Figures(progress(), at_full_pace, Clock()))  # type: ignore[arg-type] # parametrized
     assert type(display) is expected
 
 
