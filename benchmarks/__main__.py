@@ -1,4 +1,4 @@
-"""``python -m benchmarks [part …]``: play the rounds, print table and verdict, keep both in ``benchmarks/results/``."""
+"""``python -m benchmarks [part …]``: runs the rounds, prints tables and verdicts, and keeps them."""
 
 from __future__ import annotations
 
@@ -52,9 +52,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--rounds", type=natural, help="runs of each contender, alternating (5, some parts 3)")
     parser.add_argument("--images", type=natural, help="images a run (some two seconds of each contender)")
     parser.add_argument("--size", type=natural, help="bytes of an image (1500000)")
-    parser.add_argument("--concurrency", type=natural, help="requests at once (32; memory: 300 and more)")
+    parser.add_argument("--concurrency", type=natural, help="requests in flight (32; memory: 300 and more)")
     parser.add_argument("--n", type=natural, help="images a request (1; memory: 4)")
-    parser.add_argument("--latency", type=float, default=0.0, help="seconds before every answer (%(default)s)")
+    parser.add_argument("--latency", type=float, default=0.0, help="seconds before each response (%(default)s)")
     parser.add_argument("--limit", type=float, default=300.0, help="seconds that one run may take (%(default)s)")
     parser.add_argument("--folder", type=Path, default=HOME / "bench-out", help="where the images go for a while")
     parser.add_argument("--results", type=Path, default=RESULTS, help="the folder to keep the figures in")
@@ -76,7 +76,7 @@ def _names(text: str) -> tuple[str, ...]:
 
 
 def _play(part: str, choices: Choices, folder: Path) -> bool:
-    """Play a part; say whether somebody who is installed gave no figures."""
+    """Run a part; return whether an installed contender gave no figures."""
     machine = described(*PACKAGES)
     say(f"== {part}\n{machine}")
     file = folder / f"{'quick-' if choices.quick else ''}{part}.json"
@@ -99,7 +99,7 @@ def _play(part: str, choices: Choices, folder: Path) -> bool:
 
 
 def _scale(part: str, choices: Choices, folder: Path) -> bool:
-    """Run one long batch, which has a command of its own; say whether it failed."""
+    """Run one long batch, which has a command of its own; return whether it failed."""
     say(f"== {part}")
     words = ["--rows", "2000"] if choices.quick else []
     file = folder / f"{'quick-' if choices.quick else ''}{part}.json"
@@ -115,7 +115,7 @@ def _keep(file: Path, machine: str, sections: list[report.Section]) -> None:
 
 
 def _draw() -> bool:
-    """Draw what has been kept; say whether that is nothing."""
+    """Draw the kept figures; return whether there are none."""
     found = plots.charts(*(plots.read(RESULTS / f"{name}.json") for name in ("growth", "rows", "scale")))
     for chart in found:
         say(f"drawn: {plots.draw(chart)}")

@@ -1,4 +1,4 @@
-"""The certificate of a TLS run: one authority, made for the run and trusted by nobody but its contenders.
+"""The certificate of a TLS run: one authority, made for the run and trusted only by its contenders.
 
 They are told by ``SSL_CERT_FILE``, the setting that OpenSSL, aiohttp, httpx and google-genai read alike: so each keeps
 its own connector and its own context, as a user of a public gateway has them.
@@ -35,7 +35,7 @@ def issued(folder: Path) -> Certificate:
     """Issue one for the loopback, into `folder`.
 
     Raises:
-        ImportError: There is no trustme.
+        ImportError: trustme is not installed.
     """
     import trustme  # noqa: PLC0415 - runs without TLS do without it
 

@@ -38,8 +38,8 @@ class Measured:
         peak_rss: Most bytes resident since then.
         peak_reset: Whether the system let the peak be reset; if not, it includes the imports'.
         lag_p50: Seconds that the event loop ran late.
-        lag_p99: Likewise.
-        lag_max: Likewise.
+        lag_p99: 99th percentile of the loop lag, in milliseconds.
+        lag_max: Maximum of the loop lag, in milliseconds.
         beats: How many samples of it there are.
         descriptors: Most open at once, besides those that were open before the client was.
     """
@@ -133,13 +133,13 @@ def main() -> None:
     parser.add_argument("name", choices=NAMES)
     parser.add_argument("--url", required=True, help="the canned gateway, without a path")
     parser.add_argument("--images", type=int, required=True, help="images to ask for, in all")
-    parser.add_argument("--concurrency", type=int, required=True, help="requests at once")
+    parser.add_argument("--concurrency", type=int, required=True, help="requests in flight")
     parser.add_argument("--n", type=int, default=1, help="images a request (%(default)s)")
     parser.add_argument("--warm-up", type=int, default=0, help="requests before the clock starts (%(default)s)")
     parser.add_argument("--touch", type=int, default=0, help="bytes of memory to touch before (%(default)s)")
     parser.add_argument("--limit", type=float, default=600.0, help="seconds until it kills itself (%(default)s)")
     parser.add_argument("--in-loop", action="store_true", help="peers write their files in the loop, not in threads")
-    parser.add_argument("--in-memory", action="store_true", help="images stay in memory, of those who can do that")
+    parser.add_argument("--in-memory", action="store_true", help="keep images in memory, for contenders that can")
     parser.add_argument("--stall", type=float, default=0.0, help="seconds for which the disk stalls, every other time")
     parser.add_argument("--out", type=Path, required=True, help="a fresh folder")
     options = parser.parse_args()

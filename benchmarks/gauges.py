@@ -82,7 +82,7 @@ class Beats:
     descriptors: int = 0
 
     def quantile(self, q: float) -> float:
-        """Give the sample of `late` below which the share `q` of all samples lies; 0.0 without samples."""
+        """Return the quantile `q` of the samples in `late`; 0.0 without samples."""
         ranked = sorted(self.late)
         return ranked[min(len(ranked) - 1, int(q * len(ranked)))] if ranked else 0.0
 

@@ -120,12 +120,12 @@ def draw(chart: Chart, folder: Path = ASSETS) -> Path:
     """Draw one file.
 
     Raises:
-        ImportError: There is no matplotlib.
+        ImportError: matplotlib is not installed.
     """
     import matplotlib as mpl  # noqa: PLC0415 - measuring needs no matplotlib
 
     mpl.use("svg")
-    from matplotlib import pyplot as plt  # noqa: PLC0415 - likewise, and after the backend is chosen
+    from matplotlib import pyplot as plt  # noqa: PLC0415 - optional, and after the backend is chosen
 
     settings = {"svg.hashsalt": "imagen-async", "svg.fonttype": "none", "font.size": 9, "path.simplify": True}
     with mpl.rc_context(settings):

@@ -110,7 +110,7 @@ def run(
 
 
 def python_of(name: str) -> str:
-    """Give the interpreter that has a package: that of an environment of its own if there is one, or this one."""
+    """Return the interpreter that has a package: of its own environment if that exists, else this one."""
     own = OWN_ENVIRONMENTS.get(name, HOME) / "bin" / "python"
     return str(own) if own.exists() else sys.executable
 

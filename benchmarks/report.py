@@ -29,7 +29,7 @@ class Section:
 
 
 def of_scene(scene: Scene, results: Results) -> Section:
-    """Tell of a scene that was played."""
+    """Return the section for a scene that has run."""
     # Where the images went for a while is this machine's business.
     plan = attrs.asdict(scene.plan, filter=lambda field, _: field.name != "folder")
     about = {"title": scene.title, "axis": scene.axis, "at": scene.at, "plan": plan}
@@ -69,5 +69,5 @@ def markdown(machine: str, sections: list[Section]) -> str:
 
 
 def kept(at: str, machine: str, sections: list[Section]) -> dict[str, Any]:
-    """Give what goes into the JSON file of a part."""
+    """Return the contents of a part's JSON file."""
     return {"at": at, "environment": machine, "scenes": [section.figures for section in sections]}

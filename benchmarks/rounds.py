@@ -1,8 +1,8 @@
 """Alternating runs: A B C A B C …, each contender in a fresh process against one canned gateway, all bounded.
 
-Alternation lets a slow minute of the machine hit everybody alike. After each run every file is compared byte by
-byte with the image that was served, so that no contender is fast by losing some; then the files are emptied. Images
-that stayed in memory are written into one file when the clock stands, and compared likewise.
+Alternation lets a slow minute of the machine affect all contenders equally. After each run every file is compared
+byte by byte with the image that was served, so that no contender is fast by losing some; then the files are emptied.
+Images that stayed in memory are written into one file after the clock stops, and compared in the same way.
 """
 
 from __future__ import annotations
@@ -36,18 +36,18 @@ class Plan:
     """What to run.
 
     Attributes:
-        contenders: Names, in the order of play.
+        contenders: Names, in the order of their runs.
         images: Images a run, by contender.
         rounds: Runs of each contender.
         size: Bytes of an image.
         n: Images a request.
-        concurrency: Requests at once.
+        concurrency: Requests in flight.
         warm_up: Requests of each run before its clock starts.
         small_warm_up: Whether their images are small. A client may begin with few requests and find out how many it can
             have in flight; with small images that does not take as much memory and time as the run.
         in_loop: Peers write their files in the event loop, not in threads.
-        hold: The gateway answers nobody until so many requests wait.
-        latency: Seconds before every answer.
+        hold: The gateway answers no request until so many wait.
+        latency: Seconds before each response.
         tls: Whether the gateway speaks TLS.
         in_memory: Images stay in memory, of those contenders that can do that.
         stall: Seconds for which the disk stalls, every other time.
@@ -93,7 +93,7 @@ class _Ground:
 
 
 def play(plan: Plan, *, tell: Callable[[str], None]) -> Results:
-    """Play all rounds; `tell` hears of each run as it ends.
+    """Run all rounds, and call `tell` with a line for each finished run.
 
     The files of the runs stay, emptied: their removal would be on the bill of what is measured in the next minutes.
     """

@@ -1,4 +1,4 @@
-"""``python -m benchmarks.scale``: a batch of a million rows of tiny images, and what comes after it.
+"""``python -m benchmarks.scale``: a batch of a million rows of tiny images, its restarts, and its status.
 
 The batch runs in a process of its own, as a user would write it, against a canned gateway in another, and takes a
 sample every 10,000 jobs. Then the finished batch is started again, by the command line and by `Batch`; it is killed and
@@ -67,11 +67,13 @@ def main() -> int:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.scale", description=__doc__)
     parser.add_argument("--rows", type=natural, default=ROWS, help="rows of the file of prompts (%(default)s)")
-    parser.add_argument("--concurrency", type=natural, default=32, help="requests at once (%(default)s)")
+    parser.add_argument("--concurrency", type=natural, default=32, help="requests in flight (%(default)s)")
     parser.add_argument("--no-fsync", action="store_true", help="do not wait for the disk")
     parser.add_argument("--folder", help="where all of it goes; by default in memory, else where temporary files go")
     parser.add_argument("--keep", action="store_true", help="leave the folder, for --again")
-    parser.add_argument("--again", action="store_true", help="measure only what comes after, on a folder that was kept")
+    parser.add_argument(
+        "--again", action="store_true", help="measure only the phases after the batch, on a kept folder"
+    )
     parser.add_argument("--results", type=Path, default=RESULTS / "scale.json", help="where the figures go")
     return parser.parse_args()
 
@@ -81,7 +83,7 @@ def _in_memory() -> str | None:
 
 
 def _phases(options: argparse.Namespace, folder: Path) -> Iterator[dict[str, Any]]:
-    """Play one phase after the other; each is a field of `Results`."""
+    """Run one phase after the other; each is a field of `Results`."""
     prompts, output = folder / "prompts.jsonl", folder / "out"
     words = ("run", str(prompts), "--output", str(output), "--progress", "off", "--json")
     if not options.again:

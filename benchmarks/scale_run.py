@@ -1,7 +1,7 @@
 """One batch over a file of prompts, in a process of its own, as a user would write it; samples on the way.
 
 It prints one JSON object at the end. With ``--kill`` it kills itself when the last job has ended, as the machine might,
-so that the next run finds a journal that nobody has closed.
+so that the next run finds a journal that was not closed.
 """
 
 from __future__ import annotations
@@ -142,7 +142,7 @@ def main() -> None:
     parser.add_argument("prompts", type=Path, help="a file of prompts, JSON lines")
     parser.add_argument("output", type=Path, help="the output folder")
     parser.add_argument("--url", required=True, help="the canned gateway, without a path")
-    parser.add_argument("--concurrency", type=int, default=32, help="requests at once (%(default)s)")
+    parser.add_argument("--concurrency", type=int, default=32, help="requests in flight (%(default)s)")
     parser.add_argument("--every", type=int, default=10_000, help="jobs between two samples (%(default)s)")
     parser.add_argument("--no-fsync", action="store_true", help="do not wait for the disk")
     parser.add_argument("--kill", action="store_true", help="end by SIGKILL, before the batch is closed")

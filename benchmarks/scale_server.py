@@ -1,4 +1,4 @@
-"""The canned gateway of tiny images: one thread, one prebuilt answer of about 1.5 KB, in a process of its own.
+"""The canned gateway of tiny images: one thread, one prebuilt response of about 1.5 KB, in a process of its own.
 
 It must cost as little as it can, because it shares the machine with what is measured. `benchmarks.server` has a thread
 a connection, which is right for answers of megabytes; an answer that is one packet is answered from a loop, at a third
@@ -44,7 +44,7 @@ def _chunk(kind: bytes, data: bytes) -> bytes:
 
 
 def answer() -> bytes:
-    """Make the whole answer, head and all."""
+    """Return the whole response, with status line and headers."""
     coded = base64.b64encode(tiny_png()).decode("ascii")
     body = json.dumps({"created": 1_700_000_000, "data": [{"b64_json": coded}]}).encode()
     head = f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
@@ -55,7 +55,7 @@ class Conversation(asyncio.Protocol):
     """Answers each request of one connection with the same bytes.
 
     Args:
-        answer: Those.
+        answer: These bytes.
     """
 
     def __init__(self, answer: bytes) -> None:
@@ -69,7 +69,7 @@ class Conversation(asyncio.Protocol):
         self._transport = transport
 
     def data_received(self, data: bytes) -> None:
-        """Answer what has come whole."""
+        """Answer each request that has arrived completely."""
         assert self._transport is not None  # noqa: S101 - the loop's contract
         self._received += data
         while (end := _end_of_request(self._received)) is not None:

@@ -40,7 +40,7 @@ class Command:
 
 @attrs.frozen(kw_only=True)
 class Results:
-    """All phases; each is None if it was not played.
+    """All phases; each is None if it did not run.
 
     Attributes:
         rows: In the file of prompts.
@@ -60,13 +60,13 @@ class Results:
 
 
 def growth(samples: Sequence[Sample]) -> tuple[int, int]:
-    """Give the most bytes resident in the first and in the last part of the rows."""
+    """Return the maximum resident bytes in the first and in the last part of the rows."""
     first, last = _ends(samples)
     return max(sample.peak_rss for sample in first), max(sample.peak_rss for sample in last)
 
 
 def speeds(samples: Sequence[Sample]) -> tuple[float, float]:
-    """Give the jobs a second in the first and in the last part of the rows."""
+    """Return the jobs a second in the first and in the last part of the rows."""
     first, last = _ends(samples)
     before = samples[-len(last) - 1] if len(samples) > len(last) else attrs.evolve(samples[0], jobs=0, seconds=0.0)
     late = (last[-1].jobs - before.jobs) / (last[-1].seconds - before.seconds)

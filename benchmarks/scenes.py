@@ -1,4 +1,4 @@
-"""The parts of the benchmark, each a list of scenes: what is played, what its table shows, what is to be reached; pure.
+"""The parts of the benchmark, each a list of scenes with plan, table, and targets; pure.
 
 The limits are those that the project has set itself. What the command line asks for otherwise comes in as `Choices`
 and goes into every scene of a part alike.
@@ -69,7 +69,7 @@ class Scene:
 
     Attributes:
         title: What stands above it.
-        plan: What is played.
+        plan: What runs.
         columns: What it shows.
         targets: What is to be reached.
         axis: Of a curve that the scene gives one point of, its name; see `growth`.
@@ -85,7 +85,7 @@ class Scene:
 
     @property
     def conditions(self) -> str:
-        """How it is played, in one line."""
+        """The conditions of the run, in one line."""
         plan = self.plan
         how = [f"{plan.concurrency:,} requests at once", f"n={plan.n}", f"{plan.size:,} bytes an image"]
         how += ["over TLS"] * plan.tls
@@ -115,7 +115,7 @@ def planned(choices: Choices, names: Iterable[str], images: dict[str, int], **fi
 
 
 def throughput(choices: Choices) -> list[Scene]:
-    """32 requests at once, as fast as each can."""
+    """32 requests in flight, as fast as each contender can."""
     targets = (
         Target(RATE, at_least(10), beside="openai-python"),
         Target(RATE, at_least(4), beside="google-genai"),
@@ -143,7 +143,7 @@ def tls(choices: Choices) -> list[Scene]:
 
 
 def memory(choices: Choices) -> list[Scene]:
-    """So many requests in flight, all answered at once."""
+    """So many requests in flight, whose responses start together."""
     crowd = ("ours", "openai-python", "aiohttp-json")
     if choices.quick:
         return [_held(choices, 20, 4, names=crowd, most=None)]
@@ -176,7 +176,7 @@ def _held(
 
 
 def _found_out(in_flight: int) -> dict[str, object]:
-    """Give fields of a plan whose warm-up is long enough for a client that begins with few requests in flight."""
+    """Return plan fields with a warm-up that suits a client that begins with few requests in flight."""
     return {"warm_up": 3 * in_flight, "small_warm_up": True}
 
 
@@ -266,4 +266,4 @@ PARTS: dict[str, Callable[[Choices], list[Scene]]] = {
     "growth": growth,
     "rows": rows,
 }
-"""What gives a part's scenes, by its name, in the order in which all are played."""
+"""Functions that return a part's scenes, by name, in the order of their runs."""

@@ -1,10 +1,9 @@
 """The canned gateway: answers every request with the same prebuilt body, in a process of its own.
 
-It must cost as little as it can, because it shares the machine with what is measured: a thread a connection, one
-`sendall` an answer (which holds no lock of the interpreter), no JSON. It speaks HTTP/1.1 with keep-alive on the
-loopback, over TLS if it is given a certificate, and two dialects: ``POST /v1/images/generations`` (OpenAI's) and
-``POST …:predict`` (Google's). It ends when its standard input does, so that no crash of its starter leaves it behind.
-It knows nothing of the contenders.
+It uses as little CPU as it can, because it shares the machine with the contenders: a thread for each connection, one
+`sendall` for each response (which does not hold the interpreter's lock), no JSON. It speaks HTTP/1.1 with keep-alive on
+the loopback, over TLS if it gets a certificate, and two dialects: ``POST /v1/images/generations`` (OpenAI's) and
+``POST …:predict`` (Google's). It ends when its standard input does, so that it does not outlive its parent.
 """
 
 from __future__ import annotations
@@ -32,9 +31,9 @@ SMALL_LATENCY = 1.0
 
 
 class Gate:
-    """Keeps answers back until `hold` requests wait, so that all of them answer at once; then it stays open.
+    """Holds responses back until `hold` requests wait, so that all responses start together; then stays open.
 
-    A client that never has so many in flight gets its answers after `patience` seconds.
+    A client that never has so many requests in flight gets its responses after `patience` seconds.
 
     Attributes:
         held: How many waited when it opened.
@@ -67,11 +66,11 @@ class Gateway:
 
     Args:
         image: What is served.
-        n: How often in an answer.
-        latency: Seconds before an answer.
+        n: How often the image is in a response.
+        latency: Seconds before a response.
         hold: See `Gate`.
-        small: So many requests are answered first, a second late, with small images and by no gate: they let a client
-            find out how many it may have in flight, and open its connections.
+        small: So many requests are answered first, after a second, with small images and without the gate. They let a
+            client find out how many requests it may have in flight, and open its connections.
         context: For TLS.
     """
 
@@ -111,7 +110,7 @@ class Gateway:
                 while (path := _read_request(stream)) is not None:
                     connection.sendall(self._answer(path))
         except OSError:
-            return  # the client left; that is its right
+            return  # the client closed the connection
 
     def _answer(self, path: str) -> bytes:
         google = path.endswith(":predict")
@@ -171,10 +170,12 @@ def main() -> None:
     """Listen on a free port, print ``{"url": …}``, serve until standard input ends, and print ``{"held": …}``."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.server", description=__doc__)
     parser.add_argument("--size", type=int, default=1_500_000, help="bytes of an image (%(default)s)")
-    parser.add_argument("--n", type=int, default=1, help="images an answer (%(default)s)")
-    parser.add_argument("--latency", type=float, default=0.0, help="seconds before an answer (%(default)s)")
-    parser.add_argument("--hold", type=int, default=1, help="answer nobody until so many wait (%(default)s)")
-    parser.add_argument("--small", type=int, default=0, help="answer so many first, with small images (%(default)s)")
+    parser.add_argument("--n", type=int, default=1, help="images in a response (%(default)s)")
+    parser.add_argument("--latency", type=float, default=0.0, help="seconds before a response (%(default)s)")
+    parser.add_argument("--hold", type=int, default=1, help="answer no request until so many wait (%(default)s)")
+    parser.add_argument(
+        "--small", type=int, default=0, help="answer so many requests first, with small images (%(default)s)"
+    )
     parser.add_argument("--certificate", help="file with key and certificate: speak TLS")
     options = parser.parse_args()
     gateway = Gateway(

@@ -1,6 +1,6 @@
 """How long it takes until one can begin: imports beside aiohttp's, and the command line's help, in fresh processes.
 
-An import is timed inside of its process, so that the interpreter's own start is on nobody's bill; help is timed from
+An import is timed inside of its process, so that the interpreter's own start does not count; help is timed from
 outside, as a user waits for it. They alternate, after one run each that fills the disk's cache and writes bytecode.
 """
 
@@ -55,7 +55,7 @@ class Started:
 
     Attributes:
         seconds: Wall clock.
-        cpu_seconds: Likewise of the import, or of the whole process.
+        cpu_seconds: CPU time of the import, or of the whole process.
         optional: Which modules of the extras were loaded.
     """
 

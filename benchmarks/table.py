@@ -63,12 +63,12 @@ USUAL = (RATE, CPU, MEMORY, LAG_P50, LAG_P99, LAG_MAX)
 
 
 def _lag(run: Measured, seconds: float) -> float:
-    """Give milliseconds; no number of a run that never let its loop go."""
+    """Return milliseconds; NaN for a run that never yielded to its loop."""
     return 1e3 * seconds if run.beats else math.nan
 
 
 def figure(column: Column, runs: Sequence[Measured]) -> float:
-    """Give the median over the runs."""
+    """Return the median over the runs."""
     return median(column.of(run) for run in runs)
 
 

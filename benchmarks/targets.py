@@ -1,7 +1,6 @@
-"""What is to be reached, beside what was measured: one line a target; pure.
+"""Compares measurements with their targets, one line for each target; pure.
 
-A line names the figure, what it came to, and the limit in brackets: a reader sees at once what is reached and what is
-not. A target without a limit is only shown.
+A line has the figure, its value, and its target in brackets. A target without a limit is only shown.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ class Limit:
     bound: float
 
     def holds(self, value: float) -> bool:
-        """Tell whether `value` keeps it."""
+        """Return whether `value` is within the bound."""
         return value >= self.bound if self.sign == "≥" else value <= self.bound
 
     def __str__(self) -> str:

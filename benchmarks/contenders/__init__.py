@@ -49,7 +49,7 @@ class Task:
 
     Attributes:
         url: The canned gateway, without a path.
-        concurrency: Requests at once.
+        concurrency: Requests in flight.
         n: Images a request.
         threads: Whether peers write their files in threads (faster) or in the loop (needs less memory).
         in_memory: Whether images stay in memory, in `kept`, of those contenders that leave one the choice.
@@ -70,7 +70,7 @@ class Run(Protocol):
     """Asks for the images of every prompt and writes each to a file of its own under `out`."""
 
     async def __call__(self, prompts: list[str], out: Path) -> int:
-        """Give the number of images received."""
+        """Return the number of images received."""
         ...
 
 
@@ -98,7 +98,7 @@ def load(name: str) -> Contender:
 
 
 async def at_once(concurrency: int, prompts: Iterable[str], do: Callable[[int, str], Awaitable[int]]) -> int:
-    """Await ``do(number, prompt)`` for every prompt, `concurrency` at a time; give the sum of what they return."""
+    """Await ``do(number, prompt)`` for each prompt, `concurrency` at a time; return the sum of the results."""
     numbered = enumerate(prompts)
 
     async def work() -> int:

@@ -40,7 +40,7 @@ def session_for(task: Task) -> aiohttp.ClientSession:
 
 
 async def read_and_dropped(session: aiohttp.ClientSession, prompt: str, task: Task) -> int:
-    """Ask for the images of a prompt; give their number, unseen."""
+    """Request the images of a prompt, and return their number without reading them."""
     body = {"model": MODEL, "prompt": prompt, "n": task.n, "response_format": "b64_json"}
     async with session.post(f"{task.url}/v1/images/generations", json=body) as response:
         response.raise_for_status()

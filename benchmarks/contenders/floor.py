@@ -28,14 +28,14 @@ PIECE = 2**18
 
 
 class Line:
-    """One connection, and the buffer that every answer is read into."""
+    """One connection, and the buffer into which each response is read."""
 
     def __init__(self, connection: socket.socket) -> None:
         self._connection = connection
         self._buffer = bytearray(2**16)
 
     def ask(self, request: bytes) -> list[memoryview]:
-        """Send a request; give the base64 of each image, to be released before the next one."""
+        """Send a request, and yield the base64 of each image, which the caller releases before the next one."""
         self._connection.sendall(request)
         got, end = 0, -1
         while end < 0:
@@ -114,4 +114,4 @@ def _length(head: bytes) -> int:
         name, _, value = line.partition(b":")
         if name.lower() == b"content-length":
             return int(value)
-    raise ConnectionError("the answer has no length")
+    raise ConnectionError("the response has no Content-Length")

@@ -1,4 +1,4 @@
-"""litellm: ``aimage_generation`` for an OpenAI-shaped gateway, decoded as openai-python's answers are."""
+"""litellm: ``aimage_generation`` for an OpenAI-shaped gateway, decoded like the responses of openai-python."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Ours in uvloop's event loop; played only if it is asked for."""
+"""Ours in uvloop's event loop; runs only when named."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``python -m benchmarks.pacing``: play the rounds, print the table, keep the figures under ``benchmarks/results/``."""
+"""``python -m benchmarks.pacing``: runs the rounds, prints the table, and keeps the figures."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """One contender in a process of its own: its imports, then the measured run, then one JSON line.
 
-The clock runs from the first call to the last outcome. There is no warm-up: it would show the limit.
+The clock runs from the first call to the last outcome. There is no warm-up, because it would reveal the limit.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class Tally:
 
 
 async def measure(contender: Contender, options: argparse.Namespace) -> Played:
-    """Run all batches at once, and take the time."""
+    """Run all batches concurrently, and measure the time."""
     prompts = [_prompts(batch, options.jobs // options.batches) for batch in range(options.batches)]
     tally = Tally([len(own) for own in prompts])
     tasks = [

@@ -70,7 +70,7 @@ class Way(Protocol):
     """A way of counting."""
 
     def takes(self, now: float, *, busy: int) -> bool:
-        """Say whether a request that comes `now` is taken, and count it, while `busy` others are worked on."""
+        """Return whether a request at `now` is accepted while `busy` others are in progress, and count it."""
 
 
 @attrs.define
@@ -112,7 +112,7 @@ class ClockSeconds:
 
 @attrs.define
 class Bucket:
-    """Takes so many a second on the average; what was not used, a second's worth at most, may be used at once."""
+    """Accepts a number a second on average; up to a second's unused share may be used immediately."""
 
     limit: Schedule
     used: float = 0.0

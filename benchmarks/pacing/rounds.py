@@ -27,7 +27,7 @@ class Plan:
     """What to run.
 
     Attributes:
-        rows: In the order of play; the quick ones, if `quick`.
+        rows: In the order of their runs; the quick rows if `quick`.
         rounds: Runs of each row and contender.
         quick: Whether the gateway is told to take its row's quick form.
         limit: Seconds that one run may take.
@@ -70,7 +70,7 @@ class Results:
 
 
 def play(plan: Plan, *, tell: Callable[[str], None]) -> Results:
-    """Play all rounds; `tell` hears of each run as it ends."""
+    """Run all rounds, and call `tell` with a line for each finished run."""
     results = Results(runs={(row.name, name): [] for row in plan.rows for name in row.contenders})
     for number in range(1, plan.rounds + 1):
         for row in plan.rows:
@@ -82,7 +82,7 @@ def play(plan: Plan, *, tell: Callable[[str], None]) -> Results:
 
 
 def _played(plan: Plan, row: Row, name: str, number: int, results: Results) -> str:
-    """Play once, keep what came of it, and return it in words."""
+    """Run once, keep the result, and return it as a line of text."""
     try:
         once = _run_once(plan, row, name, seed=number)
     except RunFailedError as error:

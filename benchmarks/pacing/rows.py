@@ -47,7 +47,7 @@ class Row:
         way: Makes the counter.
         limit: What it counts to.
         span: Seconds for which a job takes up one of it.
-        contenders: Who plays.
+        contenders: Names of the contenders that run.
         target: What ours is to reach.
         jobs: In all, of one image each.
         batches: Clients that share the jobs, in one process, with one key.

@@ -45,11 +45,11 @@ class Counted:
         accepted: Requests that it worked on.
         refused: Requests that it answered with 429.
         early: Requests that came although a Retry-After, given more than a round trip before, had not passed.
-        most: Most requests that it worked on at once.
+        most: The maximum of concurrent requests.
         most_after: When that was first so.
-        last: When its last answer left.
-        accepted_by_second: Likewise, in each second.
-        refused_by_second: Likewise, in each second.
+        last: When its last response left.
+        accepted_by_second: Accepted requests in each second.
+        refused_by_second: Refused requests in each second.
     """
 
     accepted: int
@@ -94,7 +94,7 @@ class Gateway:
         self._image, self._refusal = _image(), _refusal(row.retry_after)
 
     def asked(self, answer: Answer) -> None:
-        """Work on a request, and then answer it; or refuse it now."""
+        """Answer a request after its work, or refuse it immediately."""
         now = self._now()
         self._early += self._is_early(now)
         refused_at_random = self._row.at_random > self._draw()
@@ -104,7 +104,7 @@ class Gateway:
             self._work(now, answer)
 
     def counted(self) -> Counted:
-        """Tell what it saw so far."""
+        """Return the counts so far."""
         seconds = max([*self._accepted, *self._refused], default=-1) + 1
         return Counted(
             accepted=self._accepted.total(),
@@ -124,7 +124,7 @@ class Gateway:
         return now - self._began
 
     def _is_early(self, now: float) -> bool:
-        """Tell whether a Retry-After that its sender can know of has not passed."""
+        """Return whether a Retry-After that the sender can know is still running."""
         while self._told and self._told[0] + (self._row.retry_after or 0) <= now:
             self._told.popleft()
         return bool(self._told) and self._told[0] + ON_THE_WAY < now

@@ -54,14 +54,14 @@ def test_a_clock_second_ends_while_a_sliding_one_does_not() -> None:
     assert len(taken(SlidingSecond(Schedule.steady(LIMIT)), burst)) == LIMIT
 
 
-def test_what_is_under_way_is_compared_with_the_limit_of_the_instant() -> None:
+def test_requests_in_progress_are_compared_with_the_limit_of_the_instant() -> None:
     way = AtOnce(Schedule(((0.0, 4.0), (6.0, 2.0))))
     assert way.takes(5.9, busy=3)
     assert not way.takes(5.9, busy=4)
     assert not way.takes(6.0, busy=2)
 
 
-def test_without_a_limit_everything_is_taken() -> None:
+def test_without_a_limit_every_request_is_accepted() -> None:
     assert len(taken(AnyNumber(Schedule.steady(LIMIT)), [0.0] * 50, busy=999)) == 50
 
 

@@ -50,7 +50,7 @@ def row(limit: float, **changes: Any) -> Row:
     return attrs.evolve(Row(name="a", title="a", way=AtOnce, limit=Schedule.steady(limit)), **changes)
 
 
-def test_what_is_beyond_the_limit_is_refused_at_once_and_counted() -> None:
+def test_a_request_beyond_the_limit_is_refused_immediately_and_counted() -> None:
     bench = Bench(row(2))
     bench.ask(times=3)
     counted = bench.gateway.counted()
@@ -58,7 +58,7 @@ def test_what_is_beyond_the_limit_is_refused_at_once_and_counted() -> None:
     assert [answer.split(b" ", 2)[1] for answer in bench.answers] == [b"429"]
 
 
-def test_what_is_taken_is_answered_after_its_latency_and_makes_room() -> None:
+def test_an_accepted_request_is_answered_after_its_latency_and_makes_room() -> None:
     bench = Bench(row(1))
     bench.ask()
     bench.ask(after=0.39)
@@ -115,7 +115,7 @@ def test_some_are_refused_at_random_whatever_the_limit() -> None:
 
 
 @given(st.lists(st.integers(0, 3 * len(REQUEST)), max_size=8))
-def test_requests_are_told_apart_however_they_are_cut(cuts: list[int]) -> None:
+def test_requests_are_separated_however_they_are_cut(cuts: list[int]) -> None:
     asked: list[Answer] = []
     conversation, sent = Conversation(asked.append), 3 * REQUEST
     places = [0, *sorted(cuts), len(sent)]

@@ -31,7 +31,7 @@ def results(*runs: Run) -> Results:
     return Results(runs={("rate", "ours"): list(runs)})
 
 
-def test_the_share_is_of_the_jobs_that_were_done() -> None:
+def test_the_share_counts_finished_jobs_only() -> None:
     assert ran(seconds=25.0).share(ROW) == pytest.approx(0.8)
     assert ran(failed=400, seconds=25.0).share(ROW) == pytest.approx(0.4)
 
@@ -48,7 +48,7 @@ def test_batches_are_compared_when_the_first_of_them_ends() -> None:
     assert ran(shared=tally.shared).uneven == pytest.approx(0.5)
 
 
-def test_a_row_says_what_is_to_be_reached_and_then_what_was() -> None:
+def test_a_row_has_the_target_and_then_the_result() -> None:
     heading, wanted, figures = rows([ROW], results(ran()))
     assert wanted[:5] == ["40/s", "to reach", "0", "≤ 5 %", "≥ 0.92"]
     assert figures[:5] == ["", "ours", "0", "0.0 %", "1.00"]
@@ -60,7 +60,7 @@ def test_a_median_shows_its_least_and_most_where_they_differ() -> None:
     assert figures[3:5] == ["0.0 %", "0.80 (0.50–1.00)"]
 
 
-def test_what_gave_no_figures_says_why() -> None:
+def test_a_contender_without_figures_has_a_reason() -> None:
     none = Results(runs={("rate", "ours"): []}, absent={("rate", "ours"): "stopped after 9 s"})
     assert rows([ROW], none)[2][:3] == ["", "ours", "stopped after 9 s"]
     assert verdict([ROW], none) == "ours misses: rate, ours: no figures"
@@ -78,11 +78,11 @@ def test_the_verdict_names_what_is_missed(run: Run, missed: str) -> None:
     assert verdict([ROW], results(run)) == f"ours misses: rate, ours: {missed}"
 
 
-def test_the_verdict_asks_of_two_batches_that_they_share() -> None:
+def test_the_verdict_requires_that_two_batches_share() -> None:
     row = attrs.evolve(ROW, batches=2, target=Target(wasted=0.05, share=0.92, uneven=0.1))
     assert verdict([row], results(ran(shared=(400, 361)))) == "ours reaches all of it"
     assert verdict([row], results(ran(shared=(400, 359)))) == "ours misses: rate, ours: second batch behind"
 
 
-def test_where_nothing_is_to_be_reached_there_is_no_verdict() -> None:
+def test_without_targets_there_is_no_verdict() -> None:
     assert verdict([attrs.evolve(ROW, target=None)], results(ran())) == ""

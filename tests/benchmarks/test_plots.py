@@ -25,7 +25,7 @@ def test_a_curve_goes_through_the_medians_from_left_to_right() -> None:
     assert chart.panels["images/s"] == {"ours": [(1.0, 100.0), (4.0, 200.0)]}
 
 
-def test_who_has_no_figures_has_no_point() -> None:
+def test_a_contender_without_figures_has_no_point() -> None:
     scenes = [
         scene("size", 1, ours=[1.0], peer=[1.0]),
         scene("size", 2, ours=[1.0], peer=[1.0], absent={"peer": "stopped after 300 s"}),
@@ -46,7 +46,7 @@ def test_curves_over_rows_come_from_a_part_of_their_own() -> None:
     assert [chart.file for chart in found] == ["growth-n.svg", "growth-rows.svg"]
 
 
-def test_one_long_batch_is_drawn_from_what_their_own_benchmark_keeps() -> None:
+def test_one_long_batch_is_drawn_from_the_figures_of_its_own_benchmark() -> None:
     samples = [
         {"jobs": 1_000, "seconds": 2.0, "cpu_seconds": 1.0, "peak_rss": 90_000_000},
         {"jobs": 2_000, "seconds": 6.0, "cpu_seconds": 3.0, "peak_rss": 95_000_000},
@@ -59,7 +59,7 @@ def test_one_long_batch_is_drawn_from_what_their_own_benchmark_keeps() -> None:
     }
 
 
-def test_nothing_kept_is_nothing_to_draw() -> None:
+def test_without_kept_figures_nothing_is_drawn() -> None:
     assert charts(None) == []
     assert charts(None, None, {"batch": None}) == []
 

@@ -37,19 +37,19 @@ def test_a_run_that_lost_or_made_up_an_image_gives_no_figure(folder: Path, asked
         verify(folder, asked)
 
 
-def test_a_run_with_one_byte_otherwise_gives_no_figure(folder: Path) -> None:
+def test_a_run_with_one_different_byte_gives_no_figure(folder: Path) -> None:
     (folder / "1.png").write_bytes(IMAGE.swapcase())
     with pytest.raises(RunFailedError, match="3 images kept, 2 of them whole"):
         verify(folder, 3)
 
 
-def test_a_file_that_was_left_behind_is_none_of_the_images(folder: Path) -> None:
+def test_a_file_that_was_left_behind_is_not_an_image(folder: Path) -> None:
     (folder / ".partial").write_bytes(b"")
     with pytest.raises(RunFailedError, match="4 images kept, 3 of them whole"):
         verify(folder, 3)
 
 
-def test_the_books_of_a_batch_are_not_taken_for_images(tmp_path: Path) -> None:
+def test_the_journal_of_a_batch_is_not_mistaken_for_images(tmp_path: Path) -> None:
     (tmp_path / "metadata.jsonl").write_text("{}", encoding="utf-8")
     (tmp_path / "images").mkdir()
     (tmp_path / "images" / "a.png").write_bytes(IMAGE)
@@ -59,7 +59,7 @@ def test_the_books_of_a_batch_are_not_taken_for_images(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kept", [IMAGE * 2, IMAGE * 3 + b"x", IMAGE + IMAGE.swapcase() + IMAGE])
-def test_images_that_stayed_in_memory_are_compared_likewise(tmp_path: Path, kept: bytes) -> None:
+def test_images_that_stayed_in_memory_are_compared(tmp_path: Path, kept: bytes) -> None:
     (tmp_path / KEPT).write_bytes(IMAGE * 3)
     verify(tmp_path, 3)
     (tmp_path / KEPT).write_bytes(kept)
@@ -93,7 +93,7 @@ def test_contenders_of_every_kind_give_their_figures(tmp_path: Path) -> None:
     assert {path.stat().st_size for path in tmp_path.rglob("*.png")} == {0}, "emptied, and not deleted yet"
 
 
-def test_a_fresh_folder_goes_with_all_that_is_in_it(tmp_path: Path) -> None:
+def test_a_fresh_folder_is_removed_with_its_contents(tmp_path: Path) -> None:
     with fresh_folder(tmp_path / "out") as folder:
         (folder / "1.png").touch()
         assert folder.parent == tmp_path / "out"
@@ -105,7 +105,9 @@ def test_a_fresh_folder_goes_with_all_that_is_in_it(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_run_in_which_too_few_waited_at_once_gives_no_figure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_in_which_too_few_requests_waited_gives_no_figure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     said = {"held": 2}
     monkeypatch.setattr(Served, "last_words", lambda _: said)
     plan = Plan(contenders=("bare",), images={"bare": 4}, rounds=1, size=2_000, warm_up=0, concurrency=3, hold=3)

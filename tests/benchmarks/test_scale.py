@@ -47,7 +47,7 @@ def told(samples: list[Sample]) -> Told:
     )
 
 
-def test_the_answer_holds_one_whole_image() -> None:
+def test_the_response_holds_one_complete_image() -> None:
     head, _, body = answer().partition(b"\r\n\r\n")
     assert f"Content-Length: {len(body)}".encode() in head
     [entry] = json.loads(body)["data"]

@@ -11,7 +11,7 @@ QUICK = Choices(quick=True)
 
 @pytest.mark.parametrize("part", PARTS)
 @pytest.mark.parametrize("choices", [Choices(), QUICK])
-def test_a_part_plays_contenders_that_there_are_and_judges_only_those(part: str, choices: Choices) -> None:
+def test_a_part_runs_existing_contenders_and_judges_only_those(part: str, choices: Choices) -> None:
     for scene in PARTS[part](choices):
         assert set(scene.plan.contenders) == set(scene.plan.images) <= {*NAMES}
         for target in scene.targets:
@@ -19,12 +19,12 @@ def test_a_part_plays_contenders_that_there_are_and_judges_only_those(part: str,
 
 
 @pytest.mark.parametrize("part", ["throughput", "tls", "tiny", "stall"])
-def test_what_is_to_be_reached_is_judged_by_five_runs(part: str) -> None:
+def test_targets_are_judged_by_five_runs(part: str) -> None:
     assert [scene.plan.rounds for scene in PARTS[part](Choices())] == [5]
 
 
 @pytest.mark.parametrize("part", PARTS)
-def test_what_was_chosen_goes_into_every_scene(part: str) -> None:
+def test_the_chosen_settings_apply_to_every_scene(part: str) -> None:
     choices = Choices(contenders=("ours",), rounds=2, images=64, limit=9.0, latency=0.5)
     for scene in PARTS[part](choices):
         plan = scene.plan
@@ -40,7 +40,7 @@ def test_size_n_and_concurrency_are_taken_where_the_part_has_its_own() -> None:
     assert tiny.plan.size == 2_000
 
 
-def test_all_requests_of_a_memory_run_are_in_flight_at_once() -> None:
+def test_all_requests_of_a_memory_run_are_in_flight_together() -> None:
     for scene in PARTS["memory"](Choices()):
         plan = scene.plan
         assert plan.hold == plan.concurrency
@@ -49,7 +49,7 @@ def test_all_requests_of_a_memory_run_are_in_flight_at_once() -> None:
         assert plan.small_warm_up, "what the warm-up takes would be the peak"
 
 
-def test_growth_changes_one_thing_at_a_time() -> None:
+def test_growth_changes_one_parameter_at_a_time() -> None:
     fields = {"in flight": "concurrency", "size": "size", "n": "n"}
     for scene in PARTS["growth"](Choices()):
         plan = attrs.asdict(scene.plan)
@@ -77,12 +77,12 @@ def test_rows_grow_in_tens_and_all_that_grows_is_the_run() -> None:
         assert (scene.plan.size, scene.plan.concurrency, scene.plan.n) == (1_000, 32, 1)
 
 
-def test_every_request_in_flight_has_an_image_to_ask_for() -> None:
+def test_a_run_has_at_least_as_many_images_as_requests_in_flight() -> None:
     assert enough("openai-python", size=20_000_000, least=128) == 128
     assert enough("openai-python", size=1_500_000, least=32) == 120
 
 
-def test_the_conditions_say_what_is_special() -> None:
+def test_the_conditions_name_the_special_settings() -> None:
     (tls,) = PARTS["tls"](Choices())
     (stall,) = PARTS["stall"](Choices())
     assert "over TLS" in tls.conditions

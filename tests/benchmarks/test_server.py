@@ -41,7 +41,7 @@ def asked(url: str, prompts: list[str], out: Path, *, n: int = 1) -> int:
     return asyncio.run(ask())
 
 
-def test_a_gate_opens_for_all_when_the_last_one_has_come() -> None:
+def test_a_gate_opens_for_all_when_the_last_request_arrives() -> None:
     gate = Gate(3)
     with ThreadPoolExecutor(3) as threads:
         first = [threads.submit(gate.wait) for _ in range(2)]
@@ -52,7 +52,7 @@ def test_a_gate_opens_for_all_when_the_last_one_has_come() -> None:
     gate.wait()
 
 
-def test_a_gate_says_that_its_patience_ended_before_all_had_come() -> None:
+def test_a_gate_reports_that_it_opened_before_all_requests_arrived() -> None:
     gate = Gate(3, patience=0.0)
     gate.wait()
     assert gate.held == 1
@@ -64,14 +64,14 @@ def test_the_floor_writes_each_image_as_it_was_served(tmp_path: Path) -> None:
     assert [path.read_bytes() == IMAGE for path in tmp_path.iterdir()] == 4 * [True]
 
 
-def test_a_large_answer_arrives_whole(tmp_path: Path) -> None:
+def test_a_large_response_arrives_complete(tmp_path: Path) -> None:
     image = png(1_500_000)
     with served(Gateway(image=image, n=2)) as url:
         asked(url, ["a"], tmp_path, n=2)
     assert [path.read_bytes() == image for path in tmp_path.iterdir()] == [True, True]
 
 
-def test_the_first_answers_are_small_and_pass_the_gate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_first_responses_are_small_and_pass_the_gate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server, "SMALL_LATENCY", 0.0)
     gateway = Gateway(image=IMAGE, n=1, hold=1, small=2)
     with served(gateway) as url:
@@ -80,7 +80,7 @@ def test_the_first_answers_are_small_and_pass_the_gate(tmp_path: Path, monkeypat
     assert (sizes, gateway.gate.held) == ([SMALLEST, SMALLEST, len(IMAGE)], 1)
 
 
-def test_a_certificate_is_told_of_in_the_one_setting_that_all_read(tmp_path: Path) -> None:
+def test_contenders_learn_of_the_certificate_from_one_variable(tmp_path: Path) -> None:
     certificate = issued(tmp_path)
     assert certificate.settings == {"SSL_CERT_FILE": str(certificate.authority)}
     assert b"PRIVATE KEY" in certificate.server.read_bytes()

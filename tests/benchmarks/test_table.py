@@ -42,5 +42,5 @@ def test_markdown_aligns_figures_to_the_right() -> None:
 
 
 @pytest.mark.parametrize(("column", "name"), [(LAG_P99, "loop lag p99 ms"), (RATE, "images/s")])
-def test_a_column_says_alone_what_it_is_about(column: object, name: str) -> None:
+def test_a_column_title_is_clear_on_its_own(column: object, name: str) -> None:
     assert getattr(column, "name", None) == name

@@ -7,7 +7,7 @@ from benchmarks.targets import Target, at_least, at_most, judged, verdict
 from tests.benchmarks.runs import ran
 
 
-def test_a_line_says_what_was_measured_beside_what_is_to_be_reached() -> None:
+def test_a_line_has_the_result_and_the_target() -> None:
     runs = {"ours": [ran(seconds=0.2)], "openai-python": [ran(seconds=1.3)], "floor": [ran(cpu_seconds=0.1)]}
     targets = [
         Target(RATE, at_least(10), beside="openai-python"),
@@ -23,13 +23,13 @@ def test_a_line_says_what_was_measured_beside_what_is_to_be_reached() -> None:
     ]
 
 
-def test_somebody_elses_figure_is_called_so() -> None:
+def test_a_figure_of_another_contender_names_it() -> None:
     runs = {"ours-batch": [ran(seconds=2.0)], "ours-files": [ran()]}
     target = Target(RATE, at_least(0.5), who="ours-batch", beside="ours-files")
     assert verdict([target], runs, {}) == ["images/s of ours-batch ÷ ours-files: 0.50 (≥ 0.5) – reached"]
 
 
-def test_who_gave_no_figures_is_named_with_the_reason() -> None:
+def test_a_contender_without_figures_is_named_with_the_reason() -> None:
     targets = [Target(RATE, at_least(10), beside="openai-python")]
     runs = {"ours": [ran()], "openai-python": []}
     assert verdict(targets, runs, {"openai-python": "not installed"}) == [
@@ -37,7 +37,7 @@ def test_who_gave_no_figures_is_named_with_the_reason() -> None:
     ]
 
 
-def test_who_was_not_asked_to_play_is_not_spoken_of() -> None:
+def test_a_contender_that_was_not_chosen_is_not_named() -> None:
     targets = [Target(RATE, at_least(10), beside="openai-python"), Target(RATE)]
     assert verdict(targets, {"ours": [ran()]}, {}) == ["images/s: 100.0"]
 
@@ -51,6 +51,6 @@ def test_who_was_not_asked_to_play_is_not_spoken_of() -> None:
         (10.004, at_most(10), "missed"),
     ],
 )
-def test_the_figure_itself_is_judged_and_not_how_it_is_written(value: float, limit: object, word: str) -> None:
+def test_the_figure_is_judged_before_it_is_rounded(value: float, limit: object, word: str) -> None:
     assert isinstance(limit, type(at_least(1)))
     assert judged("it", value, limit) == f"it: 10.00 ({limit}) – {word}"

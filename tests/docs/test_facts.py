@@ -35,7 +35,7 @@ def table_rows(text: str) -> list[list[str]]:
     return [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines]
 
 
-def test_the_table_of_faults_is_the_sandbox_s() -> None:
+def test_the_table_of_faults_matches_the_sandbox() -> None:
     table = table_rows(page("reference/sandbox.md").partition("<!-- faults")[2])[1:]
     assert table == [[f"`{fault.name}`", fault.about, BILLED[fault.billed]] for fault in FAULTS.values()]
 
@@ -50,25 +50,25 @@ def test_the_error_tree_is_the_one_of_the_module() -> None:
     }
 
 
-def test_statuses_and_classes_of_failures_are_all_told() -> None:
+def test_every_status_and_failure_class_is_documented() -> None:
     text = page("reference/errors-and-statuses.md")
     first_cells = {row[0].strip("`") for row in table_rows(text)}
     assert set(Status) | set(FailureClass) <= first_cells
 
 
-def test_every_check_that_a_hostile_answer_fails_is_told_with_what_to_do() -> None:
+def test_every_check_that_a_hostile_response_fails_is_documented_with_what_to_do() -> None:
     text = page("reference/errors-and-statuses.md").partition("## Answers that cannot be used")[2].partition("\n## ")[0]
     told = {check for row in table_rows(text)[1:] for check in re.findall(r"`(.+?)`", row[0])}
     assert told == {case.check for case in CASES.values()} - {None}
 
 
-def test_exit_statuses_are_those_of_the_command_line() -> None:
+def test_the_documented_exit_statuses_are_those_of_the_command_line() -> None:
     rows = table_rows(page("reference/command-line.md").partition("## Exit statuses")[2].partition("## Env")[0])
     told = {int(number) for row in rows[1:] for number in row[0].split(", ")}
     assert told == {*Exit, 130, 143}
 
 
-def test_the_options_of_run_are_all_told_and_no_others() -> None:
+def test_exactly_the_options_of_run_are_documented() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "imagen_async", "run", "--help"], capture_output=True, text=True, check=True
     )
@@ -78,25 +78,25 @@ def test_the_options_of_run_are_all_told_and_no_others() -> None:
     assert told == real
 
 
-def test_the_keys_of_the_json_object_are_all_told() -> None:
+def test_every_key_of_the_json_object_is_documented() -> None:
     sentence = page("reference/command-line.md").partition("The object of `--json`")[2].partition(".")[0]
     assert re.findall(r"`(\w+)`", sentence) == list(Summary.of(Progress(), elapsed_s=0.0).as_dict())
 
 
-def test_the_keys_of_the_status_object_are_all_told(tmp_path: Path) -> None:
+def test_every_key_of_the_status_object_is_documented(tmp_path: Path) -> None:
     schema.create(tmp_path / schema.JOURNAL_NAME)
     sentence = page("reference/command-line.md").partition("The object of `status --json`")[2].partition(".")[0]
     assert re.findall(r"`(\w+)`", sentence) == list(_figures(read_status(tmp_path), running=False))
 
 
-def test_the_keys_of_a_doubt_are_all_told() -> None:
+def test_every_key_of_a_doubt_is_documented() -> None:
     doubt = Doubt(attempt=1, at=1.0, reason="lost", images=1)
     failure = Failure(key=b"", id=None, line=1, status="failed", attempts=1, at=1.0, error=None, doubts=(doubt,))
     rows = table_rows(page("reference/output-folder.md").partition("| key of a doubt")[2].partition("\n\n")[0])
     assert [row[0].strip("`") for row in rows] == list(json.loads(error_line(failure))["doubts"][0])
 
 
-def test_the_defaults_that_are_told_are_the_defaults() -> None:
+def test_the_documented_defaults_are_the_defaults() -> None:
     policy, timeouts = RetryPolicy(), Timeouts()
     text = " ".join(page("reference/errors-and-statuses.md").split())
     assert f"at most {policy.max_attempts} attempts, {policy.max_elapsed:,.0f} s" in text
@@ -105,12 +105,12 @@ def test_the_defaults_that_are_told_are_the_defaults() -> None:
     assert f"between two reads of its body, {timeouts.total:g} s in all" in text
 
 
-def test_the_weak_cases_of_the_pace_are_what_the_simulator_shows() -> None:
+def test_the_weak_cases_on_the_page_are_those_of_the_simulator() -> None:
     told = page("explanation/performance.md").partition("<!-- weak cases")[2].partition("<!-- /weak")[0]
     assert table_rows(told)[1:] == table_rows("\n".join(weak_cases.table()))
 
 
-def test_every_test_and_every_command_that_a_guarantee_names_is_there() -> None:
+def test_every_test_and_command_that_a_guarantee_names_exists() -> None:
     text = page("explanation/guarantees.md")
     named = re.findall(r"`(tests/[\w/.]+)`", text)
     assert len(named) > 20

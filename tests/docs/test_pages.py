@@ -111,7 +111,7 @@ def test_every_example_of_the_page_runs(page: Path) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(HOME)))
-def test_no_command_of_ours_stands_in_a_block_that_is_not_run(page: Path) -> None:
+def test_no_block_that_is_not_run_contains_our_command(page: Path) -> None:
     unread = re.findall(r"```(?:sh|bash|shell)\n(.*?)```", page.read_text(encoding="utf-8"), flags=re.DOTALL)
     assert not [
         block for block in unread if re.search(r"^\s*(?:imagen-async|python -m imagen_async)\b", block, re.MULTILINE)

@@ -47,7 +47,7 @@ def test_the_drawings_of_states_are_what_their_script_draws(pictures: dict[str, 
         assert (DOCS / "assets" / name).read_text(encoding="utf-8") == draw(), f"run docs/draw_states.py for {name}"
 
 
-def test_every_failure_class_and_every_ending_is_drawn() -> None:
+def test_every_failure_class_and_every_status_is_drawn() -> None:
     assert {*FailureClass, *Status} - {Status.SKIPPED} <= words("attempt.svg")
 
 
@@ -58,7 +58,7 @@ def test_the_circuit_is_drawn_with_the_quota_that_is_the_default() -> None:
 
 
 @pytest.mark.parametrize("drawing", DRAWINGS, ids=lambda drawing: drawing.name)
-def test_every_drawing_stands_on_a_page_with_words_for_those_who_do_not_see_it(drawing: Path) -> None:
+def test_every_drawing_is_on_a_page_and_has_an_alternative_text(drawing: Path) -> None:
     pages = [page.read_text(encoding="utf-8") for page in DOCS.rglob("*.md")]
     shown = [page.partition(f"assets/{drawing.name})")[0] for page in pages if f"assets/{drawing.name})" in page]
     assert shown

@@ -45,7 +45,7 @@ BREAKS: dict[str, tuple[str, Callable[[Any], Any]]] = {
 
 
 @pytest.mark.parametrize("target", TARGETS)
-def test_each_target_sees_what_it_is_there_to_see(target: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_target_detects_the_defect_that_it_is_for(target: str, monkeypatch: pytest.MonkeyPatch) -> None:
     module = importlib.import_module(f"tests.fuzz.targets.{target}")
     where, change = BREAKS[target]
     name, attribute = where.rpartition(".")[::2]
@@ -68,7 +68,7 @@ def test_a_log_gives_the_number_of_runs_and_of_edges_at_its_end() -> None:
     assert read_log("Traceback: no module named atheris") == (0, 0)
 
 
-def test_a_report_says_how_to_read_a_finding_again() -> None:
+def test_a_report_says_how_to_reproduce_a_finding() -> None:
     report = Report("decoder", 7, 3, (Path("fuzz-out/decoder/crash-1"),), clean=False)
     assert "NOT CLEAN" in str(report)
     assert "python -m tests.fuzz replay decoder fuzz-out/decoder/crash-1" in str(report)
@@ -78,7 +78,7 @@ def test_any_bytes_can_be_a_word_of_a_dictionary() -> None:
     assert dictionary([b'"a"', b"\xff\n"]) == '"\\x22\\x61\\x22"\n"\\xff\\x0a"\n'
 
 
-def test_a_finding_is_read_again_without_a_fuzzer(tmp_path: Path) -> None:
+def test_a_finding_is_reproduced_without_a_fuzzer(tmp_path: Path) -> None:
     file = tmp_path / "input"
     file.write_bytes(b"Retry-After: 7")
     command = [sys.executable, "-m", "tests.fuzz", "replay", "retry_after", str(file)]

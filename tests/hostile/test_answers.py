@@ -25,7 +25,7 @@ GOOD = [FIRST, SECOND]
 
 
 @pytest.mark.parametrize("name", EVERY)
-async def test_a_hostile_answer_is_its_typed_error_and_the_client_goes_on(name: str) -> None:
+async def test_a_hostile_response_is_a_typed_error_and_the_client_continues(name: str) -> None:
     case = EVERY[name]
     async with hostile_gateway(case.said) as server, asking(server) as client:
         async with passing(case.step, once=lambda: bool(server.asked)):
@@ -38,7 +38,7 @@ async def test_a_hostile_answer_is_its_typed_error_and_the_client_goes_on(name: 
 
 
 @pytest.mark.parametrize("name", AMBIGUOUS)
-async def test_by_default_a_hostile_answer_is_asked_for_once_more(name: str) -> None:
+async def test_by_default_a_hostile_response_is_requested_once_more(name: str) -> None:
     case = AMBIGUOUS[name]
     async with hostile_gateway(case.said, times=1) as server, asking(server, retry=None) as client:
         outcome = await client.generate(FOX, n=ASKED)
@@ -71,7 +71,7 @@ def contents(folder: Path) -> dict[str, list[bytes]]:
 
 
 @pytest.mark.parametrize("name", EVERY)
-async def test_in_a_batch_a_hostile_answer_harms_its_own_job_only(name: str, tmp_path: Path) -> None:
+async def test_in_a_batch_a_hostile_response_harms_its_own_job_only(name: str, tmp_path: Path) -> None:
     case = EVERY[name]
     async with hostile_gateway(case.said) as server:
         outcomes = await run(server, tmp_path, case.step)
@@ -100,7 +100,7 @@ def check_books(case: Case, outcome: Outcome, folder: Path) -> None:
 
 
 @pytest.mark.parametrize("name", FINE)
-async def test_a_whole_good_image_is_taken_in_whatever_wrapping(name: str, tmp_path: Path) -> None:
+async def test_a_complete_image_is_accepted_in_any_wrapping(name: str, tmp_path: Path) -> None:
     async with hostile_gateway(FINE[name]) as server:
         outcomes = await run(server, tmp_path)
     assert [outcome.status for outcome in outcomes.values()] == [Status.SUCCEEDED] * 3

@@ -105,7 +105,7 @@ async def test_a_kept_connection_that_was_closed_before_we_send_costs_nothing() 
         assert server.connections == 2
 
 
-async def test_a_connection_that_is_reset_while_it_is_idle_is_nobody_s_error() -> None:
+async def test_a_connection_that_is_reset_while_idle_causes_no_error() -> None:
     idle: list[asyncio.StreamWriter] = []
 
     async def once(asked: Asked, writer: asyncio.StreamWriter) -> None:
@@ -128,7 +128,7 @@ async def test_a_connection_that_is_reset_while_it_is_idle_is_nobody_s_error() -
 
 
 @pytest.mark.parametrize("when", ["at once", "while it is idle", "not read yet"])
-async def test_a_surplus_answer_is_given_to_no_other_request(when: str) -> None:
+async def test_a_surplus_response_reaches_no_other_request(when: str) -> None:
     idle: list[asyncio.StreamWriter] = []
 
     async def twice(asked: Asked, writer: asyncio.StreamWriter) -> None:
@@ -146,7 +146,7 @@ async def test_a_surplus_answer_is_given_to_no_other_request(when: str) -> None:
         assert server.connections == 2
 
 
-async def test_a_server_that_speaks_first_is_no_gateway() -> None:
+async def test_a_server_that_speaks_first_is_not_a_gateway() -> None:
     async def banner(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"220 mail.example ESMTP\r\n")
         await reader.read()
@@ -162,7 +162,7 @@ async def test_a_server_that_speaks_first_is_no_gateway() -> None:
     assert error.check == "http"
 
 
-async def test_a_surplus_answer_in_a_batch_reaches_no_other_job(tmp_path: Path) -> None:
+async def test_a_surplus_response_in_a_batch_reaches_no_other_job(tmp_path: Path) -> None:
     async def twice(asked: Asked, writer: asyncio.StreamWriter) -> None:
         writer.write(good(asked.json["prompt"]) + good(WHALE) * 3)
 
@@ -178,7 +178,7 @@ async def test_a_surplus_answer_in_a_batch_reaches_no_other_job(tmp_path: Path) 
         assert (tmp_path / line["file_name"]).read_bytes() == PICTURES[line["prompt"]]
 
 
-async def test_an_answer_that_comes_after_its_time_out_reaches_no_other_request(loop_clock: LoopClock) -> None:
+async def test_a_response_after_its_timeout_reaches_no_other_request(loop_clock: LoopClock) -> None:
     slow: list[asyncio.StreamWriter] = []
 
     async def late(asked: Asked, writer: asyncio.StreamWriter) -> None:
@@ -205,7 +205,7 @@ async def test_an_answer_that_comes_after_its_time_out_reaches_no_other_request(
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
-async def test_a_redirect_stops_everything_and_nothing_is_sent_to_where_it_points(status: int, tmp_path: Path) -> None:
+async def test_a_redirect_stops_everything_and_is_not_followed(status: int, tmp_path: Path) -> None:
     async with leaving_nothing(), serving(answer(good(FOX))) as elsewhere:
         there = f"http://127.0.0.2:{elsewhere.port}/v1/images/generations"
         said = reply(b"<html>moved</html>", status=status, headers=f"Location: {there}\r\n")

@@ -109,7 +109,7 @@ async def received(handler: Delivery | Damaged) -> tuple[list[bytes | None], Ima
 @times(1)
 @example(Delivery(said="by length", end=0, places=[], resets=True))
 @example(Delivery(said="to the end", end=60, places=[], resets=False))
-def test_an_answer_cut_anywhere_gives_whole_images_or_a_typed_error(delivery: Delivery) -> None:
+def test_a_response_cut_anywhere_gives_complete_images_or_a_typed_error(delivery: Delivery) -> None:
     kept, error = asyncio.run(received(delivery))
     assert kept == [FIRST, SECOND][: len(kept)]
     if len(kept) == 2:
@@ -121,7 +121,7 @@ def test_an_answer_cut_anywhere_gives_whole_images_or_a_typed_error(delivery: De
 
 @given(st.builds(Damaged, delivery=DELIVERIES, place=st.integers(0, LONGEST), flip=st.sampled_from([1, 4, 32, 128])))
 @times(1)
-def test_an_answer_damaged_anywhere_gives_whole_images_or_a_typed_error(damaged: Damaged) -> None:
+def test_a_response_damaged_anywhere_gives_complete_images_or_a_typed_error(damaged: Damaged) -> None:
     kept, error = asyncio.run(received(damaged))
     # A key that is another now takes its image with it, as if the safety filter had.
     assert kept in ([FIRST, SECOND], [FIRST], [SECOND], [])

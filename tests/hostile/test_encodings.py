@@ -43,7 +43,7 @@ async def failed(client: ImagenClient, folder: Path | None = None) -> ImagenErro
 
 
 @pytest.mark.parametrize("encoding", PACKERS)
-async def test_a_packed_answer_that_was_not_asked_for_is_unpacked_all_the_same(encoding: str) -> None:
+async def test_a_compressed_response_that_was_not_requested_is_decompressed(encoding: str) -> None:
     handler = answer(said(packed(BODY, encoding), encoding))
     async with hostile_gateway(handler) as server, asking(server) as client:
         outcome = await client.generate(FOX, n=ASKED)
@@ -53,7 +53,7 @@ async def test_a_packed_answer_that_was_not_asked_for_is_unpacked_all_the_same(e
 
 @pytest.mark.parametrize("encoding", ["gzip", "br", "zstd"])
 @pytest.mark.parametrize("length", ["right", "of the whole"])
-async def test_of_a_packed_answer_that_is_cut_off_the_whole_images_are_kept(encoding: str, length: str) -> None:
+async def test_complete_images_of_a_truncated_compressed_response_are_kept(encoding: str, length: str) -> None:
     body = packed(BODY, encoding)
     half = body[: len(body) * 3 // 4]
     handler = answer(said(half, encoding, length=len(body) if length == "of the whole" else None), close=True)
@@ -67,7 +67,7 @@ async def test_of_a_packed_answer_that_is_cut_off_the_whole_images_are_kept(enco
 
 @pytest.mark.parametrize("encoding", PACKERS)
 @pytest.mark.parametrize("body", [BODY, b"", b"\0"], ids=["plain", "nothing", "a NUL byte"])
-async def test_what_is_not_packed_as_the_header_says_is_a_typed_error(encoding: str, body: bytes) -> None:
+async def test_a_body_that_contradicts_its_encoding_header_is_a_typed_error(encoding: str, body: bytes) -> None:
     async with hostile_gateway(answer(said(body, encoding))) as server, asking(server) as client:
         error = await failed(client)
     assert isinstance(error, ProtocolError)
@@ -78,7 +78,7 @@ async def test_what_is_not_packed_as_the_header_says_is_a_typed_error(encoding: 
 
 @pytest.mark.parametrize("encoding", PACKERS)
 @pytest.mark.parametrize("damage", ["flipped", "cut off"])
-async def test_a_packed_answer_that_is_damaged_is_never_taken_for_good(encoding: str, damage: str) -> None:
+async def test_a_damaged_compressed_response_is_never_accepted(encoding: str, damage: str) -> None:
     body = bytearray(packed(BODY, encoding))
     place = len(body) * 3 // 4
     if damage == "flipped":

@@ -16,7 +16,7 @@ MISSED = result("fresh:kill:fsync:metadata.jsonl:9", "not reached")
 BROKEN = result("fresh:full:write:it's.jsonl:2", "BREACH", "a finished image is gone")
 
 
-def test_a_breach_is_told_with_the_command_that_repeats_it() -> None:
+def test_a_breach_is_reported_with_the_command_that_repeats_it() -> None:
     assert not holds([KILLED, BROKEN])
     told = report([KILLED, BROKEN])
     assert "BREACH at fresh:full:write:it's.jsonl:2: a finished image is gone" in told
@@ -24,7 +24,7 @@ def test_a_breach_is_told_with_the_command_that_repeats_it() -> None:
     assert told.endswith("2 points, 2 reached: 1 breaches")
 
 
-def test_calls_that_failed_and_did_not_matter_are_told_by_kind() -> None:
+def test_failed_calls_without_effect_are_reported_by_kind() -> None:
     assert "unlink .imagen/tmp/imagen-*-*.partial (2)" in report([KILLED, SURVIVED, SURVIVED])
 
 

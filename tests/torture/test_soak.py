@@ -16,7 +16,7 @@ def report(**changes: int) -> Report:
     return Report(soak, Held(SOME), Held(held), {"billed": changes.get("billed", 11)}, seconds=1.0)
 
 
-def test_a_run_that_is_as_promised_has_no_problems() -> None:
+def test_a_run_that_keeps_its_promises_has_no_problems() -> None:
     assert report().problems(10) == []
     assert report(**{"memory KiB": 52_500, "descriptors": 21, "SQLite KiB": 5120}).problems(10) == []
 
@@ -32,11 +32,11 @@ def test_a_run_that_is_as_promised_has_no_problems() -> None:
         ({"tasks": 4}, "tasks grew from 3 to 4"),
     ],
 )
-def test_what_is_not_as_promised_is_named(changes: dict[str, int], problem: str) -> None:
+def test_a_broken_promise_is_named(changes: dict[str, int], problem: str) -> None:
     assert report(**changes).problems(10) == [problem]
 
 
-def test_what_shrinks_is_no_problem() -> None:
+def test_a_figure_that_shrinks_is_not_a_problem() -> None:
     assert list(grown(Held(SOME), Held(dict.fromkeys(SOME, 1)))) == []
 
 
@@ -50,7 +50,7 @@ def test_the_faults_of_a_soak_are_of_every_kind_and_come_to_the_share_that_is_as
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)  # seconds on a quiet machine; a crowded one takes its time
-def test_a_short_soak_is_as_promised() -> None:
+def test_a_short_soak_keeps_its_promises() -> None:
     # Too short for memory to have settled, so that alone is not asked of it.
     short = run(1000, 0.05, first=500, limit_s=200)
     assert [problem for problem in short.problems(1000) if not problem.startswith("memory")] == []

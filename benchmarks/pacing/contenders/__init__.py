@@ -1,4 +1,4 @@
-"""The contenders: the same jobs with the same number of slots, and otherwise as their own documentation has it.
+"""The contenders: the same jobs with the same number of permits, otherwise as their documentation advises.
 
 A module's import is its whole set-up: one whose package is missing fails there and nowhere else.
 """

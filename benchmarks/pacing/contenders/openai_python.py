@@ -1,4 +1,4 @@
-"""openai-python: ``images.generate`` from as many tasks as there are slots; it paces by its retries."""
+"""openai-python: ``images.generate`` from as many tasks as there are permits; its retries are its rate control."""
 
 from __future__ import annotations
 

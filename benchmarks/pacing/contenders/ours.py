@@ -1,4 +1,4 @@
-"""Ours: ``client.stream``, and the same with a journal; no setting but the number of slots."""
+"""Ours: ``client.stream``, and the same with a journal; no setting but the number of permits."""
 
 from __future__ import annotations
 
