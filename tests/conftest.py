@@ -1,4 +1,4 @@
-"""What all tests share: the sandbox's fixtures, a fake clock, and hypothesis' profiles."""
+"""Fixtures of all tests: the sandbox, a fake clock, and hypothesis' profiles."""
 
 from __future__ import annotations
 

@@ -78,7 +78,7 @@ def _is_its_own(path: Path, line: dict[str, Any]) -> bool:
 
 
 def facts_of(data: bytes) -> Facts:
-    """Say what a whole image is.
+    """Decide whether an image is complete.
 
     Raises:
         ProtocolError: It is not whole, or none.

@@ -26,5 +26,5 @@ USUAL = Measured(
 
 
 def ran(**changed: Any) -> Measured:
-    """Give a run of 100 images in a second, with some figures otherwise."""
+    """Return a run of 100 images in a second, with some figures replaced."""
     return attrs.evolve(USUAL, **changed)

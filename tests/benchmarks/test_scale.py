@@ -1,4 +1,4 @@
-"""The long batch's benchmark: its gateway says what it should, and its table compares what it says it compares."""
+"""The benchmark of a long batch: its gateway's responses, and the comparisons in its table."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ REQUESTS = (
 
 
 class Wire(asyncio.WriteTransport):
-    """Counts the answers."""
+    """Counts the responses."""
 
     def __init__(self) -> None:
         super().__init__()

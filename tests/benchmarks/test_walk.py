@@ -1,4 +1,4 @@
-"""The trace of one prompt sees the whole way, from `stream` to the file."""
+"""The trace of one prompt covers the whole walk, from `stream` to the file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the pages state as a fact is what the code has."""
+"""Facts on the pages match the code."""
 
 from __future__ import annotations
 

@@ -68,7 +68,7 @@ def run_commands(example: Example) -> None:
 
 
 def measured(text: str) -> str:
-    """Take out what no two runs have in common."""
+    """Remove durations and sizes, which differ between runs."""
     return re.sub(r"\d+(?:\.\d+)? (s|B|kB|MB)\b", lambda found: "# s" if found[1] == "s" else "# B", text)
 
 
@@ -89,7 +89,7 @@ SYBIL = Sybil(parsers=[blocks], patterns=["*.md"], path=str(HOME))
 
 @pytest.fixture
 def reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A reader who has installed everything, in a folder of their own."""
+    """Set up a reader's shell: everything is installed, and the folder is empty."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.setenv("HOME", str(tmp_path))

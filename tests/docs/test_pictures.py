@@ -1,4 +1,4 @@
-"""The drawings in ``docs/assets`` are whole, are what their scripts draw, and say what the code says."""
+"""The drawings in ``docs/assets`` are complete, match their scripts, and match the code."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""What the pace does not do well, as ``docs/explanation/performance.md`` tells it: ``python -m tests.docs.weak_cases``.
+"""Weak cases of the controller, for ``docs/explanation/performance.md``: ``python -m tests.docs.weak_cases``.
 
-With ``--write`` the table goes into the page, which a test compares with it.
+With ``--write`` the table is written into the page; a test compares the two.
 
-Played by the simulator of ``tests/limiter``, without sockets: 64 slots, 0.4 s of work on a request, nine runs each
+Simulated by ``tests/limiter``, without sockets: 64 slots, 0.4 s of work on a request, nine runs each
 (three seeds; times of work that vary by nothing, 30 % and 80 %).
 """
 

@@ -27,7 +27,7 @@ _SHORT = 48
 
 
 def collected(rows: Iterable[Row | BadRow]) -> tuple[Rows, str | None]:
-    """Gather rows, each sound, up to the end or to a refusal of the whole file, whose words come second."""
+    """Return the valid rows up to the end or to a refusal of the file, and the refusal's message."""
     found: Rows = []
     try:
         for row in rows:
@@ -45,12 +45,12 @@ def collected(rows: Iterable[Row | BadRow]) -> tuple[Rows, str | None]:
 
 
 def read(reader: Reader, data: bytes) -> tuple[Rows, str | None]:
-    """Read a whole file that comes at once."""
+    """Read a file that arrives in one piece."""
     return collected(reader(read_lines(io.BytesIO(data), "prompts"), Terms(), "prompts"))
 
 
 def read_either_way(reader: Reader, data: bytes) -> tuple[Rows, str | None]:
-    """Read a file that comes at once, and the same in small reads, which is to make no difference."""
+    """Read a file in one piece and in small reads, which must not differ."""
     rows = read(reader, data)
     dripping = io.BufferedReader(_Drip(data), buffer_size=7)
     assert collected(reader(read_lines(dripping, "prompts"), Terms(), "prompts")) == rows
@@ -68,7 +68,7 @@ def short_lines() -> Iterator[None]:
 
 
 class _Drip(io.RawIOBase):
-    """A raw stream that gives a few bytes at a time."""
+    """A raw stream that returns a few bytes at a time."""
 
     def __init__(self, data: bytes) -> None:
         self._left = memoryview(data)

@@ -1,4 +1,4 @@
-"""Runs targets under atheris, a process each, and reads what libFuzzer says of them."""
+"""Runs each target under atheris in a process of its own, and parses libFuzzer's output."""
 
 from __future__ import annotations
 

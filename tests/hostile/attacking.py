@@ -31,7 +31,7 @@ _GOOD = {1: answer(reply(body_of(SECOND))), 2: answer(reply(BODY))}
 
 
 def hostile_to(prompt: str, said: Handler, *, times: float = float("inf")) -> Handler:
-    """A handler that gives `said` to a prompt, so often, and as many good images as are asked for otherwise."""
+    """A handler that answers a prompt with `said`, so many times, and other requests with valid images."""
     given = 0
 
     async def handler(asked: Asked, writer: asyncio.StreamWriter) -> None:
@@ -55,7 +55,7 @@ async def hostile_gateway(said: Handler, *, times: float = float("inf")) -> Asyn
 
 @asynccontextmanager
 async def leaving_nothing() -> AsyncIterator[None]:
-    """See that no task, connection or descriptor is left in the end, and that nobody complained to the event loop."""
+    """Check that no task, connection or descriptor is left, and that the event loop reported no error."""
     complaints: list[dict[str, Any]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
     before = _left()
@@ -71,7 +71,7 @@ def _left() -> tuple[int, set[str]]:
 
 
 async def _gone(condition: Callable[[], bool]) -> None:
-    """Wait until a condition holds, but not for ever, on a clock that hurries those who sleep."""
+    """Wait until a condition holds, for a bounded time, while the loop's clock jumps ahead."""
     clock = LoopClock()
     for _ in range(100):
         if condition():
@@ -82,7 +82,7 @@ async def _gone(condition: Callable[[], bool]) -> None:
 
 
 def asking(server: Server, **options: Any) -> ImagenClient:
-    """A client whose own time stands still, and which takes a lost answer for lost."""
+    """A client with a fake clock, which does not retry a request in doubt."""
     options.setdefault("retry", RetryPolicy(on_ambiguous="fail"))
     return ImagenClient(KEY, server.base_url, **FakeClock().arguments, **options)
 
@@ -122,4 +122,4 @@ def check(error: ImagenError | None, case: Case) -> None:
 
 
 ATTACKED = (OWL, FOX, WHALE)
-"""What a batch asks for: the hostile answer is that of the second."""
+"""The prompts of a batch; the second one gets the hostile response."""

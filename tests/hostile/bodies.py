@@ -1,4 +1,4 @@
-"""Two good images, the good answer around them, and where things stand in it."""
+"""Two valid images, the valid response around them, and offsets in it."""
 
 from __future__ import annotations
 
@@ -48,17 +48,17 @@ def text_of(image: bytes) -> str:
 
 
 def data_of(*items: object, **others: object) -> bytes:
-    """An answer with these entries of ``data``."""
+    """A response with these entries of ``data``."""
     return json.dumps({"created": 7, **others, "data": items}).encode()
 
 
 def second_as(text: str) -> bytes:
-    """The good answer with another text for its second image."""
+    """The valid response with another text for its second image."""
     return BODY[:SECOND_AT] + text.encode() + BODY[SECOND_AT + len(TEXTS[1]) :]
 
 
 def deviating(old: str, new: str) -> bytes:
-    """The good answer with one thing spelled otherwise."""
+    """The valid response with one text replaced."""
     spelled = BODY.decode().replace(old, new)
     assert spelled != BODY.decode()
     return spelled.encode()

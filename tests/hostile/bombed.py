@@ -1,4 +1,4 @@
-"""A process of its own that asks for bombs and tells how much memory it needed; the first answer is a good one.
+"""A separate process that requests compression bombs and prints its peak memory; the first response is valid.
 
 Called with the gateway's URL and a folder. It is no test: `test_encodings` starts it.
 """
@@ -30,7 +30,7 @@ def forget_peak() -> None:
 
 
 async def bombed(url: str, folder: str) -> None:
-    """Ask for a good answer and then for three bombs; print what came of it, and how far the peak has grown."""
+    """Request a valid response and then three bombs; print the results and the growth of the peak."""
     store, told = LocalStore(folder, fsync=False), []
     async with ImagenClient(KEY, url, retry=RetryPolicy(on_ambiguous="fail")) as client:
         await client.generate("good", store=store)

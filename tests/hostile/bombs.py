@@ -69,7 +69,7 @@ PACKERS: Mapping[str, Callable[[], Packer]] = {
 """By the name that the header Content-Encoding has for each."""
 
 _BEGUN = base64.b64encode(png(ihdr(1000, 1000), chunk(b"tEXt", b"\0"), b"\x7f\xff\xff\xffIDAT"))
-"""A picture that goes on for 2 GB, up to its data; in whole quanta of base64, so that any more text fits."""
+"""The start of an image of 2 GB, up to its data; in complete quanta of base64, so that more text can follow."""
 assert not _BEGUN.endswith(b"=")
 
 BOMBS: Mapping[str, tuple[bytes, bytes]] = {
@@ -86,7 +86,7 @@ BOMBS: Mapping[str, tuple[bytes, bytes]] = {
 
 
 def packed(data: bytes, encoding: str) -> bytes:
-    """Pack something whole."""
+    """Compress a complete body."""
     packer, size = PACKERS[encoding](), 2**12
     return b"".join(packer.compress(data[at : at + size]) for at in range(0, len(data), size)) + packer.flush()
 

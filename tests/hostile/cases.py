@@ -1,4 +1,4 @@
-"""What a gateway can answer that it should not, byte by byte, and what a client has to make of each.
+"""Invalid responses, byte by byte, and the error that a client must raise for each.
 
 A table: how an answer is said, and the typed error, the check, the place and the class of failure that it is. Each
 answers a request for two images.
@@ -49,7 +49,7 @@ __all__ = ["CASES", "FINE", "SLOW", "Case"]
 
 @attrs.frozen(kw_only=True)
 class Case:
-    """One hostile answer.
+    """One hostile response.
 
     Attributes:
         said: Says it.
@@ -77,13 +77,13 @@ def whole(body: bytes, *, headers: str = "", status: int = 200) -> Handler:
 
 
 def broken(body: bytes, check: str, where: str, *, kept: int = 0) -> Case:
-    """A whole 200 whose body breaks the contract."""
+    """A complete 200 whose body breaks the contract."""
     status = Status.PARTIAL if kept else Status.IN_DOUBT
     return Case(said=whole(body), check=check, where=where, kept=kept, status=status)
 
 
 def lost(*parts: bytes, where: str, check: str | None = None, kept: int = 1) -> Case:
-    """An answer that ends early, by default in the second image."""
+    """A response that ends early, by default in the second image."""
     return Case(
         said=answer(*parts, close=True),
         error=ProtocolError if check else DisconnectedError,
@@ -229,7 +229,7 @@ IMAGES = {
 
 
 def endless(head: bytes, part: bytes, *, pause: float = 0.0) -> Handler:
-    """A handler that never stops saying `part`."""
+    """A handler that sends `part` without end."""
 
     async def handler(_: Asked, writer: asyncio.StreamWriter) -> None:
         writer.write(head)
@@ -242,7 +242,7 @@ def endless(head: bytes, part: bytes, *, pause: float = 0.0) -> Handler:
 
 
 def dripping(head: bytes, body: bytes) -> Handler:
-    """A handler that says one byte a second."""
+    """A handler that sends one byte a second."""
 
     async def handler(_: Asked, writer: asyncio.StreamWriter) -> None:
         writer.write(head)
@@ -319,7 +319,7 @@ SLOW = {
         step=1.0,
     ),
 }
-"""Those that take their time; the clock that they take it by is the event loop's."""
+"""Slow cases; their time is that of the event loop's clock."""
 
 CASES: Mapping[str, Case] = {**CUTS, **DOCUMENTS, **IMAGES, **ERRORS}
 

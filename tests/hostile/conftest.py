@@ -23,6 +23,6 @@ def _few_objects() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def _no_errors_in_the_log(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
-    """See that nobody, asyncio and aiohttp included, has logged an error."""
+    """Check that no error was logged, by asyncio and aiohttp either."""
     yield
     assert [record.getMessage() for record in caplog.get_records("call") if record.levelno >= logging.ERROR] == []

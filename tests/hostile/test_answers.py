@@ -1,4 +1,4 @@
-"""Every hostile answer of the table, over a real socket, through the whole client and through a batch."""
+"""Every hostile response of the table, over a real socket, through the client and through a batch."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ async def test_by_default_a_hostile_response_is_requested_once_more(name: str) -
 
 
 async def run(server: Server, folder: Path, step: float = 0.0) -> dict[str, Outcome]:
-    """Run a batch of three jobs and give their outcomes by prompt."""
+    """Run a batch of three jobs, and return their outcomes by prompt."""
     requests = [ImageRequest(prompt, n=ASKED, id=prompt.split()[-1]) for prompt in ATTACKED]
     async with (
         asking(server) as client,
@@ -86,7 +86,7 @@ async def test_in_a_batch_a_hostile_response_harms_its_own_job_only(name: str, t
 
 
 def check_books(case: Case, outcome: Outcome, folder: Path) -> None:
-    """The journal's doubt and the line in ``errors.jsonl`` are what the money rules say."""
+    """The journal and ``errors.jsonl`` list the request in doubt as the money rules demand."""
     lost = ASKED - case.kept if case.failure is FailureClass.AMBIGUOUS else 0
     totals = read_status(folder / ".imagen")
     assert (totals.doubts, totals.doubtful_images, totals.unanswered.requests) == (bool(lost), lost, 0)

@@ -1,4 +1,4 @@
-"""What a gateway does to connections: breaks idle ones, says too much, points elsewhere, shows a bad certificate."""
+"""Hostile connections: reset while idle, unrequested data, redirects, bad certificates."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ async def failed(client: ImagenClient, prompt: str) -> ImagenError:
 
 
 def reset(writer: asyncio.StreamWriter) -> None:
-    """Close a connection as one that is gone: whoever sends on it is told so by the system."""
+    """Reset a connection, so that the next send on it fails."""
     writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     writer.transport.abort()
 

@@ -1,4 +1,4 @@
-"""A good answer in any framing, cut, split and damaged anywhere, over a real socket: whole images, or a typed error."""
+"""A valid response in any framing, cut, split and damaged anywhere: complete images, or a typed error."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ SAID = {
     "to the end, packed": HEAD + b"Connection: close\r\n" + GZIP + b"\r\n" + PACKED,
     "twice": reply(BODY) * 2,
 }
-"""The good answer in every framing, headers and all."""
+"""The valid response in every framing, with its headers."""
 
 
 @attrs.frozen(kw_only=True)
@@ -100,7 +100,7 @@ class Damaged:
 
 
 async def received(handler: Delivery | Damaged) -> tuple[list[bytes | None], ImagenError | None]:
-    """What is kept of an answer, and what is wrong with it."""
+    """The kept images of a response, and its error."""
     async with hostile_gateway(handler) as server, asking(server) as client:
         return await answered(client, FOX)
 

@@ -1,4 +1,4 @@
-"""Bodies that are packed: well, badly, by nobody we know, or so that they burst."""
+"""Compressed bodies: valid, invalid, of unknown encoding, and bombs."""
 
 from __future__ import annotations
 

@@ -28,11 +28,11 @@ if TYPE_CHECKING:
     from tests.torture.tracing import Point
 
 CLEAN_RUNS = 3
-"""Threads take turns as they like: a run makes calls that another one does not."""
+"""The order of threads varies, so a run can make calls that another run does not make."""
 
 
 def main() -> int:
-    """Run what the command line says, and return its exit status."""
+    """Run the command line, and return its exit status."""
     parser = _parser()
     given = parser.parse_args()
     if given.command != "all":
@@ -101,7 +101,7 @@ def _chosen(given: argparse.Namespace, prepared: Mapping[str, Scene], forge: For
 
 
 def _sample(scene: str, points: Sequence[Point], chance: random.Random) -> list[Trial]:
-    """Take one point of each kind; half of them are kills."""
+    """Choose one point of each kind; half of them are kills."""
     kinds: dict[str, list[Point]] = {}
     for point in points:
         kinds.setdefault(point.kind, []).append(point)

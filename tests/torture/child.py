@@ -1,4 +1,4 @@
-"""The command line, in forks of a process that has imported it: so each of a thousand runs begins at once.
+"""The command line, in forks of a process that has imported it, so that each of a thousand runs starts immediately.
 
 A run is the command line as it is, but that its batch says each outcome as it gives it out, names its temporary files
 as told, has a client without patience, and waits for strace if it is to be traced. What was said is what a user relies
@@ -58,7 +58,7 @@ class Order:
 
 
 class SaidBatch(batch.Batch):
-    """A batch that says what it gives out, in one write."""
+    """A batch that prints each outcome in one write."""
 
     token: ClassVar = ""
 
@@ -67,7 +67,7 @@ class SaidBatch(batch.Batch):
         self._store._token = self.token
 
     async def __anext__(self) -> Outcome:
-        """Give the next outcome, and say so."""
+        """Return the next outcome, and print it."""
         outcome = await super().__anext__()
         os.write(1, f"said {outcome.status} {outcome.request.id}\n".encode())
         return outcome

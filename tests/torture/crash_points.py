@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["HARMS", "SCENES", "Harm", "Result", "Scene", "Trial", "found_points", "perform", "scenes"]
 
 SCENES = ("fresh", "resumed", "faulty")
-"""A first run, one that takes up what a killed one left, and a first run whose every answer is broken once."""
+"""A first run, a run that resumes a killed one, and a first run whose responses each break off once."""
 
 
 @attrs.frozen
@@ -91,7 +91,7 @@ def scenes(folder: Path, forge: Forge) -> dict[str, Scene]:
 
 
 def _leave_half_done(scene: Scene, forge: Forge) -> None:
-    """Kill a run that has bought three images and named two: one file is left over, one job's answer unrecorded."""
+    """Kill a run that has bought three images and named two, so that one file has no record."""
     token = "1" * 12
     point = Point("link", f".imagen/tmp/imagen-{token}-2.partial", 1)
     with scene.gateway() as gateway:
@@ -160,7 +160,7 @@ def _check_ended(ended: Ended, scene: Scene, left: Left, requests_before: int, *
 
 
 def _check_sync(trial: Trial, outcome: str) -> None:
-    """A sync that failed is told of, unless it is SQLite's own, or the image was written to a fresh file instead."""
+    """A failed sync is reported, unless it is SQLite's own, or the image was written to a fresh file instead."""
     ours = trial.point.call == "fsync" and not trial.point.path.startswith(".imagen/tmp/")
     assert not (ours and outcome == "went on"), "a sync failed, and nothing was said"
 

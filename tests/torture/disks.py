@@ -119,7 +119,7 @@ class Ended:
     stage: Stage
 
     def check(self, *, status: int | tuple[int, ...], said: str = "", most_sent: int | None = None) -> Ended:
-        """See that it ended as it should, and told of it."""
+        """Check that the run ended as it should, and reported why."""
         wanted = status if isinstance(status, tuple) else (status,)
         assert self.status in wanted, f"exit {self.status} instead of {wanted}:\n{self.complaint}"
         assert "Traceback" not in self.complaint, self.complaint
@@ -256,7 +256,7 @@ def size_of_files(stage: Stage) -> str:
 
 
 def few_descriptors(stage: Stage) -> str:
-    """RLIMIT_NOFILE of 64 with 200 slots, from the command line: as many at once as there are descriptors for."""
+    """RLIMIT_NOFILE of 64 with 200 permits, on the command line: no more requests in flight than descriptors allow."""
     stage.run("--concurrency", "200", limits=_few).check(status=0, said="requests at once instead of 200")
     assert Counter(prompt for prompt, _ in images(stage.output).values()) == Counter(PROMPTS)
     assert check_listed(stage) == 0
@@ -264,7 +264,7 @@ def few_descriptors(stage: Stage) -> str:
 
 
 def few_descriptors_unheeded(stage: Stage) -> str:
-    """The same from a program of one's own, which nobody keeps from trying: nothing is lost unlisted."""
+    """RLIMIT_NOFILE of 64 with 200 permits, in a program that does not lower them: every loss is listed."""
     ended = stage.run("--concurrency", "200", limits=_few, module=("tests.torture.heedless",))
     ended.check(status=(0, 1, 3))
     listed = check_listed(stage)
@@ -277,7 +277,7 @@ def _few() -> None:
 
 
 def stalled_disk(stage: Stage) -> str:
-    """Every fsync takes 5 s: the loop goes on, and no time-out of 3 s runs out because of it."""
+    """Each fsync takes 5 s: the loop continues, and no timeout of 3 s expires because of it."""
     slow = ["strace", "-f", "-qq", "--seccomp-bpf", "-o", "/dev/null", "-e", "trace=fsync"]
     slow += ["-e", f"inject=fsync:delay_enter={STALL_S}s:when=6..9"]
     began = time.monotonic()

@@ -28,7 +28,7 @@ FAULTS = {"429": 0.05, "500": 0.05, "truncate": 0.03, "disconnect": 0.03, "corru
 SLOTS = 8
 """Those of `killed_batch`."""
 START_S = 1.2
-"""A run has begun to send by then, so that kills before it hit what comes before."""
+"""By then a run has begun to send, so that earlier kills hit its preparations."""
 
 
 def run(*, kills: int, jobs: int, seed: int) -> int:

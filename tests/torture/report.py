@@ -30,7 +30,7 @@ def report(results: Sequence[Result]) -> str:
 
 
 def holds(results: Sequence[Result]) -> bool:
-    """Say whether no promise was broken, at enough points to say so."""
+    """Return whether no promise was broken, at enough points to conclude it."""
     unbroken = all(result.breach is None for result in results)
     return unbroken and _reached(results) > _REACHED * len(results)
 

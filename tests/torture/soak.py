@@ -171,7 +171,7 @@ class Report:
     seconds: float
 
     def problems(self, jobs: int) -> list[str]:
-        """Say what was not as promised."""
+        """Return the broken promises."""
         soak, billed = self.soak, self.books["billed"]
         told = soak.statuses.total()
         money = f"{billed} images were billed; {soak.kept} were kept and {soak.doubted} are in doubt"
@@ -202,7 +202,7 @@ def _client(sandbox: Gateway, lanes: list[Lane]) -> ImagenClient:
 
 
 async def _watch(soak: Soak) -> None:
-    """Say now and then how far it is, for who waits half an hour."""
+    """Print the progress at intervals, because a soak takes half an hour."""
     while True:
         await asyncio.sleep(_BETWEEN_LINES)
         held = ", ".join(f"{count:,} {name}" for name, count in Held.now().counts.items())

@@ -62,7 +62,7 @@ class Point:
 
     @property
     def kind(self) -> str:
-        """The call and the path without what tells one image from another."""
+        """The call and the path, without the parts that differ between images."""
         return f"{self.call} {_HEX.sub('*', self.path)}"
 
 

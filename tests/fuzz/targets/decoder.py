@@ -1,4 +1,4 @@
-"""The streaming decoder: any cutting gives one verdict, and it is that of `json.loads` and base64 on the whole body."""
+"""The streaming decoder: every chunking gives the verdict of `json.loads` and base64 on the whole body."""
 
 from __future__ import annotations
 

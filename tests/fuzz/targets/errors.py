@@ -1,4 +1,4 @@
-"""The classifier of errors: whatever a gateway answers becomes one typed error, of bounded and printable words.
+"""The classifier of errors: every response becomes one typed error with a bounded, printable message.
 
 An input looks like an answer: the status in the first line, headers up to an empty line, then the body.
 """
@@ -40,7 +40,7 @@ _ONE_IN = 64
 
 
 def check(answer: bytes) -> None:
-    """Classify an answer; now and then the same one blown up, in which anything worse than linear never ends."""
+    """Classify a response; sometimes an enlarged one, on which work that is not linear would not end."""
     head, _, body = answer.partition(b"\n\n")
     first, _, rest = head.partition(b"\n")
     found = re.search(rb"[0-9]{1,3}", first)

@@ -1,4 +1,4 @@
-"""The inspector of images: any cutting gives one verdict, and for PNG it is that of a reader of whole files."""
+"""The inspector of images: every chunking gives the same verdict, and for PNG that of a reader of complete files."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def _agrees(facts: Facts, image: bytes) -> None:
 
 
 def _cut_off(image: bytes, whole: _Verdict) -> None:
-    """A beginning of a good image is refused for want of its end; that of a JPEG may be a whole one."""
+    """A truncated valid image is refused; a truncated JPEG may be a complete one."""
     if isinstance(whole, Facts) and whole.format != "jpeg":
         part = _verdict([image[: chance_of(image).randrange(len(image))]], checksums=False)
         assert part[0] == "image-end" if isinstance(part, tuple) else False, part
@@ -69,7 +69,7 @@ def _verdict(spans: list[bytes], *, checksums: bool) -> _Verdict:
 
 
 def _png(image: bytes, *, checksums: bool) -> tuple[int, int] | bool:
-    """Read a whole PNG by the book, or say False."""
+    """Return whether a complete PNG follows the specification."""
     chunks = list(_chunks(image, checksums=checksums))
     names = [name for name, _ in chunks]
     if not names or names[0] != b"IHDR" or names.count(b"IHDR") > 1 or names[-1] != b"IEND":
@@ -83,7 +83,7 @@ def _png(image: bytes, *, checksums: bool) -> tuple[int, int] | bool:
 
 
 def _chunks(image: bytes, *, checksums: bool) -> list[tuple[bytes, bytes]]:
-    """Cut a PNG into its chunks; none if it is not made of whole ones up to its very end."""
+    """Split a PNG into its chunks; none if it does not consist of complete chunks."""
     found: list[tuple[bytes, bytes]] = []
     at = 8
     if image[:8] != b"\x89PNG\r\n\x1a\n":

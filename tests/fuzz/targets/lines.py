@@ -1,4 +1,4 @@
-"""The formats of a row a line: prompts, JSON lines, and a stream that does not say which of them it is."""
+"""The formats with one row a line: prompts, JSON lines, and a stream of unknown format."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def check(data: bytes) -> None:
 
 
 def _costs_itself_only(reader: Reader, data: bytes, rows: Rows) -> None:
-    """Each line on its own gives the row that it gives among the others."""
+    """Each line gives the same row alone as among other lines."""
     alone: Rows = []
     for number, line in enumerate(io.BytesIO(data.removeprefix(b"\xef\xbb\xbf")), 1):
         # An empty line before it keeps it from being the first, where a file says what it is.

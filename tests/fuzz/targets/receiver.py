@@ -1,4 +1,4 @@
-"""From an answer's bytes to images in a store: any cutting keeps the same images, and none that is not whole.
+"""From a response's bytes to images in a store: every chunking keeps the same, complete images.
 
 The receiver is driven by hand, with a store that is worth no thread, so that a run costs no loop either.
 """
@@ -46,7 +46,7 @@ class _Store(SpyStore):
 
 
 def check(body: bytes) -> None:
-    """Receive `body` however it is cut; what is kept is what a reading of the whole body finds."""
+    """Receive `body` in any chunking, and check that the images of the whole body are kept."""
     every = [_driven(_received(chunks, Caps(), 1)) for chunks in ways(body)]
     every += [_driven(_received([*map(bytearray, chunks)], Caps(), 1)) for chunks in ways(body)]
     every.append(_driven(_received([body], Caps(), 2**19)))

@@ -39,7 +39,7 @@ def check(lines: bytes) -> None:
 
 
 def _of_another_clock(text: str, wait: float | None, later: float | None) -> None:
-    """A wait is the same whatever our clock says, but for a date without the server's own: that comes nearer."""
+    """A wait does not depend on our clock, except for a date without the server's own date."""
     assert (wait is None) == (later is None)
     if wait is not None and later is not None and wait != later:
         assert re.search("[0-9]", text)

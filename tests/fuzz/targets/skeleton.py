@@ -1,4 +1,4 @@
-"""The completion of a document that broke off: always JSON, never more than was there, and whole if that was whole."""
+"""The completion of a truncated document: always JSON, never with added content, complete if the input is."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def _complete(text: str) -> None:
 
 
 def _loaded(text: str) -> tuple[Any, bool]:
-    """Parse JSON, and tell whether some key of it stands twice."""
+    """Parse JSON, and return whether a key occurs twice."""
     doubled = []
 
     def table(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

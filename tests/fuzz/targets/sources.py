@@ -1,4 +1,4 @@
-"""A source on a disk: packed or not, a file gives the same rows, and one that is cut off is never taken for whole."""
+"""A source on a disk: a compressed file gives the same rows, and a truncated one is never accepted as complete."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def _checked(source: Source) -> Report | None:
 
 
 def _cut_off(source: Source, data: bytes) -> None:
-    """What stands before the cut may be read, but the end is told from a whole file's."""
+    """Rows before the cut may be read, but the cut is reported."""
     rows, refused = collected(source.rows())
     assert refused is not None
     whole, _ = read(read_jsonl, data)

@@ -1,4 +1,4 @@
-"""The text tables: CSV agrees with the csv module wherever that takes the file, and TSV keeps to its lines."""
+"""The text tables: CSV agrees with the csv module where that accepts the file, and TSV has one row a line."""
 
 from __future__ import annotations
 
