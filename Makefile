@@ -50,6 +50,7 @@ check: lint ## Lint, types, import contracts and quick tests: the inner loop, un
 # batches, hostile responses, the command line in processes of its own, the key in every failing situation, the
 # documentation, the benchmarks, and torture.
 QUICK = tests/client tests/limiter tests/receiver tests/stores tests/transport tests/wire \
+	tests/docs/test_architecture.py tests/docs/test_habits.py \
 	$(filter-out tests/test_canary%,$(wildcard tests/test_*.py))
 
 test: $(VENV)/.ready-dev ## Run the whole suite, including the examples in documentation and docstrings
