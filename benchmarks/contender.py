@@ -143,7 +143,7 @@ def main() -> None:
     parser.add_argument("--stall", type=float, default=0.0, help="seconds for which the disk stalls, every other time")
     parser.add_argument("--out", type=Path, required=True, help="a fresh folder")
     options = parser.parse_args()
-    signal.alarm(math.ceil(options.limit))  # holds even when the starter, who has a limit of its own, is gone
+    signal.alarm(math.ceil(options.limit))  # works even if the parent, which has its own limit, is gone
     try:
         contender = load(options.name)
     except ImportError as error:

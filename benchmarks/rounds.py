@@ -152,7 +152,7 @@ def _verify(folder: Path, image: bytes, asked: int) -> None:
     if kept.exists():
         whole, found = kept.read_bytes().count(image), kept.stat().st_size / len(image)
     else:
-        # A batch keeps its books beside its images.
+        # A batch keeps its journal beside its images.
         files = [path for path in _images_in(folder).rglob("*") if path.is_file()]
         whole, found = sum(path.read_bytes() == image for path in files), len(files)
     if not found == whole == asked:

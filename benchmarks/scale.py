@@ -55,7 +55,7 @@ def main() -> int:
     try:
         for figures in _phases(options, folder):
             results = attrs.evolve(results, **figures)
-            _keep(options.results, results, where)  # at once: a phase may take half an hour
+            _keep(options.results, results, where)  # after each phase, because one may take half an hour
     finally:
         if not options.keep:
             shutil.rmtree(folder, ignore_errors=True)

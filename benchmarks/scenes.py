@@ -251,7 +251,7 @@ def rows(choices: Choices) -> list[Scene]:
 
 
 def _run_of(choices: Choices, at: int) -> Scene:
-    names = LONG_RUNNERS if at > ROWS[1] else (*LONG_RUNNERS, "litellm")  # who would need ten minutes
+    names = LONG_RUNNERS if at > ROWS[1] else (*LONG_RUNNERS, "litellm")  # it would need ten minutes
     rounds = 1 if choices.quick or at > ROWS[0] else 3
     plan = planned(choices, names, dict.fromkeys(names, at), size=1_000, rounds=rounds)
     return Scene(title=f"Rows: {at:,}", plan=plan, axis="rows", at=at)

@@ -79,7 +79,7 @@ def _environment(plan: Plan) -> str:
 def _file_for(options: argparse.Namespace) -> Path:
     if options.results is not None:
         return Path(options.results)
-    # What is not the whole table must not take its place.
+    # A partial table must not replace the complete one.
     part = "quick-" if options.quick else "part-" if options.only or options.ours else ""
     return RESULTS / f"{part}pacing.json"
 

@@ -87,7 +87,7 @@ def main() -> None:
     parser.add_argument("--limit", type=float, default=600.0, help="seconds until it kills itself (%(default)s)")
     parser.add_argument("--out", type=Path, required=True, help="a fresh folder")
     options = parser.parse_args()
-    signal.alarm(math.ceil(options.limit))  # holds even when the starter, who has a limit of its own, is gone
+    signal.alarm(math.ceil(options.limit))  # works even if the parent, which has its own limit, is gone
     try:
         contender = load(options.name)
     except ImportError as error:

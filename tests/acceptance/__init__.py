@@ -1,7 +1,8 @@
-"""Acceptance by command: a real file of prompts, the real command line, and what came of it looked at from outside.
+"""Acceptance runs: a real file of prompts through the real command line, with its result checked from outside.
 
     python -m tests.acceptance every-image PROMPTS.tsv
     python -m tests.acceptance kill-nine PROMPTS.tsv
 
-No test: they take a file of yours, minutes, and gigabytes. They exit 0 only if every line they print holds.
+These are not tests: they need a file of yours, minutes, and gigabytes. They exit with 0 only if every printed line
+holds.
 """

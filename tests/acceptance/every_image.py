@@ -1,4 +1,4 @@
-"""All prompts of a file through the sandbox: each has its own image, and the folder loads where images are used."""
+"""Runs all prompts of a file through the sandbox: each has its own image, and the folder loads in other tools."""
 
 from __future__ import annotations
 

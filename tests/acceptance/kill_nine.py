@@ -1,4 +1,4 @@
-"""The same run, killed with ``kill -9`` at three random points and started again: nothing lost, nothing re-bought."""
+"""Runs a file, kills it with ``kill -9`` at three random points, and resumes it: nothing is lost or bought twice."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def _check_ledger(
     unique = {prompt for prompt, count in wanted.items() if count == 1}
     rebought = []
     for lines, done in finished:
-        # The ledger has up to two lines a request; what comes after the kill is surely in the later ones.
+        # The ledger has up to two lines a request; lines after the kill are among the later ones.
         seen = {entry.request_id for entry in _first(ledger, lines)}
         rebought += [
             entry.prompt for entry in entries if entry.request_id not in seen and entry.prompt in done & unique

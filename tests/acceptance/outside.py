@@ -1,4 +1,4 @@
-"""What a run left behind, read without the library's own readers where that matters."""
+"""Reads what a run left, without the library's own readers where that matters."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Fuzzing: whatever comes from outside is read by a target that compares two ways of reading it.
+"""Fuzzing: each parser of outside input has a target that compares two ways of reading the same bytes.
 
 A target is a module of `targets` with a function ``check(data)``, which raises if the bytes are not read as promised,
 and with hints for the fuzzer. It needs no fuzzer: `test_corpus` hands it every file of ``corpus/`` in the ordinary

@@ -1,4 +1,4 @@
-"""The inputs that are kept in the repository: a folder a target, made by `seeds`, joined by whatever was ever found."""
+"""The inputs in the repository: a folder for each target, made by `seeds`, with every finding added."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Ways to cut an input, drawn from the input itself so that each is repeatable."""
+"""Cuts an input in ways that are drawn from the input itself, so that each is repeatable."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every source reader promises of its rows, whatever it reads."""
+"""Checks what every source reader promises of its rows, for any input."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Makes the seed corpus: ``python -m tests.fuzz.seeds`` writes a small file a case, and leaves others alone.
+"""Writes the seed corpus: ``python -m tests.fuzz.seeds`` writes a small file for each case, and keeps other files.
 
 Bodies are drawn from the strategies that the properties use; the rest is written by hand here. A fuzzer learns from
 each file what a meaningful input looks like, so that it need not come upon JSON or a PNG by itself.

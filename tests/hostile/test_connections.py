@@ -113,7 +113,7 @@ async def test_a_connection_that_is_reset_while_idle_causes_no_error() -> None:
         said = good(asked.json["prompt"])
         writer.write(said[:100])
         await asyncio.sleep(0.01)
-        # What comes whole with its headers has its connection given back before anybody sees it.
+        # A response that arrives complete with its headers returns its connection before it is read.
         writer.write(said[100:])
 
     async with leaving_nothing(), serving(once) as server, asking(server) as client:
@@ -124,7 +124,7 @@ async def test_a_connection_that_is_reset_while_idle_causes_no_error() -> None:
         assert server.connections == 2
 
 
-# -- more answers than requests ---------------------------------------------------------------------------------------
+# -- more responses than requests -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("when", ["at once", "while it is idle", "not read yet"])

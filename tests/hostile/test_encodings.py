@@ -71,7 +71,7 @@ async def test_a_body_that_contradicts_its_encoding_header_is_a_typed_error(enco
     async with hostile_gateway(answer(said(body, encoding))) as server, asking(server) as client:
         error = await failed(client)
     assert isinstance(error, ProtocolError)
-    # A byte may be as much as nothing to a library; and to nothing there is no place.
+    # A library may decode one byte to nothing, and nothing has no offset.
     assert error.check == "content-encoding" if len(body) > 1 else error.check in {"content-encoding", "empty"}
     assert error.offset in {0, None}
 
@@ -87,7 +87,7 @@ async def test_a_damaged_compressed_response_is_never_accepted(encoding: str, da
         del body[place:]
     async with hostile_gateway(answer(said(bytes(body), encoding))) as server, asking(server) as client:
         kept, error = await answered(client, FOX)
-    # Damage that comes in one packet with the headers is all that aiohttp tells of an answer.
+    # aiohttp reports only the damage if it arrives in one packet with the headers.
     assert kept in ([FIRST], [])
     assert isinstance(error, ProtocolError)
     assert error.check in {"content-encoding", "truncated", "base64", "image-checksum", "json"}

@@ -1,4 +1,4 @@
-"""Crashes, failing disks, a soak: slower than tests, run by hand (``make torture``, ``make soak``); CI runs a sample.
+"""Crashes, failing disks, and a soak; run by hand (``make torture``, ``make soak``). CI runs a sample.
 
 ::
 

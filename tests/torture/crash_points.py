@@ -1,4 +1,4 @@
-"""A small batch, killed or hurt at each call by which it changes a file, then resumed: nothing is lost or half done.
+"""Kills or disturbs a small batch at each call that changes a file, and resumes it: nothing is lost or half done.
 
 The run is the command line under strace, in a process of its own, with the gateway out here. What it left is looked
 at, then another run resumes it, and what must hold at the end is checked: see `left`.

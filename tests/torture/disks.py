@@ -1,4 +1,4 @@
-"""Disks that are full, small, slow or not to be written, and limits of the process: the real ones, where root may.
+"""Real disks that are full, small, slow, or read-only, and limits of the process.
 
 Each scene runs the command line in a process of its own and looks at what it left: exit status, stderr, requests
 counted by the gateway, images, and what is listed in doubt. Then the trouble is ended and the run goes on to its end.

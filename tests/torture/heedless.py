@@ -1,4 +1,4 @@
-"""A batch in a program that heeds no limit of the system's, with a loop that notes how long it stood still.
+"""A batch in a program that ignores the system's limits, with a loop that records how long it was blocked.
 
 Usage: ``python -m tests.torture.heedless PROMPTS --output DIR --base-url URL --concurrency N --timeout S …``. What the
 command line has besides is taken and left aside.

@@ -1,4 +1,4 @@
-"""What this process holds at a quiet moment, and what of it has grown."""
+"""Counts what this process holds at a quiet moment, and what has grown."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A large batch with faults, killed with ``kill -9`` at random moments, again and again, until it is let to its end."""
+"""Kills a large batch with faults at random moments, again and again, and then lets it finish."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run left in its folder, before another one touches it, and what must hold of it then and at the end."""
+"""What a run left in its folder before the next run, and what must hold then and at the end."""
 
 from __future__ import annotations
 

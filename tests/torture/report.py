@@ -1,4 +1,4 @@
-"""What came of many trials: a table, what was survived in silence, and how to repeat what broke. Pure."""
+"""Reports many trials: a table, what had no effect, and how to repeat what broke. Pure."""
 
 from __future__ import annotations
 

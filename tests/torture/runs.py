@@ -1,4 +1,4 @@
-"""Runs of one small batch: as processes of their own, under strace, or here and now; and the folder they work in."""
+"""Runs one small batch: in a process of its own, under strace, or here; and makes the folder for it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Many tiny jobs with every kind of fault: each ends exactly once, and at the end nothing has grown.
+"""Many tiny jobs with every kind of fault: each ends exactly once, and memory has not grown at the end.
 
 ``python -m tests.torture.soak`` runs half of the jobs through `ImagenClient.stream` and half through `Batch`, both at
 once over one client, against a sandbox in another process. What the process holds is counted at two quiet moments, when

@@ -1,7 +1,7 @@
-"""The sandbox of a soak, in a process of its own: its memory is none of the client's, which is what is measured.
+"""The sandbox of a soak, in a process of its own, so that its memory is not measured with the client's.
 
-It is told how to behave by one line of JSON on its standard input, says where it listens, and ends when that input
-does, whatever becomes of who started it. Its last line is its books.
+One line of JSON on standard input configures it. It prints where it listens, and ends when its standard input does, so
+that it does not outlive its parent. Its last line is its ledger.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What the torture runs make of many results."""
+"""The report of the torture runs."""
 
 from __future__ import annotations
 

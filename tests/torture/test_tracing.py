@@ -1,4 +1,4 @@
-"""What the torture runs read in strace's logs."""
+"""The reader of strace's logs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run does to its files, read from strace's logs, and how to have strace stop it there.
+"""Reads a run's changes to files from strace's logs, and has strace stop a run at one of them.
 
 strace counts the calls of each thread apart, and with ``-P`` those alone that touch a path. So a point in a run is a
 call, a path and a number: "the third fdatasync of the journal's log". Of two threads that make the same call on the

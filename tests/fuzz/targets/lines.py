@@ -36,7 +36,7 @@ def _costs_itself_only(reader: Reader, data: bytes, rows: Rows) -> None:
     """Each line gives the same row alone as among other lines."""
     alone: Rows = []
     for number, line in enumerate(io.BytesIO(data.removeprefix(b"\xef\xbb\xbf")), 1):
-        # An empty line before it keeps it from being the first, where a file says what it is.
+        # An empty line before it, because the first line of a file may decide its format.
         alone += [attrs.evolve(row, line=number) for row in read(reader, b"\n" + line)[0]]
     assert alone == rows
 

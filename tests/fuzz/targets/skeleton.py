@@ -40,7 +40,7 @@ def _complete(text: str) -> None:
     except ValueError:
         pass
     else:
-        assert document == whole or not isinstance(whole, dict | list)  # a number may be half a number
+        assert document == whole or not isinstance(whole, dict | list)  # a truncated number may be a number
     part, _ = _loaded(completed(text[: chance_of(text.encode("utf-8", "replace")).randrange(len(text) + 1)]))
     assert doubled or begins(part, document)
 
