@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from imagen_async.limiter.limiter import PaceState
     from imagen_async.limiter.pacer import Pacer
     from imagen_async.outcome import Image, Outcome, Status
-    from imagen_async.receiver.receiver import Caps
+    from imagen_async.receiver.caps import Caps
     from imagen_async.receiver.spill import OverflowPolicy
     from imagen_async.request import ImageRequest
     from imagen_async.stores import ImageName, Kept, LocalStore, MemoryStore, Sink, Store
@@ -158,7 +158,7 @@ _HOMES = {
     "RetryQuota": "limiter.circuit",
     "Pacer": "limiter.pacer",
     "Facts": "wire.image",
-    "Caps": "receiver.receiver",
+    "Caps": "receiver.caps",
     "OverflowPolicy": "receiver.spill",
     "ImageRequest": "request",
     "PaceState": "limiter.limiter",

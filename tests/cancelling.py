@@ -19,6 +19,7 @@ import attrs
 from hypothesis import settings
 
 from imagen_async import ImagenClient
+from imagen_async.client.snapshot import ClientSnapshot
 from tests.clients import KEY
 from tests.clock import FakeClock, until
 from tests.pictures import encoded
@@ -294,16 +295,24 @@ async def ground() -> AsyncIterator[Ground]:
         yield Ground(gateway, server, _descriptors())
 
 
+IDLE = ClientSnapshot(
+    in_flight=0,
+    waiting=0,
+    shared_in_flight=0,
+    shared_waiting=0,
+    timers=0,
+    probing=False,
+    reading=0,
+    backlog_bytes=0,
+    spilled_bytes=0,
+)
+
+
 async def nothing_left(client: ImagenClient, folder: Path | None = None) -> None:
     """See that nothing is left of what an open client did, that it works, and that there are whole files only."""
     await asyncio.sleep(0)  # who is cancelled ends a step later
     assert _own_tasks() == []
-    slots, turns = client.slots, client._attempts._sending._exchange._turns
-    assert (slots.in_flight, slots.asks()) == (0, False)
-    pool = slots.pool
-    assert pool.pacer.in_flight == 0  # type: ignore[attr-defined] # a Pace knows it
-    assert (len(pool._queueing), pool._keeper, pool.circuit._probing) == (0, None, False)
-    assert (turns.free._value, len(turns._held), turns._timer) == (2, 0, None)
+    assert client.snapshot() == IDLE
     assert folder is None or _broken(folder) == []
     assert (await client.generate("the next one")).ok
 

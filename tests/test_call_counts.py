@@ -20,7 +20,7 @@ import pytest
 import imagen_async
 from imagen_async import Batch, ImagenClient, ImageRequest, LocalStore, MemoryStore
 from tests.pictures import chunk, ihdr, png
-from tests.receiving import receiving
+from tests.receiving import receive
 from tests.servers import answer, body_of, reply, serving_apart
 from tests.spying import SpyStore
 
@@ -108,14 +108,17 @@ async def test_a_chunk_costs_no_more_calls_than_it_did(encoder: str) -> None:
     content, step = bytes(range(256)) * 2**13, 2**21 if encoder == "one IDAT" else 2**13
     picture = png(ihdr(), *[chunk(b"IDAT", content[at : at + step]) for at in range(0, 2**21, step)], chunk(b"IEND"))
     body, size = body_of(picture), 2**18
-    async with receiving(SpyStore(), n=1) as receiver:
-        receiver.take(body[:size], size, together=2**30)
-        chunks = [bytearray(body[at : at + size]) for at in range(size, len(body) - size, size)]
+    middle = [bytearray(body[at : at + size]) for at in range(size, len(body) - size, size)]
+    count = 0
+
+    def chunks() -> Iterator[bytes | bytearray]:
+        nonlocal count
+        yield body[:size]
         with counted() as calls:
-            for part in chunks:
-                receiver.take(part, size, together=2**30)
-        await receiver.feed(body[size + size * len(chunks) :])
-        [image] = (await receiver.close()).images
+            yield from middle
+        count = calls.count
+        yield body[size + size * len(middle) :]
+
+    [image] = (await receive(SpyStore(), chunks(), n=1)).images
     assert image.size == len(picture)
-    each = calls.count / len(chunks)
-    assert each <= PER_CHUNK[encoder], "calls a chunk of 256 KiB"
+    assert count / len(middle) <= PER_CHUNK[encoder], "calls a chunk of 256 KiB"

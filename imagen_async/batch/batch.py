@@ -29,7 +29,7 @@ from imagen_async.batch.recorder import RunRecorder, SpendingCaps
 from imagen_async.batch.sources.feed import aside
 from imagen_async.batch.sources.source import Report, Source
 from imagen_async.batch.verify import withdraw_damaged
-from imagen_async.client.stop import JobStopped, StopScope
+from imagen_async.client.stop import JobStopped
 from imagen_async.client.stream import NoResult, Stream
 from imagen_async.exceptions import ImagenError, InvalidRequestError, printable
 from imagen_async.outcome import Image, Outcome, Status
@@ -122,7 +122,8 @@ class Batch(AsyncIterator[Outcome]):
         self._clock = clock
         temporary = self._folder / INNER_NAME / TEMPORARY_NAME
         self._store = LocalStore(self._folder / IMAGES_NAME, fsync=fsync, temporary=temporary)
-        self._withdrawal = StopScope(on_cause=self._stop)
+        self._stop = client.stop_scope()
+        self._stop.subscribe(self._on_stop)
         self._stream: Stream[Task, Outcome] | None = None
         self._receipt: Receipt | None = None
         self._fine = 0
@@ -255,17 +256,16 @@ class Batch(AsyncIterator[Outcome]):
             () if done else self._intake.tasks(),
             window=self._client.window,
             ordered=self._ordered,
-            on_drain=self._withdrawal.withdraw,
-            at_once=self._skipped,
+            stop=self._stop,
+            immediate=self._skipped,
         )
-        await self._books.begin(self._withdrawal.withdraw, self._space)
+        await self._books.begin(self._stop.stop, self._space)
         self._stream = await stream.__aenter__()
 
-    def _stop(self, cause: BaseException) -> None:
-        """Note why nothing more is sent; what is in flight goes on, and may do so for a while."""
-        self.progress.stopping = printable(str(cause))
-        if self._stream is not None:
-            self._stream.fail(cause)
+    def _on_stop(self) -> None:
+        """Show why nothing more is sent while what is in flight goes on."""
+        if self._stop.cause is not None:
+            self.progress.stopping = printable(str(self._stop.cause))
 
     def _skipped(self, task: Task) -> Outcome | None:
         """Return the outcome of a job that has succeeded in an earlier run, or None."""
@@ -353,8 +353,8 @@ class Batch(AsyncIterator[Outcome]):
                 store=self._store,
                 image_id=task.entry.stem,
                 indices=wanted,
-                witness=witness,
-                withdrawal=self._withdrawal,
+                recorder=witness,
+                stop=self._stop,
                 sha256=True,
             )
         except InvalidRequestError as error:  # the source knew other models than the client does
@@ -366,7 +366,7 @@ class Batch(AsyncIterator[Outcome]):
 
     def _at_first(self) -> int:
         """Return how many images may be under way before it is known how large they are."""
-        slots = self._client.slots.size
+        slots = self._client.limiter.size
         return slots if self.report is None else min(slots, self.report.images)
 
     async def _perform(self, job: Job, witness: JobRecorder) -> Outcome:

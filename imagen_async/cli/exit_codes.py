@@ -57,7 +57,7 @@ def after_error(error: ImagenError, *, sent: bool = False) -> Exit:
     if isinstance(error, UsageError):
         return Exit.STOPPED if sent else Exit.USAGE
     # Imported here, because it loads half of the client, which help and completion do not need.
-    from imagen_async.client.attempt import stops_everything
+    from imagen_async.client.stop import stops_everything
 
     # An error that stops a whole run stopped it early; any other ended a single request.
     return Exit.STOPPED if sent or stops_everything(error) else Exit.INCOMPLETE

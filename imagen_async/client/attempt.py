@@ -1,128 +1,147 @@
-"""One attempt of a job: a slot, a word to its witness, the exchange, and what is to be learned from it.
+"""One attempt of a job: a permit, a recorded intent, the request, its response, and what the limiter learns from it.
 
-The order is what counts. The intent is durable before anything leaves; nothing leaves in a pause, not even with a slot;
-what stops everything is made known before the slot is free; and everybody hears of a refusal before it is written down.
-Whether to try again is not decided here.
+The order matters. The intent is durable before anything leaves; nothing leaves during a pause, not even with a permit;
+an error that stops everything stops the scope before the permit is released; and the limiter hears of a refusal before
+the refusal is recorded. Whether to try again is decided in `retry`.
 """
 
 from __future__ import annotations
 
+import asyncio
 import math
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from imagen_async.events import Filtered, Listeners, Saved, Started, Stopped
+from imagen_async.events import Filtered, Listeners, Saved, Started
 from imagen_async.exceptions import (
     Attempt,
     FailureClass,
     GatewayError,
     ImagenError,
-    JournalError,
-    LimitReachedError,
-    OutageError,
     ProtocolError,
-    StoreError,
     TimeoutExceededError,
     printable,
 )
 from imagen_async.limiter.limiter import NoTimeLeft
 from imagen_async.limiter.permit import Verdict
-from imagen_async.wire.errors import failure_class
+from imagen_async.receiver.receiver import Receiver
+from imagen_async.wire.errors import failure_class, gateway_error, request_id
+from imagen_async.wire.families.imagen import GENERATIONS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from imagen_async.client.exchange import Exchange
     from imagen_async.client.job import Job
-    from imagen_async.client.stop import Waiting
     from imagen_async.events import Event
     from imagen_async.limiter.limiter import Lease, Limiter
+    from imagen_async.receiver.receiver import ReceiverContext
+    from imagen_async.transport.transport import Response, Transport
 
-__all__ = ["Sending", "stops_everything"]
+__all__ = ["AttemptRunner"]
 
-_STOPPING = (LimitReachedError, StoreError, JournalError, OutageError)
+_ERROR_BODY = 64 * 1024
+"""Bytes of an error's body that are worth reading."""
+_ERROR_SECONDS = 5.0
+"""Seconds that reading them may take."""
+_UNANSWERED = frozenset({FailureClass.NEVER_SENT, FailureClass.AMBIGUOUS})
 
 
-def stops_everything(error: ImagenError) -> bool:
-    """Tell whether no other job can succeed either: the key, the model, the gateway, a cap, the disk or the journal."""
-    return isinstance(error, _STOPPING) or failure_class(error) is FailureClass.FATAL
-
-
-class Sending:
+class AttemptRunner:
     """Makes attempts, one at a time for each job.
 
     Args:
-        exchange: Sends one request and takes its answer.
-        slots: Permit to send.
+        transport: Sends requests.
+        receiving: Shared by the receivers of responses.
+        limiter: Permits requests.
         max_elapsed: Seconds after its first attempt from which a job is not tried again.
-        listeners: Hear of what happens.
-        clock: Gives monotonic seconds.
-        wall_clock: Gives seconds since the epoch.
+        listeners: Receive events.
+        clock: Returns monotonic seconds.
+        wall_clock: Returns seconds since the epoch.
     """
 
     def __init__(
         self,
-        exchange: Exchange,
-        slots: Limiter,
+        transport: Transport,
+        receiving: ReceiverContext,
+        limiter: Limiter,
         *,
         max_elapsed: float,
         listeners: Listeners,
         clock: Callable[[], float],
         wall_clock: Callable[[], float],
     ) -> None:
-        self._exchange = exchange
-        self._slots = slots
+        self._transport = transport
+        self._receiving = receiving
+        self._limiter = limiter
         self._max_elapsed = max_elapsed
         self._listeners = listeners
         self._clock = clock
         self._wall_clock = wall_clock
 
-    async def send(self, job: Job, waiting: Waiting) -> None:
-        """Ask for what a job misses, as soon as that may be.
-
-        Args:
-            job: The job; what came, and what failed, is noted on it.
-            waiting: Counts it as waiting until a slot is there.
+    async def run(self, job: Job) -> None:
+        """Request what a job misses as soon as the limiter permits it; what came and what failed is kept on the job.
 
         Raises:
-            ImagenError: The attempt failed, or may not be made.
-            JobStopped: The job was let go.
+            ImagenError: The attempt failed, or must not be made.
+            JobStopped: The job was stopped while it waited.
         """
-        while not await self._left(job, waiting):
-            pass
-
-    async def _left(self, job: Job, waiting: Waiting) -> bool:
-        """Send a request as soon as it may leave; say whether it has."""
-        waiting.begin()
+        sent = False
         try:
-            slot = await self._slot(job)
-        except OutageError as error:
-            waiting.end()
-            self._stop_if_fatal(job, error)
+            while not sent:
+                with await self._permit(job) as lease:
+                    sent = await self._send(job, lease)
+        except ImagenError as error:
+            job.stop.stop_if_fatal(error)
             raise
-        waiting.end()
-        with slot:
-            try:
-                return await self._use(slot, job)
-            except ImagenError as error:
-                self._stop_if_fatal(job, error)
-                raise
 
-    async def _use(self, slot: Lease, job: Job) -> bool:
-        began = self._begin(job)
+    def deadline(self, job: Job) -> float:
+        """Return when a job is given up, in the clock's seconds; infinity before its first request."""
+        return math.inf if job.started is None else job.started + self._max_elapsed
+
+    def emit(self, kind: Callable[..., Event], job: Job, **facts: object) -> None:
+        """Emit an event of a job; without listeners none is made."""
+        if self._listeners:
+            self._listeners.tell(kind(at=self._wall_clock(), job=job.image_id, request=job.request, **facts))
+
+    async def _permit(self, job: Job) -> Lease:
+        job.wait.begin()
+        job.paid = job.paid or self._pay(job)
+        deadline = math.inf if job.failure is None else self.deadline(job)  # a first attempt waits as long as it takes
+        try:
+            return await self._limiter.acquire(images=len(job.missing), deadline=deadline)
+        except NoTimeLeft:
+            assert job.failure is not None, "only a retry has a deadline"  # noqa: S101 - see above
+            raise job.failure from None
+        finally:
+            job.wait.end()
+
+    def _pay(self, job: Job) -> int:
+        """Pay for a retry after a failure that may be an outage's; a refusal costs nothing."""
+        if job.failure is None or failure_class(job.failure) not in _UNANSWERED:
+            return 0
+        return self._limiter.shared.pay(timed_out=isinstance(job.failure, TimeoutExceededError))
+
+    async def _send(self, job: Job, lease: Lease) -> bool:
+        """Send a request if it still may leave; return whether it did."""
+        began = self._clock()
+        if job.started is None:
+            job.started = began
+        if job.failure is not None and began >= self.deadline(job):
+            raise job.failure
         try:
             job.requests += 1
-            await job.witness.sending(job.requests, len(job.missing))
-            if slot.paused() > 0 or _forbids(job.withdrawal.cause):
-                # That began while the intent was written down: nobody may leave, not even with a slot.
+            await job.recorder.sending(job.requests, len(job.missing))
+            if lease.paused() > 0 or job.stop.forbids_sending:
+                # That began while the intent was recorded: no request may leave, not even one with a permit.
                 await self._take_back(job)
                 return False
-            self.tell(Started, job, attempt=job.requests, images=len(job.missing))
-            await self._exchange_for(job)
+            self.emit(Started, job, attempt=job.requests, images=len(job.missing))
+            await self._exchange(job)
         except ImagenError as error:
             job.failure = error
-            await self._note(job, error, slot, self._clock() - began)
+            await self._failed(job, error, lease, self._clock() - began)
             raise
-        slot.end(Verdict.ACCEPTED, paid=job.paid)
+        lease.release(Verdict.ACCEPTED, paid=job.paid)
         job.failure, job.paid = None, 0
         return True
 
@@ -132,101 +151,84 @@ class Sending:
             at=self._wall_clock(),
             elapsed_s=0.0,
             failure=FailureClass.NEVER_SENT,
-            error="a pause or a stop began before it could leave",
+            error="a pause or a stop began before the request could leave",
         )
-        await job.witness.failed(unsent)
+        await job.recorder.failed(unsent)
         job.requests -= 1
 
-    def end(self, job: Job) -> float:
-        """Return when a job's time is over, in the clock's seconds; infinity before its first request."""
-        return math.inf if job.started is None else job.started + self._max_elapsed
-
-    def tell(self, kind: Callable[..., Event], job: Job, **facts: object) -> None:
-        """Tell the listeners that something has happened to a job."""
-        if self._listeners:
-            self._listeners.tell(kind(at=self._wall_clock(), job=job.image_id, request=job.request, **facts))
-
-    async def _slot(self, job: Job) -> Lease:
-        job.paid = job.paid or self._pay(job)
-        try:
-            return await self._slots.take(images=len(job.missing), deadline=self._deadline(job))
-        except NoTimeLeft:
-            assert job.failure is not None, "a first attempt waits for as long as it takes"  # noqa: S101 - `_deadline`
-            raise job.failure from None
-
-    def _begin(self, job: Job) -> float:
-        now = self._clock()
-        if job.started is None:
-            job.started = now
-        if job.failure is not None and now >= self.end(job):
-            raise job.failure
-        return now
-
-    def _pay(self, job: Job) -> int:
-        """Pay for a retry after a failure that may be an outage's; a refusal costs nobody anything."""
-        if job.failure is None:
-            return 0
-        if failure_class(job.failure) not in {FailureClass.NEVER_SENT, FailureClass.AMBIGUOUS}:
-            return 0
-        return self._slots.pool.pay(timed_out=isinstance(job.failure, TimeoutExceededError))
-
-    def _deadline(self, job: Job) -> float:
-        """Return when a retry has no point any more; what did not fail has time."""
-        return self.end(job) if job.failure is not None else math.inf
-
-    async def _exchange_for(self, job: Job) -> None:
-        before = len(job.images)
-        try:
-            await self._exchange.run(job, on_trouble=lambda error: self._stop_if_fatal(job, error))
-        finally:
-            kept = tuple(job.images[before:])
-            job.brought = len(kept)
-            if kept:
-                self.tell(Saved, job, images=kept)
+    async def _exchange(self, job: Job) -> None:
+        """Send the request, receive its response, and keep its images, also those of a response that breaks."""
+        headers = {"Idempotency-Key": job.encoded.idempotency_key}
+        async with self._transport.post(GENERATIONS, job.encoded.body, headers) as response:
+            if response.status != 200:  # noqa: PLR2004 - the contract's one good status
+                # The body gets no name here, which a traceback with locals would show: some gateways repeat the key.
+                raise gateway_error(response.status, response.headers, await _head(response), now=self._wall_clock())
+            job.request_id = request_id(response.headers)
+            receiver = Receiver(
+                self._receiving,
+                job.store,
+                job_id=job.image_id,
+                indices=job.missing,
+                output_format=job.request.output_format,
+                sha256=job.sha256,
+                on_store_failure=job.stop.stop_if_fatal,
+            )
+            try:
+                await receiver.receive(response)
+            finally:
+                job.keep(images := receiver.images)
+                if images:
+                    self.emit(Saved, job, images=images)
+            if (document := receiver.document) is not None:
+                job.created = document.created
+                job.reasons = tuple(dict.fromkeys((*job.reasons, *document.reasons)))
+            if receiver.fault is not None:
+                _raise_if_it_cost_an_image(job, receiver.fault)
         if job.missing:
-            self.tell(Filtered, job, missing=len(job.missing), reasons=job.reasons)
+            self.emit(Filtered, job, missing=len(job.missing), reasons=job.reasons)
 
-    async def _note(self, job: Job, error: ImagenError, slot: Lease, elapsed: float) -> None:
-        """Give the slot back with what is to be learned from a failed attempt, and write it down."""
-        self._stop_if_fatal(job, error)
+    async def _failed(self, job: Job, error: ImagenError, lease: Lease, elapsed: float) -> None:
+        """Release the permit with what a failed attempt says about the gateway, and record the attempt."""
+        job.stop.stop_if_fatal(error)  # first, so that no waiting job gets the permit
         job.paid = 0
         failure = failure_class(error)
-        if failure is not None:
-            # First: everybody is to know at once.
-            self._give_back(slot, error, failure)
-            attempt = Attempt(
-                number=job.requests,
-                at=self._wall_clock(),
-                elapsed_s=elapsed,
-                failure=failure,
-                error=printable(f"{type(error).__name__}: {error}"),
-                request_id=getattr(error, "request_id", None),
-                doubtful=len(job.missing) if failure is FailureClass.AMBIGUOUS else 0,
-            )
-            job.attempts.append(attempt)
-            await job.witness.failed(attempt)
-
-    def _give_back(self, slot: Lease, error: ImagenError, failure: FailureClass) -> None:
-        lost = failure in {FailureClass.NEVER_SENT, FailureClass.AMBIGUOUS}
-        slot.end(
+        if failure is None:
+            return
+        text = printable(f"{type(error).__name__}: {error}")
+        # Before it is recorded: every other job must hear of it immediately.
+        lease.release(
             _verdict(error, failure),
             retry_after=error.retry_after if isinstance(error, GatewayError) else None,
-            failure=printable(f"{type(error).__name__}: {error}", 200) if lost else None,
+            failure=printable(text, 200) if failure in _UNANSWERED else None,
         )
+        attempt = Attempt(
+            number=job.requests,
+            at=self._wall_clock(),
+            elapsed_s=elapsed,
+            failure=failure,
+            error=text,
+            request_id=getattr(error, "request_id", None),
+            doubtful=len(job.missing) if failure is FailureClass.AMBIGUOUS else 0,
+        )
+        job.attempts.append(attempt)
+        await job.recorder.failed(attempt)
 
-    def _stop_if_fatal(self, job: Job, error: ImagenError) -> None:
-        # Before the slot is free: nobody who waits may use it.
-        if not stops_everything(error):
-            return
-        first = not job.withdrawal.withdrawn
-        job.withdrawal.withdraw(error)
-        if first and self._listeners:
-            self._listeners.tell(Stopped(at=self._wall_clock(), error=error))
+
+async def _head(response: Response) -> bytes:
+    """Read what arrives of an error's body in time: its headers may name a pause that must not wait."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(_ERROR_SECONDS):
+            return await response.head(_ERROR_BODY)
+    return b""
 
 
-def _forbids(cause: BaseException | None) -> bool:
-    """Whether not even those may leave whose intent is written down; a cap has room for all of them."""
-    return cause is not None and not isinstance(cause, LimitReachedError)
+def _raise_if_it_cost_an_image(job: Job, fault: ImagenError) -> None:
+    """Raise a fault that cost an image, and note one that cost none."""
+    if isinstance(fault, ProtocolError):
+        fault.request_id = fault.request_id or job.request_id
+    if job.missing:
+        raise fault
+    job.notes = (*job.notes, f"all images arrived, although the response was broken: {fault}")
 
 
 def _verdict(error: ImagenError, failure: FailureClass) -> Verdict:
@@ -234,6 +236,6 @@ def _verdict(error: ImagenError, failure: FailureClass) -> Verdict:
         return Verdict.REFUSED
     if failure is FailureClass.NEVER_SENT:
         return Verdict.NOTHING
-    # A request that is wrong, and one whose answer is, were worked on all the same.
+    # The gateway did work on a request that was wrong, and on one whose response was.
     overloaded = failure is FailureClass.AMBIGUOUS and not isinstance(error, ProtocolError)
     return Verdict.OVERLOADED if overloaded else Verdict.ACCEPTED

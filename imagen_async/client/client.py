@@ -20,21 +20,21 @@ import attrs
 
 from imagen_async._secrets import Secret
 from imagen_async.catalog import CATALOG, Catalog
-from imagen_async.client.attempt import stops_everything
-from imagen_async.client.exchange import Exchange
-from imagen_async.client.job import Ask, AttemptRecorder, Job, Unrecorded
-from imagen_async.client.retry import Attempts
-from imagen_async.client.stop import JobStopped, StopScope
+from imagen_async.client.attempt import AttemptRunner
+from imagen_async.client.job import AttemptRecorder, EncodedRequest, Job, Unrecorded
+from imagen_async.client.retry import JobRunner
+from imagen_async.client.snapshot import ClientSnapshot
+from imagen_async.client.stop import JobStopped, StopScope, stops_everything
 from imagen_async.client.stream import NoResult, Stream
-from imagen_async.events import Listeners, Paused, Throttled
-from imagen_async.exceptions import ConfigurationError, InvalidRequestError, ProtocolError
+from imagen_async.events import Listeners, Paused, Stopped, Throttled
+from imagen_async.exceptions import ConfigurationError, ImagenError, InvalidRequestError, ProtocolError
 from imagen_async.limiter.backoff import RetryPolicy
 from imagen_async.limiter.limiter import Limiter, PaceState
 from imagen_async.limiter.shared import SharedLimiter, shared_pool
 from imagen_async.outcome import Outcome, Status
-from imagen_async.receiver.receiver import Caps
+from imagen_async.receiver.caps import Caps
+from imagen_async.receiver.receiver import ReceiverContext
 from imagen_async.receiver.spill import OverflowPolicy, Spill
-from imagen_async.receiver.threads import WriterThreads
 from imagen_async.request import ImageRequest, check_request
 from imagen_async.stores import MemoryStore, Store
 from imagen_async.transport.proxy import read_proxy
@@ -167,12 +167,17 @@ class ImagenClient:
         self._wall_clock = wall_clock
         self._token = os.urandom(12).hex()
         self._numbers = itertools.count()
-        self._writers = WriterThreads(writers)
+        self._receiving = ReceiverContext(
+            caps=caps or Caps(),
+            spill=Spill(overflow, clock=clock, sleep=sleep),
+            max_reading=max_reading,
+            writers=writers,
+        )
         self._listeners = Listeners(callbacks)
         # The gateway counts by key: clients that use the same one keep one pace; so do those that share a pacer.
         shared = (str(url), hashlib.sha256(key.encode()).digest()) if pacer is None else id(pacer)
         make = functools.partial(SharedLimiter, pacer=pacer, quota=quota, clock=clock, sleep=sleep)
-        self.slots = Limiter(
+        self.limiter = Limiter(
             max_concurrency,
             rpm=rpm,
             images_per_minute=images_per_minute,
@@ -181,28 +186,24 @@ class ImagenClient:
             on_paused=self._paused,
             on_throttled=self._throttled,
         )
-        self._attempts = Attempts(
-            Exchange(
-                self._transport,
-                self._writers,
-                caps=caps or Caps(),
-                overflow=Spill(overflow, clock=clock, sleep=sleep),
-                max_reading=max_reading,
-                wall_clock=wall_clock,
-            ),
-            self.slots,
-            policy=retry or RetryPolicy(),
+        policy = retry or RetryPolicy()
+        attempts = AttemptRunner(
+            self._transport,
+            self._receiving,
+            self.limiter,
+            max_elapsed=policy.max_elapsed,
             listeners=self._listeners,
             clock=clock,
             wall_clock=wall_clock,
-            sleep=sleep,
-            draw=draw,
         )
+        self._jobs = JobRunner(attempts, self.limiter, policy=policy, clock=clock, sleep=sleep, draw=draw)
 
     def __repr__(self) -> str:
-        if not hasattr(self, "slots"):
+        if not hasattr(self, "limiter"):
             return "<ImagenClient without settings>"  # in the traceback of a refused setting
-        return f"<ImagenClient of {self._transport.base_url}, {self.slots.in_flight} of {self.slots.size} in flight>"
+        return (
+            f"<ImagenClient of {self._transport.base_url}, {self.limiter.in_flight} of {self.limiter.size} in flight>"
+        )
 
     async def __aenter__(self) -> Self:
         return self
@@ -214,11 +215,11 @@ class ImagenClient:
 
     async def close(self) -> None:
         """Close the session, if it is ours, and end the writer threads."""
-        self.slots.close()
+        self.limiter.close()
         try:
             await self._transport.close()
         finally:
-            self._writers.close()
+            self._receiving.threads.close()
 
     async def generate(
         self, prompt: str | ImageRequest, /, *, store: Store | None = None, sha256: bool = False, **fields: Any
@@ -244,7 +245,16 @@ class ImagenClient:
             StoreError: An image could not be kept.
         """
         request = _request(prompt, fields)
-        return await self._attempts.run(self.job(request, store=_kept_in(store), sha256=sha256))
+        job = self.job(request, store=_kept_in(store), sha256=sha256)
+        try:
+            outcome: Outcome | None = await self._jobs.run(job)
+        except JobStopped as stopped:
+            outcome = stopped.outcome
+        if outcome is None or (outcome.error is not None and not outcome.images):
+            error = job.stop.cause if outcome is None else outcome.error
+            assert error is not None, "a job of its own stops only for an error"  # noqa: S101 - see `StopScope`
+            raise error
+        return outcome
 
     def stream(
         self,
@@ -274,32 +284,45 @@ class ImagenClient:
         if isinstance(requests, str | ImageRequest):
             raise ConfigurationError("stream takes many requests, in an iterable; for one there is generate")
         where = _kept_in(store)
-        # While a store that failed is asked again, and before whoever is in flight has ended, nothing more is read.
-        withdrawal = StopScope(on_cause=lambda error: stream.fail(error))  # noqa: PLW0108 - `stream` comes below
+        stop = self.stop_scope()
 
         async def one(item: str | ImageRequest) -> Outcome:
             request = _request(item, {})
             try:
-                job = self.job(request, store=where, withdrawal=withdrawal, sha256=sha256)
+                job = self.job(request, store=where, stop=stop, sha256=sha256)
             except InvalidRequestError as error:
                 return Outcome(request=request, status=Status.FAILED, error=error)
             try:
-                outcome = await self._attempts.outcome(job)
-            except JobStopped:
-                if (so_far := self._attempts.so_far(job)) is None:
+                outcome = await self._jobs.run(job)
+            except JobStopped as stopped:
+                if stopped.outcome is None:
                     raise NoResult from None
-                return so_far
+                return stopped.outcome
             if outcome.error is not None and stops_everything(outcome.error) and not outcome.images:
                 raise outcome.error
             return outcome
 
-        stream: Stream[str | ImageRequest, Outcome] = Stream(one, requests, window=self.window, ordered=ordered)
-        return stream
+        return Stream(one, requests, window=self.window, ordered=ordered, stop=stop)
 
     @property
     def pace(self) -> PaceState:
         """How fast may be sent at the moment: what the gateway's refusals have taught."""
-        return self.slots.pace
+        return self.limiter.pace
+
+    def snapshot(self) -> ClientSnapshot:
+        """Return what the client holds at this moment, for debugging and for tests.
+
+        Example:
+            >>> ImagenClient("sk-0123456789", "http://localhost/v1").snapshot().in_flight
+            0
+        """
+        receiving = self._receiving
+        return ClientSnapshot(
+            **self.limiter.snapshot(),
+            reading=receiving.gate.inside,
+            backlog_bytes=receiving.gate.backlog.size,
+            spilled_bytes=receiving.spill.reserved,
+        )
 
     async def list_models(self) -> tuple[str, ...]:
         """Ask the gateway for its models: a test of the key that costs nothing.
@@ -329,7 +352,7 @@ class ImagenClient:
 
     def _throttled(self) -> None:
         if self._listeners:
-            pacer = self.slots.pool.pacer
+            pacer = self.limiter.shared.pacer
             self._listeners.tell(Throttled(at=self._wall_clock(), limit=pacer.limit, rate=pacer.rate))
 
     # -- for `batch` ----------------------------------------------------------------------------------------------
@@ -337,7 +360,7 @@ class ImagenClient:
     @property
     def window(self) -> int:
         """How many jobs are to be under way so that slots are used while some jobs back off."""
-        return 2 * self.slots.size
+        return 2 * self.limiter.size
 
     def job(
         self,
@@ -346,8 +369,8 @@ class ImagenClient:
         store: Store,
         image_id: str | None = None,
         indices: Sequence[int] | None = None,
-        witness: AttemptRecorder | None = None,
-        withdrawal: StopScope | None = None,
+        recorder: AttemptRecorder | None = None,
+        stop: StopScope | None = None,
         sha256: bool = False,
     ) -> Job:
         """Validate a request and make a job of it.
@@ -357,8 +380,8 @@ class ImagenClient:
             store: Where its images go.
             image_id: What its images are called.
             indices: Those of its images that are missing; by default all.
-            witness: Is told of every request that is sent.
-            withdrawal: Lets the job go while it waits.
+            recorder: Records every request that is sent.
+            stop: Stops the job while it waits.
             sha256: Whether to make a digest of each image.
 
         Raises:
@@ -369,33 +392,44 @@ class ImagenClient:
             raise InvalidRequestError(findings.problems)
         return Job(
             request=request,
-            compose=functools.partial(self._compose, request),
+            encode=functools.partial(self._encode, request),
             store=store,
             image_id=image_id or request.id or self._name(),
             missing=tuple(range(request.n) if indices is None else indices),
             notes=findings.notes,
-            witness=witness or Unrecorded(),
-            withdrawal=withdrawal or StopScope(),
+            recorder=recorder or Unrecorded(),
+            stop=stop or self.stop_scope(),
             sha256=sha256,
         )
 
-    def _compose(self, request: ImageRequest, images: int) -> Ask:
+    def _encode(self, request: ImageRequest, images: int) -> EncodedRequest:
         if images != request.n:
             request = attrs.evolve(request, n=images)
-        return Ask(encode_request(request, send_response_format=self._send_response_format), self._name())
+        return EncodedRequest(encode_request(request, send_response_format=self._send_response_format), self._name())
 
     def _name(self) -> str:
         """Return a name that nobody else has, without asking the system for randomness each time."""
         return f"{self._token}{next(self._numbers):08x}"
 
+    def stop_scope(self) -> StopScope:
+        """Return a scope whose jobs stop together; an event tells why."""
+        scope = StopScope()
+        if self._listeners:
+            scope.subscribe(lambda: self._stopped(scope))
+        return scope
+
+    def _stopped(self, scope: StopScope) -> None:
+        if isinstance(scope.cause, ImagenError):
+            self._listeners.tell(Stopped(at=self._wall_clock(), error=scope.cause))
+
     async def perform(self, job: Job) -> Outcome:
         """Bring a job to its outcome.
 
         Raises:
-            ImagenError: Only what stops everything; any other error is an outcome.
-            JobStopped: The job was let go while it waited.
+            ImagenError: Only an error that stops everything; any other error is an outcome.
+            JobStopped: The job was stopped while it waited.
         """
-        outcome = await self._attempts.outcome(job)
+        outcome = await self._jobs.run(job)
         if outcome.error is not None and stops_everything(outcome.error):
             raise outcome.error
         return outcome

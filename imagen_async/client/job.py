@@ -1,6 +1,6 @@
 """One job: a request on its way to an outcome, with what has come of it so far.
 
-A record that `attempts` fills in. It decides nothing but what is still missing, and knows no network.
+`retry` and `attempt` fill the record in. It decides only what is still missing, and knows no network.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import attrs
 
-from imagen_async.client.stop import StopScope
+from imagen_async.client.stop import StoppableWait, StopScope
 from imagen_async.exceptions import Attempt, FailureClass, ImagenError
 from imagen_async.outcome import Image, Outcome, Status
 from imagen_async.request import ImageRequest
@@ -20,42 +20,42 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 
-__all__ = ["Ask", "AttemptRecorder", "Job", "Unrecorded"]
+__all__ = ["AttemptRecorder", "EncodedRequest", "Job", "Unrecorded"]
 
 
 class AttemptRecorder(Protocol):
-    """Is told of every request of one job, before and after; what it raises ends the job."""
+    """Records every request of one job, before and after; an error that it raises ends the job."""
 
     async def sending(self, attempt: int, images: int) -> None:
-        """Request number `attempt`, for so many images, is about to be sent."""
+        """Record that request number `attempt`, for so many images, is about to be sent."""
 
     async def failed(self, attempt: Attempt) -> None:
-        """It has failed."""
+        """Record that it failed."""
 
     async def answered(self, images: int) -> None:
-        """It was answered with so many images, and another one will ask for what is missing."""
+        """Record that it brought so many images, and that another request follows for the missing ones."""
 
 
 class Unrecorded:
-    """Is told, and does nothing."""
+    """Records nothing."""
 
     async def sending(self, attempt: int, images: int) -> None:
-        """Let it be sent."""
+        """Do nothing."""
 
     async def failed(self, attempt: Attempt) -> None:
-        """Let it be tried again."""
+        """Do nothing."""
 
     async def answered(self, images: int) -> None:
-        """Let the next one be sent."""
+        """Do nothing."""
 
 
 @attrs.frozen
-class Ask:
-    """What goes over the wire for some images; the same for each attempt that asks for the same images.
+class EncodedRequest:
+    """A request for some images as it goes over the wire; the same for each attempt that asks for the same images.
 
     Attributes:
-        body: The request's body.
-        idempotency_key: Its ``Idempotency-Key``.
+        body: The body.
+        idempotency_key: The ``Idempotency-Key``.
     """
 
     body: bytes
@@ -67,36 +67,38 @@ class Job:
     """One request on its way to an outcome.
 
     Attributes:
-        request: As it was given; valid.
-        compose: Makes the request for so many images.
+        request: The request as it was given; valid.
+        encode: Encodes the request for some number of images.
         store: Where its images go.
-        image_id: What its images are called.
+        image_id: The name of its images.
         missing: Indices of the images that have not arrived, in order.
-        notes: What the validation noted, and what was unusual since.
-        witness: Is told of every request.
-        withdrawal: Lets it go while it waits.
-        sha256: Whether to make a digest of each image.
-        images: What was kept, in order of arrival.
+        notes: Remarks of the validation, and what was unusual since.
+        recorder: Records every request.
+        stop: Stops the job while it waits.
+        sha256: Whether to compute a digest of each image.
+        images: The images that were kept, in order of arrival.
         attempts: The attempts that failed, oldest first.
         requests: How many were sent, or were about to be.
-        top_ups: How many of them asked for images that the safety filter had taken.
+        top_ups: How many of them asked for images that the safety filter had removed.
         reasons: Why images are missing, in the gateway's words.
-        started: When the first request had its slot, in the clock's seconds; None before.
+        started: When the first request had its permit, in the clock's seconds; None before.
         failure: The error of the last attempt; None if it did not fail.
-        brought: How many images the last answer brought.
-        paid: What was paid for the attempt under way, if it is a retry.
-        created: The time stamp of the last answer.
-        request_id: Its request id.
+        brought: How many images the last response brought.
+        paid: Retry tokens paid for the attempt in flight, if it is a retry.
+        created: The time stamp of the last response.
+        request_id: The request id of the last response.
+        wait: The waits of the job, which `stop` ends.
+        encoded: The request for what is missing.
     """
 
     request: ImageRequest
-    compose: Callable[[int], Ask]
+    encode: Callable[[int], EncodedRequest]
     store: Store
     image_id: str
     missing: tuple[int, ...]
     notes: tuple[str, ...] = ()
-    witness: AttemptRecorder = attrs.field(factory=Unrecorded)
-    withdrawal: StopScope = attrs.field(factory=StopScope)
+    recorder: AttemptRecorder = attrs.field(factory=Unrecorded)
+    stop: StopScope = attrs.field(factory=StopScope)
     sha256: bool = False
     images: list[Image] = attrs.field(factory=list)
     attempts: list[Attempt] = attrs.field(factory=list)
@@ -109,32 +111,34 @@ class Job:
     paid: int = 0
     created: int | None = None
     request_id: str | None = None
-    ask: Ask = attrs.field(init=False)
+    wait: StoppableWait = attrs.field(init=False)
+    encoded: EncodedRequest = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        self.ask = self.compose(len(self.missing))
+        self.wait = StoppableWait(self.stop)
+        self.encoded = self.encode(len(self.missing))
 
     def keep(self, images: Iterable[Image]) -> None:
-        """Note images that were kept; from now on only the others are asked for."""
+        """Add images that were kept; from now on only the others are requested."""
         before = len(self.images)
         self.images.extend(images)
-        if len(self.images) > before:
+        self.brought = len(self.images) - before
+        if self.brought:
             kept = {image.index for image in self.images}
             self.missing = tuple(index for index in self.missing if index not in kept)
             if self.missing:
                 self.renew()
 
     def renew(self) -> None:
-        """Ask anew: not for what was asked before, so neither its body nor its key may be used again."""
-        self.ask = self.compose(len(self.missing))
+        """Encode a new request: it differs from the one before, so neither body nor key may be used again."""
+        self.encoded = self.encode(len(self.missing))
 
     def count(self, failure: FailureClass) -> int:
-        """Return how many attempts failed so."""
+        """Return how many attempts failed in this way."""
         return sum(attempt.failure is failure for attempt in self.attempts)
 
     def outcome(self, status: Status, *, error: ImagenError | None = None, elapsed_s: float) -> Outcome:
-        """Make the outcome of what has come of it."""
-        named = getattr(error, "request_id", None)
+        """Return the outcome of what has come of it."""
         return Outcome(
             request=self.request,
             status=status,
@@ -144,6 +148,6 @@ class Job:
             notes=self.notes,
             reasons=self.reasons,
             created=self.created,
-            request_id=self.request_id if error is None else named,
+            request_id=self.request_id if error is None else getattr(error, "request_id", None),
             elapsed_s=elapsed_s,
         )

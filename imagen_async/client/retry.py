@@ -1,17 +1,17 @@
-"""Jobs, tried until they are answered or not worth another attempt.
+"""Jobs, attempted until they are answered or not worth another attempt.
 
-Between attempts nothing is held. What an attempt does is `sending`'s, whether to try again and how long to wait is
-`pacing`'s arithmetic, what a failure means is `wire`'s; tenacity runs the loop.
+Between attempts nothing is held. `attempt` makes an attempt, `limiter.backoff` is the arithmetic of whether and when to
+try again, `wire.errors` says what a failure means, and tenacity runs the one loop around all attempts of a job.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tenacity import AsyncRetrying, RetryCallState, retry_if_exception
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type
 
-from imagen_async.client.attempt import Sending
-from imagen_async.events import Failed, Listeners, Queued, Retry
+from imagen_async.client.stop import JobStopped
+from imagen_async.events import Failed, Queued, Retry
 from imagen_async.exceptions import FailureClass, FilteredError, GatewayError, ImagenError
 from imagen_async.outcome import Outcome, Status
 from imagen_async.wire.errors import failure_class
@@ -20,170 +20,127 @@ from imagen_async.wire.reasons import support_codes
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from imagen_async.client.exchange import Exchange
+    from imagen_async.client.attempt import AttemptRunner
     from imagen_async.client.job import Job
-    from imagen_async.client.stop import Waiting
     from imagen_async.limiter.backoff import RetryPolicy
     from imagen_async.limiter.limiter import Limiter
 
-__all__ = ["Attempts"]
+__all__ = ["JobRunner"]
 
 
-class Attempts:
+class JobRunner:
     """Runs jobs.
 
     Args:
-        exchange: Sends one request and takes its answer.
-        slots: Permit to send.
+        attempts: Makes one attempt.
+        limiter: Knows of pauses.
         policy: When to try again.
-        listeners: Hear of what happens.
-        clock: Gives monotonic seconds.
-        wall_clock: Gives seconds since the epoch.
+        clock: Returns monotonic seconds.
         sleep: Waits for some seconds.
-        draw: Gives a random number, 0 to 1.
+        draw: Returns a random number from 0 to 1.
     """
 
     def __init__(
         self,
-        exchange: Exchange,
-        slots: Limiter,
+        attempts: AttemptRunner,
+        limiter: Limiter,
         *,
         policy: RetryPolicy,
-        listeners: Listeners | None = None,
         clock: Callable[[], float],
-        wall_clock: Callable[[], float],
         sleep: Callable[[float], Awaitable[None]],
         draw: Callable[[], float],
     ) -> None:
-        self._slots = slots
+        self._attempts = attempts
+        self._limiter = limiter
         self._policy = policy
         self._clock = clock
         self._draw = draw
-        self._sending = Sending(
-            exchange,
-            slots,
-            max_elapsed=policy.max_elapsed,
-            listeners=listeners or Listeners(),
-            clock=clock,
-            wall_clock=wall_clock,
-        )
+        # Made once: a call of it costs some 4 % of a tiny request, and several times as much if it is made each time.
         self._retrying = AsyncRetrying(
-            retry=retry_if_exception(lambda error: isinstance(error, ImagenError)),
-            stop=self._stop,
-            wait=self._wait,
+            retry=retry_if_exception_type(ImagenError),
+            stop=self._gives_up,
+            wait=self._backoff,
             sleep=sleep,
             before_sleep=self._before_sleep,
             reraise=True,
         )
 
     async def run(self, job: Job) -> Outcome:
-        """Bring a job to its outcome.
-
-        Returns:
-            An outcome that is ``succeeded`` or ``partial``.
+        """Bring a job to its outcome; an error is an outcome as well, with all attempts on it.
 
         Raises:
-            ImagenError: The error of the last attempt, with all attempts noted on it, if no image was kept.
-            JobStopped: The job was let go while it waited.
+            JobStopped: The job was stopped while it waited.
         """
-        self._sending.tell(Queued, job)
-        with job.withdrawal.covering() as waiting:
-            try:
-                await self._fill(job, waiting)
-                return self._concluded(job)
-            except ImagenError as error:
-                error.attempts = tuple(job.attempts)
-                status = _status(job, error)
-                self._sending.tell(Failed, job, status=status, error=error)
-                if status is not Status.PARTIAL:
-                    raise
-                return job.outcome(status, error=error, elapsed_s=self._elapsed(job))
-
-    async def outcome(self, job: Job) -> Outcome:
-        """Bring a job to its outcome; an error is an outcome as well.
-
-        Raises:
-            JobStopped: The job was let go while it waited.
-        """
+        self._attempts.emit(Queued, job)
+        error: ImagenError | None = None
         try:
-            return await self.run(job)
-        except ImagenError as error:
-            return self._ended(job, error)
+            with job.wait:
+                await self._fill(job)
+            if not job.images:
+                error = _filtered(job)
+        except JobStopped:
+            raise JobStopped(self._so_far(job)) from None
+        except ImagenError as raised:
+            error = raised
+        if error is None:
+            return self._outcome(job, Status.PARTIAL if job.missing else Status.SUCCEEDED)
+        error.attempts = tuple(job.attempts)
+        outcome = self._outcome(job, _status(job, error), error)
+        self._attempts.emit(Failed, job, status=outcome.status, error=error)
+        return outcome
 
-    def so_far(self, job: Job) -> Outcome | None:
-        """Make the outcome of a job that was let go; None if nothing was ever sent for it, and so nothing paid."""
+    async def _fill(self, job: Job) -> None:
+        """Request until nothing is missing, or the safety filter has removed it as often as it is requested again."""
+        await self._retrying(self._attempts.run, job)
+        while job.missing and job.top_ups < self._policy.top_up and self._clock() < self._attempts.deadline(job):
+            job.top_ups += 1
+            await job.recorder.answered(job.brought)
+            job.renew()
+            await self._retrying(self._attempts.run, job)
+
+    def _so_far(self, job: Job) -> Outcome | None:
+        """Return the outcome of a job that was stopped; None if nothing was sent for it, and so nothing paid."""
         if not job.requests:
             return None
-        return self._ended(job, job.failure or (None if job.images else _filtered(job)))
+        error = job.failure or (None if job.images else _filtered(job))
+        return self._outcome(job, Status.PARTIAL if error is None else _status(job, error), error)
 
-    def _ended(self, job: Job, error: ImagenError | None) -> Outcome:
-        status = Status.PARTIAL if error is None else _status(job, error)
+    def _outcome(self, job: Job, status: Status, error: ImagenError | None = None) -> Outcome:
         return job.outcome(status, error=error, elapsed_s=self._elapsed(job))
-
-    async def _fill(self, job: Job, waiting: Waiting) -> None:
-        """Ask until nothing is missing, or the safety filter has taken it as often as it is asked again."""
-        await self._answer(job, waiting)
-        while job.missing and job.top_ups < self._policy.top_up and self._clock() < self._sending.end(job):
-            job.top_ups += 1
-            await job.witness.answered(job.brought)
-            job.renew()
-            await self._answer(job, waiting)
-
-    def _concluded(self, job: Job) -> Outcome:
-        if not job.images:
-            raise _filtered(job)
-        status = Status.PARTIAL if job.missing else Status.SUCCEEDED
-        return job.outcome(status, elapsed_s=self._elapsed(job))
-
-    async def _answer(self, job: Job, waiting: Waiting) -> None:
-        """Try until there is an answer."""
-        try:
-            await self._sending.send(job, waiting)
-        except ImagenError as error:
-            # Most jobs need one attempt: tenacity, which costs half as much as sending, is asked from the first
-            # failure on.
-            await self._retrying(self._next_attempt, job, waiting, [error])
-
-    async def _next_attempt(self, job: Job, waiting: Waiting, first: list[ImagenError]) -> None:
-        """Fail as the first attempt did, and then try again."""
-        if first:
-            raise first.pop()
-        await self._sending.send(job, waiting)
 
     def _elapsed(self, job: Job) -> float:
         return 0.0 if job.started is None else self._clock() - job.started
 
-    def _stop(self, state: RetryCallState) -> bool:
+    def _gives_up(self, state: RetryCallState) -> bool:
         job, error = _of(state)
         return not self._policy.tries_again(
             failure_class(error),
             attempts=len(job.attempts) - job.count(FailureClass.REFUSED),
             ambiguous=job.count(FailureClass.AMBIGUOUS),
-            elapsed=self._elapsed(job) + max(state.upcoming_sleep, self._slots.pool.paused()),
+            elapsed=self._elapsed(job) + max(state.upcoming_sleep, self._limiter.shared.paused()),
             should_retry=error.should_retry if isinstance(error, GatewayError) else None,
         )
 
-    def _wait(self, state: RetryCallState) -> float:
+    def _backoff(self, state: RetryCallState) -> float:
         job, error = _of(state)
         if failure_class(error) is FailureClass.REFUSED:
-            return 0.0  # the pool says when
+            return 0.0  # the limiter decides when
         return self._policy.delay(failures=len(job.attempts), draw=self._draw())
 
     def _before_sleep(self, state: RetryCallState) -> None:
         job, _ = _of(state)
-        waiting: Waiting = state.args[1]
-        waiting.begin()
-        self._sending.tell(Retry, job, failed=job.attempts[-1], delay=state.upcoming_sleep)
+        job.wait.begin()
+        self._attempts.emit(Retry, job, failed=job.attempts[-1], delay=state.upcoming_sleep)
 
 
 def _filtered(job: Job) -> FilteredError:
-    message = "the safety filter took all images: the answer has none"
-    told = "; ".join(job.reasons)
+    message = "the safety filter removed all images: the response has none"
+    reasons = "; ".join(job.reasons)
     return FilteredError(
-        f"{message}: {told}" if told else message,
+        f"{message}: {reasons}" if reasons else message,
         status=200,
         request_id=job.request_id,
-        support_codes=support_codes(told),
+        support_codes=support_codes(reasons),
     )
 
 

@@ -1,7 +1,8 @@
-"""Letting go of the jobs that only wait: for a slot, or for the end of their backoff.
+"""The stop scope: the one place that decides what stops everything, and that stops it.
 
-A job with a request in flight may cost money and is finished; one that waits costs nothing. When nothing more is to be
-sent, the jobs of a stream or a batch that wait are withdrawn together, and none of them can slip out.
+A job with a request in flight may cost money and is finished; a job that waits, for a permit or for the end of its
+backoff, costs nothing. When nothing more is to be sent, the waiting jobs of a scope are stopped together, and whatever
+reads the scope's source is told to read no further.
 """
 
 from __future__ import annotations
@@ -9,67 +10,97 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Self
 
+from imagen_async.exceptions import FailureClass, ImagenError, JournalError, LimitReachedError, OutageError, StoreError
+from imagen_async.wire.errors import failure_class
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
 
-__all__ = ["JobStopped", "StopScope", "Waiting"]
+    from imagen_async.outcome import Outcome
+
+__all__ = ["JobStopped", "StopScope", "StoppableWait", "stops_everything"]
+
+_STOPPING = (LimitReachedError, StoreError, JournalError, OutageError)
 
 
-class JobStopped(Exception):  # noqa: N818 - it is no error: somebody asked for it
-    """The job was let go before its next request left."""
+def stops_everything(error: ImagenError) -> bool:
+    """Return whether no other job can succeed: the key, model, gateway, a cap, the disk or the journal failed."""
+    return isinstance(error, _STOPPING) or failure_class(error) is FailureClass.FATAL
+
+
+class JobStopped(Exception):  # noqa: N818 - not an error: a stop was asked for
+    """The job was stopped before its next request left.
+
+    Args:
+        outcome: What came of it so far; None if nothing was ever sent for it.
+    """
+
+    def __init__(self, outcome: Outcome | None = None) -> None:
+        super().__init__()
+        self.outcome = outcome
 
 
 class StopScope:
-    """The jobs that can be withdrawn together.
-
-    Args:
-        on_cause: Called with the first error that they are withdrawn for, at once.
+    """The jobs that stop together.
 
     Attributes:
-        withdrawn: Whether they have been; who comes to wait afterwards is withdrawn at once.
-        cause: What they were withdrawn for first, if it is an error.
-        waiting: Those that wait now.
+        stopped: Whether they were stopped; a job that starts to wait afterwards is stopped immediately.
+        cause: The first error for which they were stopped, or None.
+        waiting: The waits that a stop ends.
     """
 
-    __slots__ = ("_on_cause", "cause", "waiting", "withdrawn")
+    __slots__ = ("_callbacks", "cause", "stopped", "waiting")
 
-    def __init__(self, on_cause: Callable[[BaseException], object] | None = None) -> None:
-        self._on_cause = on_cause
-        self.withdrawn = False
+    def __init__(self) -> None:
+        self._callbacks: list[Callable[[], object]] = []
+        self.stopped = False
         self.cause: BaseException | None = None
-        self.waiting: set[Waiting] = set()
+        self.waiting: set[StoppableWait] = set()
 
-    def withdraw(self, cause: BaseException | None = None) -> None:
-        """Let every job go that waits, and from now on each that comes to wait."""
-        self.withdrawn = True
-        first = self.cause is None
+    @property
+    def forbids_sending(self) -> bool:
+        """Whether not even a request whose intent is recorded may leave; a cap has room for all of those."""
+        return self.cause is not None and not isinstance(self.cause, LimitReachedError)
+
+    def subscribe(self, callback: Callable[[], object]) -> None:
+        """Call `callback` when the scope stops, and once more if a cause becomes known only later."""
+        self._callbacks.append(callback)
+
+    def stop(self, cause: BaseException | None = None) -> None:
+        """Stop every job that waits, and from now on each that starts to wait."""
+        news = not self.stopped or (self.cause is None and cause is not None)
+        self.stopped = True
         self.cause = self.cause or cause
         waiting, self.waiting = self.waiting, set()
         for each in waiting:
-            each.let_go()
-        if first and cause is not None and self._on_cause is not None:
-            self._on_cause(cause)
+            each.cancel()
+        for callback in self._callbacks if news else ():
+            callback()
 
-    def covering(self) -> Waiting:
-        """Follow a job that the current task runs, with ``with``."""
-        return Waiting(self)
+    def stop_if_fatal(self, error: ImagenError) -> None:
+        """Stop for an error after which no other job can succeed."""
+        if stops_everything(error):
+            self.stop(error)
 
 
-class Waiting:
-    """One job, as far as it can be withdrawn; it counts as waiting from `begin` to `end`.
+class StoppableWait:
+    """The waits of one job, as ``with`` around the whole job; a stop ends it between `begin` and `end`.
+
+    Args:
+        scope: Stops it.
 
     Raises:
-        JobStopped: On leaving the ``with``, if the job was let go.
+        JobStopped: On leaving the ``with``, if a stop ended a wait.
     """
 
-    __slots__ = ("_cancelling", "_let_go", "_task", "_withdrawal")
+    __slots__ = ("_cancelled", "_cancelling", "_scope", "_task")
 
-    def __init__(self, withdrawal: StopScope) -> None:
-        self._withdrawal = withdrawal
+    def __init__(self, scope: StopScope) -> None:
+        self._scope = scope
         self._task: asyncio.Task[object] | None = None
         self._cancelling = 0
-        self._let_go = False
+        self._cancelled = False
 
     def __enter__(self) -> Self:
         self._task = asyncio.current_task()
@@ -80,27 +111,27 @@ class Waiting:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.end()
-        # As in `asyncio.timeout`: a cancellation that somebody else asked for as well is theirs.
-        ours = self._let_go and self._task is not None and self._task.uncancel() <= self._cancelling
+        # As in `asyncio.timeout`: a cancellation that another caller requested as well is that caller's.
+        ours = self._cancelled and self._task is not None and self._task.uncancel() <= self._cancelling
         if ours and isinstance(error, asyncio.CancelledError):
             raise JobStopped from None
 
     def begin(self) -> None:
-        """Count as waiting.
+        """Start to wait.
 
         Raises:
-            JobStopped: Nobody is to wait any more.
+            JobStopped: The scope is stopped.
         """
-        if self._withdrawal.withdrawn:
+        if self._scope.stopped:
             raise JobStopped
-        self._withdrawal.waiting.add(self)
+        self._scope.waiting.add(self)
 
     def end(self) -> None:
-        """Count as waiting no more: a request leaves."""
-        self._withdrawal.waiting.discard(self)
+        """Stop waiting: a request leaves."""
+        self._scope.waiting.discard(self)
 
-    def let_go(self) -> None:
-        """Cancel the task that runs it."""
+    def cancel(self) -> None:
+        """Cancel the task that runs the job."""
         if self._task is not None:
-            self._let_go = True
+            self._cancelled = True
             self._task.cancel()

@@ -1,7 +1,7 @@
-"""Fan-out: an async function over a source, many calls at once, results as they come or in order.
+"""Fan-out: an async function over a source, many calls concurrently, results as they are ready or in order.
 
 The source is read lazily, by a task of its own; at most `window` items are between the source and the consumer, so a
-slow consumer slows the source. Whoever leaves the ``async with`` early leaves no task behind. Nothing here knows what
+slow consumer slows the source. Leaving the ``async with`` early leaves no task behind. This module does not know what
 the function does.
 """
 
@@ -9,41 +9,42 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable
-from typing import TYPE_CHECKING, Generic, Self, TypeVar
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Generator, Iterable
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 from imagen_async._cancellation import ended
+from imagen_async.client.stop import StopScope
 
 if TYPE_CHECKING:
     from types import TracebackType
 
 __all__ = ["NoResult", "Stream"]
 
-_AT_ONCE = 4
-"""Items of a source that never waits which are begun in one turn of the loop."""
+_TOGETHER = 4
+"""Items of a synchronous source that are started in one turn of the loop."""
 
 _In = TypeVar("_In")
 _Out = TypeVar("_Out")
 
 
-class NoResult(Exception):  # noqa: N818 - it is no error
-    """Raised by a function for an item that is let go: nothing is given out for it, and nothing stops."""
+class NoResult(Exception):  # noqa: N818 - not an error: the item was stopped
+    """Raised by a function for an item without a result; nothing stops."""
 
 
 class Stream(AsyncIterator[_Out], Generic[_In, _Out]):
     """Results of `function` over `source`; iterate it inside ``async with``.
 
-    What `function` raises stops the stream: nothing more is read from the source, what is under way is finished and
-    given out, and then the error is raised. Only `NoResult` stops nothing.
+    An error that `function` raises stops the stream: nothing more is read from the source, the calls in flight are
+    finished and their results returned, and then the error is raised. Only `NoResult` stops nothing.
 
     Args:
-        function: What is done to each item.
-        source: Items, from an iterable or an async iterable; read lazily, never faster than results are taken.
+        function: Called with each item.
+        source: Items, from an iterable or an async iterable; read lazily, never faster than results are consumed.
         window: Most items between source and consumer.
         ordered: Whether results come in the order of the source.
-        on_drain: Called when nothing more is read although the source may have more.
-        at_once: Gives the result of an item for which there is nothing to wait for, or None; an item that it answers
-            costs a tenth of one that gets a task.
+        stop: Stops the stream, and is stopped by it; by default a scope of its own.
+        immediate: Returns the result of an item that needs no waiting, or None; an item that it answers costs a tenth
+            of one that gets a task.
     """
 
     def __init__(
@@ -53,14 +54,13 @@ class Stream(AsyncIterator[_Out], Generic[_In, _Out]):
         *,
         window: int,
         ordered: bool = False,
-        on_drain: Callable[[], object] | None = None,
-        at_once: Callable[[_In], _Out | None] | None = None,
+        stop: StopScope | None = None,
+        immediate: Callable[[_In], _Out | None] | None = None,
     ) -> None:
         self._function = function
         self._source = source
         self._ordered = ordered
-        self._on_drain = on_drain
-        self._at_once = at_once
+        self._immediate = immediate
         self._room = asyncio.Semaphore(window)
         self._running: deque[asyncio.Future[_Out]] = deque()
         """Ordered: every call whose result is not taken, in the order of the source."""
@@ -70,12 +70,14 @@ class Stream(AsyncIterator[_Out], Generic[_In, _Out]):
         self._loop: asyncio.AbstractEventLoop
         self._reader: asyncio.Task[None] | None = None
         self._exhausted = False
-        self._draining = False
-        self._failure: BaseException | None = None
+        self._source_error: BaseException | None = None
+        self._raised = False
         self._closed = False
+        self._stop = StopScope() if stop is None else stop
+        self._stop.subscribe(self._on_stop)
 
     def __repr__(self) -> str:
-        return f"<Stream {len(self._tasks)} under way, {len(self._finished)} ready>"
+        return f"<Stream {len(self._tasks)} in flight, {len(self._finished)} ready>"
 
     async def __aenter__(self) -> Self:
         self._loop = asyncio.get_running_loop()
@@ -93,11 +95,11 @@ class Stream(AsyncIterator[_Out], Generic[_In, _Out]):
         return self
 
     async def __anext__(self) -> _Out:
-        """Give the next result.
+        """Return the next result.
 
         Raises:
-            StopAsyncIteration: The source is exhausted and every result was given.
-            Exception: What stopped the stream, once, after all results that were under way.
+            StopAsyncIteration: The source is exhausted and every result was returned.
+            Exception: What stopped the stream, once, after all results that were in flight.
         """
         if self._reader is None:
             raise RuntimeError("a stream is iterated inside its own 'async with'")
@@ -105,10 +107,8 @@ class Stream(AsyncIterator[_Out], Generic[_In, _Out]):
             task = self._next_done()
             if task is not None:
                 self._room.release()
-                if (error := self._error_of(task)) is None:
+                if _error_of(task) is None:
                     return task.result()
-                if not isinstance(error, NoResult):
-                    self._stop(error)
             elif self._exhausted and not self._tasks and not self._running:
                 self._raise_or_end()
             else:
@@ -116,22 +116,11 @@ class Stream(AsyncIterator[_Out], Generic[_In, _Out]):
                 await self._wake.wait()
 
     def drain(self) -> None:
-        """Read nothing more from the source; what is under way is finished and given out."""
-        if self._draining:
-            return
-        self._draining = True
-        if self._reader is not None and not self._reader.done():
-            self._reader.cancel()
-        if self._on_drain is not None:
-            self._on_drain()
-
-    def fail(self, error: BaseException) -> None:
-        """Stop as if the function had raised `error`."""
-        self._stop(error)
-        self._wake.set()
+        """Read nothing more from the source; the calls in flight are finished and their results returned."""
+        self._stop.stop()
 
     async def aclose(self) -> None:
-        """Cancel everything that is under way and wait until it has ended, however often we are cancelled meanwhile."""
+        """Cancel every call in flight and wait until all have ended, even if this call is cancelled meanwhile."""
         self._closed = True
         tasks: list[asyncio.Task[object]] = [*self._tasks]
         if self._reader is not None:
@@ -142,10 +131,10 @@ class Stream(AsyncIterator[_Out], Generic[_In, _Out]):
         calls: tuple[asyncio.Future[object], ...] = (*tasks, *self._finished, *self._running)  # type: ignore[arg-type] # of any result
         for call in calls:
             if not call.cancelled():
-                call.exception()  # seen: nobody is left to be told
+                call.exception()  # retrieved: no consumer is left
         self._finished.clear()
         self._running.clear()
-        self._wake.set()  # somebody else may be waiting for a result
+        self._wake.set()  # another task may be waiting for a result
         if cancelled is not None:
             raise cancelled
 
@@ -154,32 +143,30 @@ class Stream(AsyncIterator[_Out], Generic[_In, _Out]):
             return self._finished.popleft() if self._finished else None
         return self._running.popleft() if self._running and self._running[0].done() else None
 
-    def _error_of(self, task: asyncio.Future[_Out]) -> BaseException | None:
-        return asyncio.CancelledError() if task.cancelled() else task.exception()
-
-    def _stop(self, error: BaseException) -> None:
-        # The first error is the cause; those that follow from it say less.
-        self._failure = self._failure or error
-        self.drain()
+    def _on_stop(self) -> None:
+        if self._reader is not None and not self._reader.done():
+            self._reader.cancel()
+        self._wake.set()
 
     def _raise_or_end(self) -> None:
-        failure, self._failure = self._failure, None
-        if failure is not None:
+        failure = self._stop.cause or self._source_error
+        if failure is not None and not self._raised:
+            self._raised = True
             raise failure
         raise StopAsyncIteration
 
     async def _read(self) -> None:
-        """Start a task for each item of the source, as long as there is room."""
+        """Start a task for each item of the source while there is room."""
         try:
             if isinstance(self._source, AsyncIterable):
                 await self._read_async(self._source)
             else:
                 await self._read_sync(self._source)
         except asyncio.CancelledError:
-            if not self._draining:
+            if not self._stop.stopped:
                 raise
-        except Exception as error:  # noqa: BLE001 - the source is foreign code; its error is the consumer's to see
-            self._failure = self._failure or error
+        except Exception as error:  # noqa: BLE001 - the source is foreign code; its error is raised to the consumer
+            self._source_error = error
 
     def _end_of_source(self, _: asyncio.Task[None]) -> None:
         self._exhausted = True
@@ -188,7 +175,7 @@ class Stream(AsyncIterator[_Out], Generic[_In, _Out]):
     async def _read_async(self, source: AsyncIterable[_In]) -> None:
         items = aiter(source)
         try:
-            # A source may swallow our cancellation; it is asked for nothing more all the same.
+            # A source may swallow the cancellation; no further item is requested even then.
             while not self._over:
                 await self._room.acquire()
                 try:
@@ -206,26 +193,30 @@ class Stream(AsyncIterator[_Out], Generic[_In, _Out]):
         items = iter(source)
         nothing = object()
         started = 0
-        while True:
-            if self._room.locked():
-                started = 0
-            await self._room.acquire()
-            item = next(items, nothing)
-            if item is nothing:
-                return
-            self._start(item)  # type: ignore[arg-type] # it is not `nothing`
-            started += 1
-            if started == _AT_ONCE:
-                # A source that never waits must not keep the loop from everything else.
-                started = 0
-                await asyncio.sleep(0)
+        try:
+            while True:
+                if self._room.locked():
+                    started = 0
+                await self._room.acquire()
+                item = next(items, nothing)
+                if item is nothing:
+                    return
+                self._start(item)  # type: ignore[arg-type] # it is not `nothing`
+                started += 1
+                if started == _TOGETHER:
+                    # A source that never waits must not keep the loop from everything else.
+                    started = 0
+                    await asyncio.sleep(0)
+        finally:
+            if isinstance(items, Generator):
+                items.close()
 
     @property
     def _over(self) -> bool:
-        return self._closed or self._draining
+        return self._closed or self._stop.stopped
 
     def _start(self, item: _In) -> None:
-        result = None if self._at_once is None else self._at_once(item)
+        result = None if self._immediate is None else self._immediate(item)
         if result is not None:
             self._give(result)
             return
@@ -250,6 +241,11 @@ class Stream(AsyncIterator[_Out], Generic[_In, _Out]):
             return
         if not self._ordered:
             self._finished.append(task)
-        if not task.cancelled() and not isinstance(task.exception(), NoResult | None):
-            self.drain()
+        error = _error_of(task)
+        if error is not None and not isinstance(error, NoResult):
+            self._stop.stop(error)
         self._wake.set()
+
+
+def _error_of(task: asyncio.Future[Any]) -> BaseException | None:
+    return asyncio.CancelledError() if task.cancelled() else task.exception()

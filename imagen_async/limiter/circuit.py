@@ -70,7 +70,7 @@ class Circuit:
         self._probe_at: float | None = None
         """When the next probe may leave; None while the circuit is closed."""
         self._cooldown = self.quota.cooldown
-        self._probing = False
+        self.probing = False
 
     def __repr__(self) -> str:
         return f"<Circuit {'open' if self.open else 'closed'}: {self.tokens} of {self.quota.capacity} tokens>"
@@ -107,13 +107,13 @@ class Circuit:
         """Return the seconds until a request may leave; infinity while a probe is under way."""
         if self._probe_at is None:
             return 0.0
-        return math.inf if self._probing else max(0.0, self._probe_at - now)
+        return math.inf if self.probing else max(0.0, self._probe_at - now)
 
     def sent(self) -> bool:
         """Note that a request leaves; say whether it is a probe."""
         if self._probe_at is None:
             return False
-        self._probing = True
+        self.probing = True
         self.tokens = max(0, self.tokens - self.quota.retry_cost)
         return True
 
@@ -128,7 +128,7 @@ class Circuit:
         if self._probe_at is not None:
             # Room for a few failures, or the first one would open it again.
             self.tokens = max(self.tokens, min(self.quota.capacity, 2 * self.quota.reserve))
-        self._probe_at, self._probing, self._cooldown = None, False, self.quota.cooldown
+        self._probe_at, self.probing, self._cooldown = None, False, self.quota.cooldown
 
     def failed(self, *, probe: bool, among: int, now: float) -> None:
         """Note that a request has failed without a word of the gateway's.
@@ -140,8 +140,8 @@ class Circuit:
         """
         self.since = self.since if self.failures else now
         self.failures += 1
-        if probe and self._probing:
-            self._probing = False
+        if probe and self.probing:
+            self.probing = False
             self._cooldown = min(_LONGEST_COOLDOWN, 2 * self._cooldown)
             self._probe_at = now + self._cooldown
         elif not self.open and self.failures >= min(self.quota.in_a_row, max(_LEAST_IN_A_ROW, 2 * among)):
@@ -153,4 +153,4 @@ class Circuit:
     def given_up(self, *, probe: bool) -> None:
         """Note that a request has ended without telling anything: nobody waited for it any more."""
         if probe:
-            self._probing = False
+            self.probing = False

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import deque
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import attrs
 
@@ -98,7 +98,7 @@ class Limiter:
         return f"<Limiter {self.in_flight} of {self.size} in flight>"
 
     @property
-    def pool(self) -> SharedLimiter:
+    def shared(self) -> SharedLimiter:
         """What this client shares in the running event loop."""
         return self._pool_in(asyncio.get_running_loop())
 
@@ -121,7 +121,7 @@ class Limiter:
         if pool is not None:
             pool.leave(self)
 
-    async def take(self, *, images: int = 1, deadline: float = math.inf) -> Lease:
+    async def acquire(self, *, images: int = 1, deadline: float = math.inf) -> Lease:
         """Wait for permission to send one request; to be used, at once, with ``with``.
 
         Args:
@@ -144,7 +144,7 @@ class Limiter:
             return Lease(self, permit.result() if permit.done() else await permit)
         except asyncio.CancelledError:
             if permit.done() and not permit.cancelled() and permit.exception() is None:
-                Lease(self, permit.result()).end(Verdict.NOTHING)
+                Lease(self, permit.result()).release(Verdict.NOTHING)
             else:
                 pool.serve()  # nobody may be left whom it would have to wake
             raise
@@ -154,6 +154,18 @@ class Limiter:
             self._loop, self._pool = loop, self._make_pool()
             self._pool.join(self)
         return self._pool
+
+    def snapshot(self) -> dict[str, Any]:
+        """Return what waits and what is in flight, by the names of `ClientSnapshot`."""
+        shared = self._pool
+        return {
+            "in_flight": self.in_flight,
+            "waiting": sum(not waiting.permit.done() for waiting in self._waiting),
+            "shared_in_flight": 0 if shared is None else getattr(shared.pacer, "in_flight", 0),
+            "shared_waiting": 0 if shared is None else shared.waiting,
+            "timers": 0 if shared is None else shared.timers,
+            "probing": False if shared is None else shared.circuit.probing,
+        }
 
     # -- for the pool ---------------------------------------------------------------------------------------------
 
@@ -228,13 +240,13 @@ class Lease:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.end(Verdict.NOTHING)
+        self.release(Verdict.NOTHING)
 
     def paused(self) -> float:
         """Return the seconds until the gateway lets anybody send, who has a slot included; 0 if it does."""
         return 0.0 if self._permit is None else self._permit.pool.paused()
 
-    def end(
+    def release(
         self,
         verdict: Verdict,
         *,

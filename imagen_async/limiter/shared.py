@@ -103,6 +103,16 @@ class SharedLimiter:
     def __repr__(self) -> str:
         return f"<SharedLimiter of {len(self._members)} clients: {self.pacer!r}, {self.circuit!r}>"
 
+    @property
+    def waiting(self) -> int:
+        """How many clients have a job that waits for a permit."""
+        return len(self._queueing)
+
+    @property
+    def timers(self) -> int:
+        """How many timers are set: one while a permit is due later, otherwise none."""
+        return int(self._keeper is not None)
+
     def join(self, member: Member) -> None:
         """Let a client take part."""
         self._members.add(member)

@@ -1,9 +1,9 @@
-"""Gate: a few bodies are read at a time, each quickly, rather than all of them a little.
+"""The gate: a few bodies are read at a time, each quickly, instead of all of them slowly.
 
-A body that arrives as fast as the machine can take it goes through while its bytes are still in the processor's
-cache, and only a few bodies take up memory. A body that arrives slowly must not keep others from being read, so it
-loses its turn and goes on without one, in smaller spans. And a body that is all here keeps its turn until there is room
-among those that wait to be kept: a disk that stalls must not fill the memory. Nothing here knows what a body is.
+A body that arrives as fast as the machine can read it passes while its bytes are in the processor's cache, and only a
+few bodies occupy memory. A slow body must not block the others: it leaves the gate early and is read on outside it, in
+smaller spans. A complete body stays in the gate until the backlog of unwritten bodies has room for it, so that a
+stalling disk does not fill the memory.
 """
 
 from __future__ import annotations
@@ -16,172 +16,175 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
 
-__all__ = ["Backlog", "Gate", "Turn"]
+__all__ = ["Backlog", "Gate", "Passage"]
 
-_PATIENCE = 0.05
-"""Seconds between two looks at whether a body is fast enough to keep its turn."""
+_INTERVAL = 0.05
+"""Seconds between two checks of whether a body is fast enough to stay in the gate."""
 
 _FAST = 20e6
-"""Bytes a second; a loop that is busy takes several times as many from each of a few bodies."""
+"""Bytes a second; a busy event loop reads several times as many from each of a few bodies."""
 
-_SPAN_IN_TURN = 2 * 2**20
-"""Bytes of an image gathered for one hop to a thread: most images whole. A hop costs several switches of threads."""
+_SPAN_INSIDE = 2 * 2**20
+"""Bytes of an image gathered for one hop to a thread: most images whole. A hop costs several thread switches."""
 
-_SPAN_OUT_OF_TURN = 2**18
+_SPAN_OUTSIDE = 2**18
 
 _BACKLOG = 16 * 2**20
-"""Bytes that may wait to be kept, so that whoever keeps them has always something to do."""
+"""Bytes of complete bodies that may wait to be written, so that the writer threads never wait for work."""
 
 
 class Gate:
-    """Lets a few bodies be read at once.
+    """Limits how many bodies are read at the same time.
 
     Args:
-        count: How many.
-        keepers: Says how many of those that have been read are kept at once.
+        size: Most bodies in the gate.
+        threads: Returns how many threads write; the backlog grows with them.
+
+    Attributes:
+        inside: Bodies in the gate.
     """
 
-    def __init__(self, count: int, *, keepers: Callable[[], int] = lambda: 1) -> None:
-        self.free = asyncio.Semaphore(count)
-        self.backlog = Backlog(lambda: max(_BACKLOG, 2 * keepers() * _SPAN_IN_TURN))
-        self._held: set[Turn] = set()
-        self._timer: asyncio.TimerHandle | None = None
+    def __init__(self, size: int, *, threads: Callable[[], int] = lambda: 1) -> None:
+        self.size = size
+        self.inside = 0
+        self.backlog = Backlog(lambda: _capacity(threads()))
+        self._free = asyncio.Semaphore(size)
+
+    def __repr__(self) -> str:
+        return f"<Gate {self.inside} of {self.size} bodies inside, {self.backlog.size} bytes in the backlog>"
 
     @property
-    def taken(self) -> bool:
-        """Whether the next turn has to be waited for."""
-        return self.free.locked()
+    def full(self) -> bool:
+        """Whether the next body has to wait."""
+        return self._free.locked()
 
-    def turn(self) -> Turn:
-        """Wait for a turn with ``async with``, and have it until the body has been read or proves slow."""
-        return Turn(self)
+    async def enter(self) -> None:
+        """Wait for room and occupy it."""
+        await self._free.acquire()
+        self.inside += 1
 
-    def begin(self, turn: Turn) -> None:
-        """Have an eye on `turn`: one timer looks in on all of them, so that a chunk costs next to nothing."""
-        self._held.add(turn)
-        if self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(_PATIENCE, self._look)
+    def leave(self) -> None:
+        """Free what `enter` occupied."""
+        self.inside -= 1
+        self._free.release()
 
-    def end(self, turn: Turn) -> None:
-        """Give the turn to another body."""
-        self._held.discard(turn)
-        if not self._held and self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        self.free.release()
 
-    def _look(self) -> None:
-        self._timer = None
-        for turn in tuple(self._held):
-            turn.look()
-        if self._held:
-            self._timer = asyncio.get_running_loop().call_later(_PATIENCE, self._look)
+def _capacity(threads: int) -> int:
+    return max(_BACKLOG, 2 * threads * _SPAN_INSIDE)
 
 
 class Backlog:
-    """Bytes that wait to be kept: as many as there is room for; who brings more of them waits, each in its order.
+    """Bytes that wait to be written, bounded; callers are admitted in the order in which they came.
 
     Args:
-        most: Says how many there is room for. More than that alone are let in, when there are no others.
+        capacity: Returns how many bytes fit. A body larger than that is admitted alone.
+
+    Attributes:
+        size: Bytes admitted.
     """
 
-    def __init__(self, most: Callable[[], int]) -> None:
-        self._most = most
-        self.held = 0
+    def __init__(self, capacity: Callable[[], int]) -> None:
+        self.capacity = capacity
+        self.size = 0
         self._waiting: deque[tuple[asyncio.Future[None], int]] = deque()
 
-    async def take(self, size: int) -> None:
-        """Wait until there is room for so many bytes, and take it."""
+    async def enter(self, size: int) -> None:
+        """Wait until `size` bytes fit, and add them."""
         if not self._waiting and self._fits(size):
-            self.held += size
+            self.size += size
             return
-        let_in: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append((let_in, size))
+        admitted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append((admitted, size))
         try:
-            await let_in
+            await admitted
         except asyncio.CancelledError:
-            if let_in.done() and not let_in.cancelled():
-                self.give_back(size)
+            if admitted.done() and not admitted.cancelled():
+                self.leave(size)
             else:
-                self._let_in()  # whoever was behind it may fit
+                self._admit()  # the caller behind this one may fit
             raise
 
-    def give_back(self, size: int) -> None:
-        """Give room back, to whoever waits for it."""
-        self.held -= size
-        self._let_in()
+    def leave(self, size: int) -> None:
+        """Remove `size` bytes."""
+        self.size -= size
+        self._admit()
 
     def _fits(self, size: int) -> bool:
-        return not self.held or self.held + size <= self._most()
+        return not self.size or self.size + size <= self.capacity()
 
-    def _let_in(self) -> None:
+    def _admit(self) -> None:
         while self._waiting and (self._waiting[0][0].done() or self._fits(self._waiting[0][1])):
-            let_in, size = self._waiting.popleft()
-            if not let_in.done():
-                self.held += size
-                let_in.set_result(None)
+            admitted, size = self._waiting.popleft()
+            if not admitted.done():
+                self.size += size
+                admitted.set_result(None)
 
 
-class Turn:
-    """One body's turn, as ``async with``; `rest` and `wait` alternate."""
+class Passage:
+    """One body's way through the gate, as ``async with``.
 
-    def __init__(self, turns: Gate) -> None:
-        self._turns = turns
-        self._held = False
-        self._looks = 0
+    Args:
+        gate: The gate.
+
+    Attributes:
+        receiving: Whether the body waits for the network; a body that waits for our own disk is never too slow.
+        checks: How often its speed was checked.
+    """
+
+    __slots__ = ("_bytes", "_gate", "_inside", "_timer", "_unwritten", "checks", "receiving")
+
+    def __init__(self, gate: Gate) -> None:
+        self.receiving = True
+        self._gate = gate
+        self._inside = False
+        self.checks = 0
         self._bytes = 0
-        self._waiting = True
-        self._to_be_kept = 0
+        self._unwritten = 0
+        self._timer: asyncio.TimerHandle | None = None
 
     async def __aenter__(self) -> Self:
-        await self._turns.free.acquire()
-        self._held = True
-        self._turns.begin(self)
+        await self._gate.enter()
+        self._inside = True
+        self._timer = asyncio.get_running_loop().call_later(_INTERVAL, self._check_speed)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.end()
+        self.leave()
 
-    def wait(self) -> None:
-        """The next bytes are being waited for."""
-        self._waiting = True
-
-    def moved(self, size: int) -> int:
-        """So many bytes have come; return how many may be gathered before they are handed on."""
+    def received(self, size: int) -> int:
+        """Count `size` bytes; return how many bytes of an image to gather before a thread is asked to write them."""
         self._bytes += size
-        return _SPAN_IN_TURN if self._held else _SPAN_OUT_OF_TURN
+        return _SPAN_INSIDE if self._inside else _SPAN_OUTSIDE
 
-    def rest(self) -> None:
-        """What has come is being worked on: it is not the network that is waited for."""
-        self._waiting = False
+    def leave(self) -> None:
+        """Leave the gate; does nothing outside it."""
+        if self._inside:
+            self._inside = False
+            assert self._timer is not None, "set on entering"  # noqa: S101 - an order that only this class can break
+            self._timer.cancel()
+            self._gate.leave()
 
-    def end(self) -> None:
-        """Leave the turn to another body; may be called again."""
-        if self._held:
-            self._held = False
-            self._turns.end(self)
+    async def complete(self, unwritten: int) -> None:
+        """Leave the gate as soon as `unwritten` bytes fit into the backlog; `written` removes them from it."""
+        self.receiving = False
+        if unwritten:
+            await self._gate.backlog.enter(unwritten)
+            self._unwritten = unwritten
+        self.leave()
 
-    async def hand_over(self, size: int) -> None:
-        """All of it is here: leave the turn to another body as soon as `size` bytes more may wait to be `kept`."""
-        self._waiting = False
+    def written(self) -> None:
+        """Remove the body from the backlog; does nothing the second time."""
+        size, self._unwritten = self._unwritten, 0
         if size:
-            await self._turns.backlog.take(size)
-            self._to_be_kept = size
-        self.end()
+            self._gate.backlog.leave(size)
 
-    def kept(self) -> None:
-        """Nothing of it waits to be kept any more; may be called again."""
-        size, self._to_be_kept = self._to_be_kept, 0
-        if size:
-            self._turns.backlog.give_back(size)
-
-    def look(self) -> None:
-        """End the turn if its body was slow for as long as a whole look takes."""
-        # What keeps a body that is not waiting is our own disk: its turn is what holds the others back, rightly.
-        # The first look may come right after the beginning.
-        if self._looks and self._waiting and self._bytes < _FAST * _PATIENCE:
-            self.end()
-        self._looks += 1
+    def _check_speed(self) -> None:
+        # The first check may come right after the beginning.
+        if self.checks and self.receiving and self._bytes < _FAST * _INTERVAL:
+            self.leave()
+            return
+        self.checks += 1
         self._bytes = 0
+        self._timer = asyncio.get_running_loop().call_later(_INTERVAL, self._check_speed)

@@ -1,143 +1,199 @@
-"""From the chunks of one answer to verified images in a store.
+"""From the chunks of one response body to verified images in a store.
 
-Each chunk is decoded and verified on the event loop as it comes, while its bytes are still in the processor's cache:
-that takes less than to hand the chunk over and to get the interpreter's lock back. What may stall goes to a writer
-thread: files, and digests, which take longer than all else.
+Each chunk is decoded and verified in the event loop as it arrives, while its bytes are in the processor's cache: that
+takes less time than handing the chunk to a thread. Work that may stall goes to a writer thread: files, and digests,
+which take longer than all other checks.
 
-Nothing is committed before the whole body has had its verdict, or has broken: a body that broke still gives the images
-that had arrived whole, for they were paid for. For the same reason a store that fails is asked again for a while. A
-fault in one image is that image's own. It knows neither the network nor why an answer was asked for.
+Nothing is committed before the whole body is valid or has broken: a broken body still yields the images that had
+arrived whole, because they were paid for. For the same reason a failing store is tried again for a while. A fault of
+one image costs that image alone. This module knows neither the network nor why a response was requested.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ParamSpec, TypeVar
+import asyncio
+from typing import TYPE_CHECKING, ParamSpec, Protocol, TypeVar
 
-import attrs
-
-from imagen_async._secrets import Mask
-from imagen_async.exceptions import ProtocolError, StoreError
-from imagen_async.outcome import Image
-from imagen_async.receiver.image_sink import Caps, ImageSink
+from imagen_async._cancellation import unbroken
+from imagen_async.exceptions import ProtocolError, StoreError, TransportError
+from imagen_async.receiver.gate import Gate, Passage
+from imagen_async.receiver.image_sink import ImageSink
+from imagen_async.receiver.threads import WriterThreads
 from imagen_async.stores import ImageName, Store
 from imagen_async.wire.decoder import Decoder, Event, Payload, PayloadStart
-from imagen_async.wire.response import ImageEntry, ResponseDocument
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from imagen_async.receiver.spill import Patience, Spill
-    from imagen_async.receiver.threads import WriterThreads
+    from imagen_async._secrets import Mask
+    from imagen_async.outcome import Image
+    from imagen_async.receiver.caps import Caps
+    from imagen_async.receiver.spill import Spill, StoreRetry
+    from imagen_async.wire.response import ImageEntry, ResponseDocument
 
-__all__ = ["Caps", "Received", "Receiver"]
+__all__ = ["Body", "Receiver", "ReceiverContext"]
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
-_NO_SECRETS = Mask()
-
 _USUAL_WRITERS = 4
-"""Threads for a store that does not say how many it is worth: most wait for something."""
+"""Threads for a store that does not name a number: most stores wait for something."""
 
 
-@attrs.frozen
-class Received:
-    """What a whole body held.
+class Body(Protocol):
+    """A response body that is still to be read; `transport.Response` is one."""
 
-    Attributes:
-        answer: What the document around the images says.
-        images: Those that were committed, in the order of their index.
-        fault: What is wrong with the first item whose image could not be taken, or None.
+    @property
+    def mask(self) -> Mask:
+        """Removes secrets from text of the response."""
+
+    @property
+    def packed(self) -> str | None:
+        """The content encoding that nothing has decoded, or None."""
+
+    @property
+    def here(self) -> bool:
+        """Whether the whole body has arrived."""
+
+    def hold(self) -> None:
+        """Leave the rest of the body in the socket until it is read."""
+
+    async def pump(self, take: Callable[[bytes | bytearray, int], bool], /) -> bool:
+        """Pass chunks to `take` as they arrive, until it returns True; return whether there is more to come."""
+
+
+class ReceiverContext:
+    """What the receivers of one client share.
+
+    Args:
+        caps: Upper limits on an image.
+        spill: Memory for images that a store does not accept.
+        max_reading: Most bodies read at the same time, slow ones aside.
+        writers: Writer threads; None for as many as the stores ask for.
     """
 
-    answer: ResponseDocument
-    images: tuple[Image, ...]
-    fault: ProtocolError | None = None
+    def __init__(self, *, caps: Caps, spill: Spill, max_reading: int, writers: int | None = None) -> None:
+        self.caps = caps
+        self.spill = spill
+        self.threads = WriterThreads(writers)
+        self.gate = Gate(max_reading, threads=lambda: self.threads.count)
 
 
 class Receiver:
-    """Takes one answer's body and keeps its images.
+    """Receives one body and keeps its images.
 
     Args:
+        context: Shared with other receivers.
         store: Where the images go.
-        writers: Threads for what may block.
-        job_id: What the images are called.
-        indices: The index that each image gets, in the order in which they come; as many as were asked for.
-        wish: The format that was asked for.
-        caps: What no answer may exceed.
-        sha256: Whether to make a digest of each image; it costs more than all other checks together.
-        mask: Takes secrets out of what the answer says.
-        overflow: Room in memory for what the store does not take, and patience with it.
-        on_trouble: Called when the store fails, at once: what is done about it must not wait for this answer's end.
+        job_id: The name of the images.
+        indices: The index of each image in the order of arrival; as many as were requested.
+        output_format: The format that was requested.
+        sha256: Whether to compute a digest of each image.
+        on_store_failure: Called as soon as the store fails, while its images are still tried again.
+
+    Attributes:
+        document: What the response says around its images; None if the body broke.
+        fault: What is wrong with the body, or with the first entry whose image cannot be used; or None.
     """
 
     def __init__(
         self,
+        context: ReceiverContext,
         store: Store,
-        writers: WriterThreads,
         *,
         job_id: str,
         indices: Sequence[int],
-        wish: str,
-        caps: Caps,
+        output_format: str,
         sha256: bool,
-        overflow: Spill,
-        on_trouble: Callable[[StoreError], object],
-        mask: Mask = _NO_SECRETS,
+        on_store_failure: Callable[[StoreError], object],
     ) -> None:
+        self.document: ResponseDocument | None = None
+        self.fault: ProtocolError | TransportError | None = None
+        self._context = context
         self._store = store
         threads = getattr(store, "writers", _USUAL_WRITERS) + sha256  # a digest takes longer than a hop to a thread
-        writers.widen(threads)
-        self._run = writers.run if threads else _at_once
+        context.threads.widen(threads)
+        self._run = context.threads.run if threads else _in_the_loop
         self._job_id = job_id
         self._indices = indices
-        self._wish = wish
-        self._caps = caps
+        self._output_format = output_format
         self._sha256 = sha256
-        self._mask = mask
-        self._overflow = overflow
-        self._on_trouble = on_trouble
-        # An entry may hold its image at both keys, and some hold an empty text; the verdict counts what `data` names.
-        # White space between base64 lines and the ends of quanta are what the last summands are for.
+        self._on_store_failure = on_store_failure
+        self._passage = Passage(context.gate)
+        # An entry may hold its image at both keys, and some hold an empty text; the document decides which count.
+        # The last summands are for white space between base64 lines and for the ends of quanta.
         self._decoder = Decoder(
-            max_payloads=2 * len(indices) + 4, max_payload=caps.max_image_bytes // 3 * 4 * 9 // 8 + 1024
+            max_payloads=2 * len(indices) + 4, max_payload=context.caps.max_image_bytes // 3 * 4 * 9 // 8 + 1024
         )
         self._entries: list[int] = []
         """Which entry of `data` each payload stands in."""
         self._places: dict[int, int] = {}
         """By entry, the place of its image among the images."""
-        self._incoming: dict[int, ImageSink] = {}
-        """By payload; one without any text is none."""
+        self._sinks: dict[int, ImageSink] = {}
+        """By payload; a payload without any text has none."""
         self._full: list[ImageSink] = []
 
     @property
-    def fault(self) -> ProtocolError | None:
-        """What is wrong with the first broken image of those that have come so far, or None."""
-        return next((image.fault for image in self._incoming.values() if image.fault is not None), None)
+    def images(self) -> tuple[Image, ...]:
+        """The images that are committed, in the order of their index."""
+        images = [sink.image for sink in self._sinks.values() if sink.image is not None]
+        if len(images) > 1:
+            images.sort(key=lambda image: image.index)
+        return tuple(images)
 
-    @property
-    def waiting(self) -> int:
-        """Bytes that a thread is still to write."""
-        return 0 if self._run is _at_once else sum(image.waiting for image in self._incoming.values())
-
-    def take(self, chunk: bytes | bytearray, size: int, *, together: int) -> bool:
-        """Decode and verify the next bytes of the body; nothing is written yet.
-
-        What is wrong with one image alone does not raise: the other images may be good.
-
-        Args:
-            chunk: The bytes; or a bytearray that begins with them, and may be used again afterwards.
-            size: How many.
-            together: Bytes of an image that are gathered before a thread is asked to write them; fewer cost more hops,
-                more cost more memory.
-
-        Returns:
-            Whether enough has been gathered for `hand_over`.
+    async def receive(self, body: Body) -> None:
+        """Read the body and commit its whole images; a broken body becomes `fault` and does not raise.
 
         Raises:
-            ProtocolError: The document breaks the contract, it holds more images than were asked for, or an image is
-                larger than any may be.
+            StoreError: An image cannot be kept; the images that can be are committed.
+            CancelledError: The caller was cancelled; whole images are committed.
         """
+        if body.here:  # in memory already: it does not have to pass the gate
+            await self._receive(body)
+            return
+        if self._context.gate.full:
+            body.hold()  # an unread body occupies a socket buffer, not an image's memory
+        async with self._passage:
+            await self._receive(body)
+
+    async def _receive(self, body: Body) -> None:
+        try:
+            await self._read(body)
+        except (StoreError, asyncio.CancelledError):
+            await unbroken(self._salvage(body.mask, retry=False))
+            raise
+        finally:
+            self._passage.written()
+            await self._discard()
+
+    async def _read(self, body: Body) -> None:
+        passage = self._passage
+        try:
+            while await body.pump(self._take):
+                passage.receiving = False
+                await self._write_gathered()
+                passage.receiving = True
+            await passage.complete(self._pending())
+            document = self._decoder.close().masked(body.mask)
+        except (TransportError, ProtocolError) as error:
+            self.fault = _explained(error, body.packed)
+            await self._salvage(body.mask, retry=True)
+            return
+        self.fault = self._entry_fault(document)
+        await self._commit(document, retry=True)
+        self.document = document
+
+    def _take(self, chunk: bytes | bytearray, size: int) -> bool:
+        """Decode and verify a chunk; return whether enough is gathered for a writer thread.
+
+        Args:
+            chunk: The bytes, or a bytearray that starts with them and is reused afterwards.
+            size: Their number.
+
+        Raises:
+            ProtocolError: The document is invalid, it holds more images than were requested, or an image is too large.
+        """
+        together = self._passage.received(size)
         try:
             events = self._decoder.feed(chunk, size)
         except ProtocolError:
@@ -146,82 +202,13 @@ class Receiver:
         self._follow(events, together)
         return bool(self._full)
 
-    async def hand_over(self) -> None:
-        """Let a thread write what has been gathered.
-
-        Raises:
-            StoreError: The store cannot take its images.
-        """
-        full, self._full = self._full, []
-        for incoming in full:
-            if incoming.gathered:
-                await self._run(incoming.write, incoming.handed())
-                if incoming.trouble is not None:
-                    self._on_trouble(incoming.trouble)
-
-    async def feed(self, chunk: bytes | bytearray, *, together: int = 2**19) -> None:
-        """Do both, as far as there is something to hand over.
-
-        Raises:
-            ProtocolError: As `take`.
-            StoreError: As `hand_over`.
-        """
-        if self.take(chunk, len(chunk), together=together):
-            await self.hand_over()
-
-    async def close(self) -> Received:
-        """Say that the body has ended, and commit the images that are whole.
-
-        Raises:
-            ProtocolError: The document breaks the contract; nothing is committed.
-            StoreError: An image cannot be kept.
-        """
-        answer = self._decoder.close().masked(self._mask)
-        fault = self._fault(answer)
-        return Received(answer, await self._keep(answer, patient=True), fault)
-
-    async def salvage(self, *, patient: bool = True) -> tuple[Image, ...]:
-        """Commit the images that had arrived whole before the body broke, or before `feed` or `close` raised.
-
-        Args:
-            patient: Whether a store that fails is asked again for a while; if not, what it does not take at once is
-                left out.
-
-        Returns:
-            Those that are committed, in the order of their index; none if it cannot be known which were paid for.
-
-        Raises:
-            StoreError: An image cannot be kept, for all patience.
-        """
-        try:
-            answer = self._decoder.begun().masked(self._mask)
-        except ProtocolError:
-            return ()
-        # What has begun counts, and what had no turn any more because something else failed.
-        come = max(len(self._places), sum(item.hole is not None for item in answer.items))
-        if come > len(self._indices):
-            return ()
-        try:
-            return await self._keep(answer, patient=patient)
-        except StoreError:
-            if patient:
-                raise
-            return self._kept()
-
-    async def discard(self) -> None:
-        """Forget every image that was not committed."""
-        incoming, self._incoming = self._incoming, {}
-        left = [image for image in incoming.values() if image.open]
-        if left:
-            await self._run(_discard_all, left)
-
     def _follow(self, events: Iterable[Event], together: int) -> None:
         for event in events:
             if isinstance(event, Payload):
-                incoming = self._incoming.get(event.hole) or self._begin(event)
-                incoming.take(event)
-                if incoming.waiting >= together:
-                    self._full.append(incoming)
+                sink = self._sinks.get(event.hole) or self._begin(event)
+                sink.take(event)
+                if sink.pending >= together:
+                    self._full.append(sink)
             elif isinstance(event, PayloadStart):
                 self._entries.append(event.entry)
             else:
@@ -230,74 +217,118 @@ class Receiver:
     def _begin(self, span: Payload) -> ImageSink:
         place = self._places.setdefault(self._entries[span.hole], len(self._places))
         if place >= len(self._indices):
-            told = f"more images than the {len(self._indices)} that were asked for"
-            raise ProtocolError("images", told, offset=span.offset)
+            message = f"more images than the {len(self._indices)} that were requested"
+            raise ProtocolError("images", message, offset=span.offset)
         name = ImageName(self._job_id, self._indices[place])
-        incoming = ImageSink(self._store, name, place, self._caps, overflow=self._overflow, sha256=self._sha256)
-        self._incoming[span.hole] = incoming
-        return incoming
+        context = self._context
+        sink = ImageSink(self._store, name, place, context.caps, spill=context.spill, sha256=self._sha256)
+        self._sinks[span.hole] = sink
+        return sink
 
     def _end(self, hole: int) -> None:
-        if hole in self._incoming:
-            self._incoming[hole].finish()
-        # The last image stays gathered for `close`; one before it need not wait in memory.
-        if (before := self._incoming.get(hole - 1)) is not None and before.gathered:
+        if hole in self._sinks:
+            self._sinks[hole].finish()
+        # The last image stays gathered for the commit; the one before it need not stay in memory.
+        if (before := self._sinks.get(hole - 1)) is not None and before.gathered:
             self._full.append(before)
 
-    def _fault(self, answer: ResponseDocument) -> ProtocolError | None:
-        """Find the first item whose image cannot be taken, and say on its error which one that is."""
-        for index, item in enumerate(answer.items):
-            fault = item.fault if item.hole is None else self._incoming[item.hole].fault
+    async def _write_gathered(self) -> None:
+        full, self._full = self._full, []
+        for sink in full:
+            if sink.gathered:
+                await self._run(sink.write, sink.hand_over())
+                if sink.store_error is not None:
+                    self._store_failed(sink.store_error)
+
+    def _pending(self) -> int:
+        return 0 if self._run is _in_the_loop else sum(sink.pending for sink in self._sinks.values())
+
+    def _entry_fault(self, document: ResponseDocument) -> ProtocolError | None:
+        """Return what is wrong with the first entry whose image cannot be used."""
+        for index, entry in enumerate(document.items):
+            fault = entry.fault if entry.hole is None else self._sinks[entry.hole].fault
             if fault is not None:
                 fault.item = index
                 return fault
         return None
 
-    async def _keep(self, answer: ResponseDocument, *, patient: bool) -> tuple[Image, ...]:
-        """Commit what is whole; who is patient tries again what the store does not take at once."""
-        patience: Patience | None = None
-        named = ((item, self._incoming.get(item.hole)) for item in answer.items if item.hole is not None)
-        whole = [(item, incoming) for item, incoming in named if incoming is not None and incoming.whole]
-        while whole:
-            try:
-                await self._run(self._commit, whole)
-                break
-            except StoreError as error:
-                self._on_trouble(error)
-                patience = patience or self._overflow.patience()
-                lost = any(not incoming.whole for _, incoming in whole)
-                if lost or not patient or not await patience.wait():
-                    raise
-        return self._kept()
+    async def _salvage(self, mask: Mask, *, retry: bool) -> None:
+        """Commit the images that had arrived whole when the body broke; none if it is unknown which were paid for.
 
-    def _commit(self, whole: list[tuple[ImageEntry, ImageSink]]) -> None:
-        """Commit each that can be; in a thread.
+        Args:
+            mask: Removes secrets from text of the response.
+            retry: Whether a failing store is tried again for a while, and its last error raised.
 
         Raises:
-            StoreError: What the first of the others failed of.
+            StoreError: An image cannot be kept.
+        """
+        try:
+            document = self._decoder.begun().masked(mask)
+        except ProtocolError:
+            return
+        # Images that have begun count, and those that were not reached because something else failed.
+        begun = max(len(self._places), sum(entry.hole is not None for entry in document.items))
+        if begun > len(self._indices):
+            return
+        try:
+            await self._commit(document, retry=retry)
+        except StoreError:
+            if retry:
+                raise
+
+    async def _commit(self, document: ResponseDocument, *, retry: bool) -> None:
+        named = ((entry, self._sinks.get(entry.hole)) for entry in document.items if entry.hole is not None)
+        whole = [(entry, sink) for entry, sink in named if sink is not None and sink.whole]
+        schedule: StoreRetry | None = None
+        while whole:
+            try:
+                await self._run(self._commit_each, whole)
+            except StoreError as error:
+                self._store_failed(error)
+                lost = any(not sink.whole for _, sink in whole)
+                schedule = schedule or self._context.spill.store_retry()
+                if lost or not retry or not await schedule.wait():
+                    raise
+            else:
+                return
+
+    def _commit_each(self, whole: list[tuple[ImageEntry, ImageSink]]) -> None:
+        """Commit each image that can be committed, in a thread.
+
+        Raises:
+            StoreError: The first error of the others.
         """
         failed: StoreError | None = None
-        for item, incoming in whole:
+        for entry, sink in whole:
             try:
-                if incoming.gathered:
-                    incoming.write(incoming.handed())
-                incoming.commit(item, self._wish)
+                sink.commit(entry, self._output_format)
             except StoreError as error:
                 failed = failed or error
         if failed is not None:
             raise failed
 
-    def _kept(self) -> tuple[Image, ...]:
-        kept = [incoming.image for incoming in self._incoming.values() if incoming.image is not None]
-        if len(kept) > 1:
-            kept.sort(key=lambda image: image.index)
-        return tuple(kept)
+    def _store_failed(self, error: StoreError) -> None:
+        self._passage.written()  # spilled images count in the spill, and may wait there for long
+        self._on_store_failure(error)
+
+    async def _discard(self) -> None:
+        left = [sink for sink in self._sinks.values() if sink.open]
+        if left:
+            await self._run(_discard_all, left)
 
 
-async def _at_once(work: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
+async def _in_the_loop(work: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
     return work(*args, **kwargs)
 
 
-def _discard_all(incoming: Iterable[ImageSink]) -> None:
-    for image in incoming:
-        image.discard()
+def _discard_all(sinks: Iterable[ImageSink]) -> None:
+    for sink in sinks:
+        sink.discard()
+
+
+def _explained(error: TransportError | ProtocolError, packed: str | None) -> TransportError | ProtocolError:
+    """Blame the Content-Encoding header for a body that is not JSON because nothing has decoded it."""
+    if packed is None or not isinstance(error, ProtocolError) or error.check != "json":
+        return error
+    message = f"nothing here decodes the header Content-Encoding: {packed}; {error.message}"
+    return ProtocolError("content-encoding", message, offset=error.offset)

@@ -1,7 +1,7 @@
-"""Memory for images that the disk does not take, and patience for the disk to take them after all.
+"""Memory for images that their store does not accept, and the schedule on which the store is tried again.
 
-What was answered is paid for. When a store fails, an image on its way into it goes on into memory, as long as there is
-room for it, and the store is asked again now and then. Nothing here knows what a store or an image is.
+A received image is paid for. When its store fails, the image goes on in memory as long as there is room, and the store
+is tried again for a while. This module knows neither stores nor images.
 """
 
 from __future__ import annotations
@@ -16,27 +16,27 @@ from imagen_async.exceptions import ConfigurationError
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-__all__ = ["OverflowPolicy", "Patience", "Spill"]
+__all__ = ["OverflowPolicy", "Spill", "StoreRetry"]
 
 _FIRST_WAIT, _LONGEST_WAIT = 0.25, 4.0
-"""Seconds between two tries; a disk that was full for a moment costs a moment."""
+"""Seconds between two tries of a store; a disk that was full for a moment costs a moment."""
 
 
 def _check_not_negative(_policy: object, field: attrs.Attribute[Any], value: float) -> None:
     if not value >= 0:
-        raise ConfigurationError(f"{field.name} must be a number from 0, not {value}")
+        raise ConfigurationError(f"OverflowPolicy.{field.name} must be a number from 0, not {value}")
 
 
 @attrs.frozen(kw_only=True)
 class OverflowPolicy:
-    """What becomes of images that were paid for and that the store does not take.
+    """What happens to paid images that their store does not accept.
 
     Attributes:
-        max_bytes: Bytes of them, all together, that are kept in memory; 0 for none.
-        patience: Seconds that each is kept while the store is asked again.
+        max_bytes: Bytes of such images that are kept in memory, in total; 0 keeps none.
+        patience: Seconds for which the store is tried again before an image is lost.
 
     Raises:
-        ConfigurationError: One of them is negative.
+        ConfigurationError: A value is negative.
 
     Example:
         >>> OverflowPolicy(max_bytes=2**30)
@@ -48,11 +48,11 @@ class OverflowPolicy:
 
 
 class Spill:
-    """The room there is, shared by all images; `take` and `give_back` may be called in any thread.
+    """Memory for spilled images, shared by all responses; `reserve` and `release` may be called in any thread.
 
     Args:
-        policy: How much, and how long.
-        clock: Gives monotonic seconds.
+        policy: How much memory, and for how long a store is tried again.
+        clock: Returns monotonic seconds.
         sleep: Waits for some seconds.
     """
 
@@ -64,43 +64,43 @@ class Spill:
         sleep: Callable[[float], Awaitable[None]],
     ) -> None:
         self.policy = policy or OverflowPolicy()
-        self.held = 0
-        """Bytes that are kept now."""
+        self.reserved = 0
+        """Bytes in use."""
         self._clock = clock
         self._sleep = sleep
         self._lock = threading.Lock()
 
-    def take(self, size: int) -> bool:
-        """Take room for so many bytes; say whether there was any."""
+    def reserve(self, size: int) -> bool:
+        """Reserve `size` bytes; return whether there was room."""
         with self._lock:
-            if self.held + size > self.policy.max_bytes:
+            if self.reserved + size > self.policy.max_bytes:
                 return False
-            self.held += size
+            self.reserved += size
             return True
 
-    def give_back(self, size: int) -> None:
-        """Give room back."""
+    def release(self, size: int) -> None:
+        """Release reserved bytes."""
         if size:
             with self._lock:
-                self.held -= size
+                self.reserved -= size
 
-    def patience(self) -> Patience:
-        """Begin to be patient with the store, for one answer's images."""
-        return Patience(self._clock() + self.policy.patience, self._clock, self._sleep)
+    def store_retry(self) -> StoreRetry:
+        """Start the schedule of one response's store."""
+        return StoreRetry(self._clock() + self.policy.patience, self._clock, self._sleep)
 
 
-class Patience:
-    """Waits between two tries, each time a little longer, up to a point in time."""
+class StoreRetry:
+    """Waits between two tries of a store, each time longer, until a deadline."""
 
-    def __init__(self, until: float, clock: Callable[[], float], sleep: Callable[[float], Awaitable[None]]) -> None:
-        self._until = until
+    def __init__(self, deadline: float, clock: Callable[[], float], sleep: Callable[[float], Awaitable[None]]) -> None:
+        self._deadline = deadline
         self._clock = clock
         self._sleep = sleep
         self._wait = _FIRST_WAIT
 
     async def wait(self) -> bool:
-        """Wait until it is time for another try; say whether there is to be one."""
-        left = self._until - self._clock()
+        """Wait until the next try is due; return False once the deadline has passed."""
+        left = self._deadline - self._clock()
         if left <= 0:
             return False
         await self._sleep(min(self._wait, left))

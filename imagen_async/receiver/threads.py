@@ -1,8 +1,8 @@
-"""Writer threads: where files are written, and disks may stall.
+"""Writer threads: where files are written, and where disks may stall.
 
-What is handed to a thread is always waited for, even by a caller that is cancelled: nothing may still be writing to a
-file that its owner is about to discard. Results of several hops come back in one wake of the event loop, which an
-executor of `concurrent.futures` does not do: with it a hop cost as much as decoding an image.
+Work that was handed to a thread is always waited for, also by a caller that is cancelled: nothing may still write to a
+file that its owner is about to discard. The results of several hops come back in one wake-up of the event loop, unlike
+with an executor of `concurrent.futures`, where a hop was measured to cost as much as decoding an image.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ __all__ = ["WriterThreads"]
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
-_AT_A_TIME = 2
-"""Callers that go on in one turn of the loop: after a pause of the disk many could, and all else would wait for it."""
+_RESUMED = 2
+"""Callers resumed in one turn of the loop: after a pause of the disk many could be, and the loop would stand still."""
 
 
 class _Hop(Generic[_T]):
@@ -39,56 +39,65 @@ class _Hop(Generic[_T]):
         self.error: BaseException | None = None
 
     def do(self) -> None:
-        """In a thread: do the work, and keep what comes of it."""
+        """Do the work, in a thread, and keep its result."""
         try:
             self._result = self.work()
-        except BaseException as error:  # noqa: BLE001 - it is raised where the work is waited for
+        except BaseException as error:  # noqa: BLE001 - raised where the work is awaited
             self.error = error
 
     def end(self) -> None:
-        """In the loop: let the caller go on."""
+        """Resume the caller, in the event loop."""
         self.ended = True
         if not self.waiter.done():
             self.waiter.set_result(None)
 
     def result(self) -> _T:
-        """Give what came of it."""
+        """Return the result, or raise what the work raised."""
         if self.error is not None:
             raise self.error
         return self._result
 
 
 class WriterThreads:
-    """A few threads, for one event loop; they begin with the first work.
+    """A few threads for one event loop; they start with the first work.
 
     Args:
-        count: How many; None: as many as `widen` asks for.
+        count: How many; None for as many as `widen` asks for.
     """
 
     def __init__(self, count: int | None = None) -> None:
         self._fixed = count is not None
         self.count = count or 1
         self._threads: list[threading.Thread] = []
-        self._waiting: SimpleQueue[_Hop[Any] | None] = SimpleQueue()
+        self._queue: SimpleQueue[_Hop[Any] | None] = SimpleQueue()
         self._ended: deque[_Hop[Any]] = deque()
-        self._told = False
-        """Whether the loop is about to look at what has ended; only ever set too early, never too late."""
+        self._woken = False
+        """Whether the loop is about to look at `_ended`; set too early at worst, never too late."""
+        self._closed = False
 
     def __repr__(self) -> str:
         return f"<WriterThreads: {self.count} threads>"
 
     def widen(self, count: int) -> None:
-        """Have at least so many threads from now on, unless their number is fixed."""
+        """Use at least `count` threads from now on, unless their number is fixed."""
         if not self._fixed:
             self.count = max(self.count, count)
 
     async def run(self, work: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
-        """Do `work` in a thread; a cancellation arrives only when the work has ended."""
+        """Run `work` in a thread; a cancellation is raised only after the work has ended.
+
+        After `close` no thread starts again: what a job in flight still has to discard is done in the event loop.
+
+        Raises:
+            BaseException: Whatever `work` raised.
+        """
+        if self._closed:
+            return work(*args, **kwargs)
         loop = asyncio.get_running_loop()
         if len(self._threads) < self.count:
             self._start(loop)
         hop = _Hop(partial(work, *args, **kwargs), loop.create_future())
-        self._waiting.put(hop)
+        self._queue.put(hop)
         try:
             await hop.waiter
         except asyncio.CancelledError:
@@ -103,34 +112,35 @@ class WriterThreads:
             del hop  # an error's traceback holds this frame, which must not hold the error
 
     def close(self) -> None:
-        """End the threads; all work has been waited for by who asked for it."""
+        """End the threads; every piece of work has been awaited by its caller."""
+        self._closed = True
         threads, self._threads = self._threads, []
         for _ in threads:
-            self._waiting.put(None)
+            self._queue.put(None)
         for thread in threads:
             thread.join()
 
     def _start(self, loop: asyncio.AbstractEventLoop) -> None:
-        # Daemons: a client that nobody closed must not keep the process from ending.
+        # Daemons: a client that was never closed must not keep the process from ending.
         for number in range(len(self._threads), self.count):
             thread = threading.Thread(target=self._work, args=(loop,), name=f"imagen-writer_{number}", daemon=True)
             thread.start()
             self._threads.append(thread)
 
     def _work(self, loop: asyncio.AbstractEventLoop) -> None:
-        while (hop := self._waiting.get()) is not None:
+        while (hop := self._queue.get()) is not None:
             hop.do()
             self._ended.append(hop)
             del hop  # an idle thread keeps no image in memory
-            if not self._told:
-                self._told = True
-                with contextlib.suppress(RuntimeError):  # the loop is closed, and nobody waits
+            if not self._woken:
+                self._woken = True
+                with contextlib.suppress(RuntimeError):  # the loop is closed, and no caller waits
                     loop.call_soon_threadsafe(self._deliver, loop)
 
     def _deliver(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._told = False
-        for _ in range(min(len(self._ended), _AT_A_TIME)):
+        self._woken = False
+        for _ in range(min(len(self._ended), _RESUMED)):
             self._ended.popleft().end()
         if self._ended:
-            self._told = True
+            self._woken = True
             loop.call_soon(self._deliver, loop)

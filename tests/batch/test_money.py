@@ -196,7 +196,7 @@ async def leave_in_mid_answer(story: Story, dripping: Dripping) -> None:
         Batch(asker, story.requests, output=story.folder, fsync=False) as batch,
     ):
         consumer = asyncio.ensure_future(exhaust(batch))
-        await until(lambda: dripping.held >= 4 and dripping.held == asker.slots.in_flight)
+        await until(lambda: dripping.held >= 4 and dripping.held == asker.limiter.in_flight)
     consumer.cancel()
     dripping.hold = False
     dripping.let.set()

@@ -384,9 +384,7 @@ async def test_what_is_in_flight_when_the_batch_stops_is_finished_and_given_out(
     rows: list[str | ImageRequest] = [FOX, OWL, ImageRequest(WHALE, model="gone"), *numbered(20)]
     async with client(gateway, slots=3) as asker, Batch(asker, rows, output=tmp_path, fsync=False) as batch:
         await work.arrived.wait()
-        stream = batch._stream
-        assert stream is not None
-        await until(lambda: stream._draining)  # the refusal has been heard of, not only been sent
+        await until(lambda: batch.progress.stopping)  # the refusal has been received, not only sent
         work.let.set()
         given: set[str] = set()
         with pytest.raises(ModelNotFoundError):

@@ -180,7 +180,7 @@ async def test_a_pause_that_nobody_waits_out_any_more_leaves_no_task(imagen_sand
         first, second = (asyncio.ensure_future(client.generate(prompt)) for prompt in ("a fox", "an owl"))
         await until(lambda: clock.sleeping == 2)
         await clock.advance(0)
-        assert (clock.sleeping, client.slots.pool.paused()) == (1, 600)
+        assert (clock.sleeping, client.limiter.shared.paused()) == (1, 600)
         first.cancel()
         await asyncio.wait([first])
         await settle()
@@ -189,7 +189,7 @@ async def test_a_pause_that_nobody_waits_out_any_more_leaves_no_task(imagen_sand
         await asyncio.wait([second])
         await settle()
         assert clock.sleeping == 0
-        assert client.slots.pool._keeper is None
+        assert client.snapshot().timers == 0
 
 
 # -- in a time-out, in a group ---------------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
 from imagen_async import FailureClass, ImagenError, OverloadedError
-from imagen_async.client.attempt import stops_everything
+from imagen_async.client.stop import stops_everything
 from imagen_async.transport.timeouts import Timeouts
 from imagen_async.transport.transport import Transport
 from imagen_async.wire.errors import failure_class, gateway_error

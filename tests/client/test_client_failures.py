@@ -225,7 +225,7 @@ async def test_a_fault_is_a_typed_error_and_leaves_nothing_behind(
                 (outcome,) = [outcome async for outcome in outcomes]
             assert outcome.status is status
             assert type(outcome.error) is kind
-        assert client.slots.in_flight == 0
+        assert client.limiter.in_flight == 0
     assert files_under(tmp_path) == []
 
 
@@ -313,7 +313,7 @@ async def test_no_failure_shows_the_key(
         with pytest.raises(ImagenError) as caught:
             await client.generate("a fox")
         assert SANDBOX_KEY not in shown(caught.value)
-        assert SANDBOX_KEY not in repr(client) + repr(client.slots)
+        assert SANDBOX_KEY not in repr(client) + repr(client.limiter)
     assert SANDBOX_KEY not in caplog.text
 
 

@@ -15,7 +15,8 @@ from imagen_async import (
     TimeoutExceededError,
     Timeouts,
 )
-from imagen_async.receiver.receiver import Receiver
+from imagen_async.wire.decoder import Decoder
+from imagen_async.wire.decoder import Event as DecoderEvent
 from tests.clients import (
     KEY,
     client_of,
@@ -49,7 +50,7 @@ async def test_slots_bound_what_is_in_flight(imagen_sandbox_factory: SandboxFact
 
 async def test_the_wait_for_a_slot_counts_in_no_time_out(imagen_sandbox: SandboxGateway, loop_clock: LoopClock) -> None:
     async with ImagenClient(imagen_sandbox.api_key, imagen_sandbox.base_url, max_concurrency=1) as client:
-        with await client.slots.take():
+        with await client.limiter.acquire():
             waiting = asyncio.ensure_future(client.generate("a fox"))
             await loop_clock.jump(100_000.0)
             assert not waiting.done()
@@ -150,15 +151,15 @@ POINTS = {
 
 @pytest.fixture
 def taken(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The sizes of what receivers took, as they take it."""
+    """The sizes of the chunks that decoders were fed, as they are."""
     sizes: list[int] = []
-    take = Receiver.take
+    feed = Decoder.feed
 
-    def noted(receiver: Receiver, chunk: bytes | bytearray, size: int, *, together: int) -> bool:
+    def noted(decoder: Decoder, chunk: bytes | bytearray, size: int) -> list[DecoderEvent]:
         sizes.append(size)
-        return take(receiver, chunk, size, together=together)
+        return feed(decoder, chunk, size)
 
-    monkeypatch.setattr(Receiver, "take", noted)
+    monkeypatch.setattr(Decoder, "feed", noted)
     return sizes
 
 
@@ -176,11 +177,11 @@ async def test_a_cancelled_attempt_leaves_no_slot_connection_or_file(
             await holding.reached.wait()
             await asyncio.sleep(0.003)
             await until(lambda: sum(taken) == to_take)
-            assert client.slots.in_flight == 1
+            assert client.limiter.in_flight == 1
             job.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await job
-            assert client.slots.in_flight == 0
+            assert client.limiter.in_flight == 0
             await until(lambda: server.open == 0)
             await until(lambda: open_files() <= files)
             # What had arrived whole was paid for.
@@ -190,7 +191,7 @@ async def test_a_cancelled_attempt_leaves_no_slot_connection_or_file(
 
 async def test_a_cancelled_wait_for_a_slot_takes_nothing(imagen_sandbox: SandboxGateway, clock: FakeClock) -> None:
     async with client_of(imagen_sandbox, clock, max_concurrency=1) as client:
-        with await client.slots.take():
+        with await client.limiter.acquire():
             waiting = asyncio.ensure_future(client.generate("a fox"))
             await settle()
             waiting.cancel()
@@ -208,7 +209,7 @@ async def test_a_cancelled_backoff_sends_nothing_more(imagen_sandbox_factory: Sa
         await until(lambda: clock.sleeping)
         waiting.cancel()
         await asyncio.wait([waiting])
-        assert (clock.sleeping, client.slots.in_flight) == (0, 0)
+        assert (clock.sleeping, client.limiter.in_flight) == (0, 0)
     assert gateway.requests == 1
 
 
@@ -228,7 +229,7 @@ async def test_a_time_out_of_asyncio_s_ends_a_request(
         with pytest.raises(TimeoutError) as caught:
             await waiting
         assert not isinstance(caught.value, ImagenError)
-        assert client.slots.in_flight == 0
+        assert client.limiter.in_flight == 0
 
 
 async def test_a_task_group_that_fails_ends_its_requests(imagen_sandbox_factory: SandboxFactory) -> None:
@@ -245,7 +246,7 @@ async def test_a_task_group_that_fails_ends_its_requests(imagen_sandbox_factory:
                 group.create_task(fail())
         assert [type(error) for error in caught.value.exceptions] == [ZeroDivisionError]
         assert all(job.cancelled() for job in jobs)
-        assert client.slots.in_flight == 0
+        assert client.limiter.in_flight == 0
 
 
 async def test_a_task_group_collects_results(imagen_sandbox: SandboxGateway, clock: FakeClock) -> None:

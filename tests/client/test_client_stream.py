@@ -110,7 +110,7 @@ async def test_what_was_in_flight_is_given_out_before_the_error(clock: FakeClock
         ):
             await until(lambda: len(server.asked) == 3)
             bad.set()
-            await until(lambda: client.slots.in_flight < 3 or len(server.asked) > 3)
+            await until(lambda: client.limiter.in_flight < 3 or len(server.asked) > 3)
             good.set()
             seen = [await anext(outcomes), await anext(outcomes)]
             assert {outcome.request.prompt for outcome in seen} == {"one", "two"}
@@ -139,7 +139,7 @@ async def test_a_slow_consumer_slows_the_source(imagen_sandbox: SandboxGateway, 
 
     async with client_of(imagen_sandbox, clock, max_concurrency=2) as client, client.stream(source()) as outcomes:
         for taken in range(8):
-            await until(lambda: imagen_sandbox.requests == pulled and not client.slots.in_flight)
+            await until(lambda: imagen_sandbox.requests == pulled and not client.limiter.in_flight)
             assert pulled <= taken + client.window
             await anext(outcomes)
             await settle()
@@ -196,13 +196,13 @@ async def test_leaving_a_stream_early_leaves_nothing_behind(
         async with client_of(gateway, clock, max_concurrency=8) as client:
             async with client.stream(source, store=LocalStore(tmp_path)) as outcomes:
                 await anext(outcomes)
-                await until(lambda: client.slots.in_flight >= 3)
+                await until(lambda: client.limiter.in_flight >= 3)
                 if how == "error":
                     raise ZeroDivisionError
                 if how == "cancel":
                     asyncio.current_task().cancel()  # type: ignore[union-attr] # it is one
                     await asyncio.Event().wait()
-            assert client.slots.in_flight == 0
+            assert client.limiter.in_flight == 0
 
     consumer = asyncio.ensure_future(consume())
     await asyncio.wait([consumer])

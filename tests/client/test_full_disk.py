@@ -15,6 +15,7 @@ import pytest
 from imagen_async.client.client import ImagenClient
 from imagen_async.exceptions import StoreError
 from imagen_async.outcome import Status
+from imagen_async.receiver import gate
 from imagen_async.receiver.spill import OverflowPolicy
 from imagen_async.stores import ImageName, Kept, LocalStore
 from tests.batch.running import Held, caught, client, errors, images, numbered, prompts, run, strays
@@ -27,7 +28,6 @@ from tests.servers import Asked, answer, body_of, reply, serving
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from imagen_async.receiver.gate import Backlog
     from imagen_async.sandbox import SandboxGateway
     from imagen_async.sandbox.pytest_plugin import SandboxFactory
     from imagen_async.wire.image import Facts
@@ -69,14 +69,11 @@ async def in_time(clock: FakeClock, taking: asyncio.Future[_T]) -> _T:
     return await taking
 
 
-def backlog_of(asker: ImagenClient) -> Backlog:
-    return asker._attempts._sending._exchange._turns.backlog
-
-
 @pytest.mark.parametrize("backlog", [16 * MIB, 1], ids=["of many", "of one image"])
 async def test_when_room_is_made_in_time_all_that_was_in_flight_is_kept_and_nothing_more_is_sent(
     imagen_sandbox_factory: SandboxFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, backlog: int
 ) -> None:
+    monkeypatch.setattr(gate, "_capacity", lambda _: backlog)
     disk, clock, work = Disk(), FakeClock(moves=False), Held(4)
     gateway = await imagen_sandbox_factory(latency=1, sleep=work)
     disk.install(monkeypatch)
@@ -84,7 +81,6 @@ async def test_when_room_is_made_in_time_all_that_was_in_flight_is_kept_and_noth
         client(gateway, slots=4, **clock.arguments) as asker,
         asker.stream(numbered(50, n=2), store=LocalStore(tmp_path)) as outcomes,
     ):
-        backlog_of(asker)._most = lambda: backlog
         taking = asyncio.ensure_future(all_of(outcomes))
         await work.arrived.wait()
         work.let.set()
@@ -121,30 +117,32 @@ class Stuck:
         """There is nothing to forget."""
 
 
-async def test_while_a_disk_stalls_answers_wait_in_their_sockets_and_not_in_memory() -> None:
-    picture = png(ihdr(), chunk(b"IDAT", bytes(40_000)), chunk(b"IEND"))
-    store, most = Stuck(), 100_000
+async def test_while_a_disk_stalls_responses_wait_in_their_sockets_and_not_in_memory(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    picture = png(ihdr(), chunk(b"IDAT", bytes(400_000)), chunk(b"IEND"))
+    store, most = Stuck(), 1_000_000
+    monkeypatch.setattr(gate, "_capacity", lambda _: most)
     async with (
         serving(answer(reply(body_of(picture)))) as server,
         ImagenClient(KEY, server.base_url, max_concurrency=8, max_reading=2) as asker,
         asker.stream([f"A red fox, number {number}" for number in range(20)], store=store) as outcomes,
     ):
-        backlog = backlog_of(asker)
-        backlog._most = lambda: most
         taking = asyncio.ensure_future(all_of(outcomes))
         try:
             await until(lambda: len(server.asked) >= 8)
-            await until(lambda: len(backlog._waiting) == 2)  # with their turns, so that nobody else is read
+            # Two complete bodies stay in the gate, so that no other body is read.
+            await until(lambda: asker.snapshot().backlog_bytes > most // 2 and asker.snapshot().reading == 2)
             for _ in range(100):
                 await asyncio.sleep(0)
-                assert backlog.held <= most
-                assert len(backlog._waiting) <= 2
+                assert asker.snapshot().backlog_bytes <= most
+                assert asker.snapshot().reading == 2
         finally:
             store.let.set()
         seen, error = await taking
     assert error is None
     assert [outcome.status for outcome in seen] == [Status.SUCCEEDED] * 20
-    assert backlog.held == 0
+    assert asker.snapshot().backlog_bytes == 0
 
 
 async def test_what_never_gets_room_is_listed_and_the_folder_goes_on_later(
@@ -198,7 +196,7 @@ async def test_memory_for_what_the_disk_does_not_take_has_a_cap(
         await work.arrived.wait()
         work.let.set()
         await until(lambda: disk.refused >= 4)
-        await until(lambda: asker.slots.in_flight == 2)
+        await until(lambda: asker.limiter.in_flight == 2)
         disk.full = False
         seen, error = await in_time(clock, taking)
     assert isinstance(error, StoreError)

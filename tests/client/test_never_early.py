@@ -21,22 +21,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imagen_async.client.exchange import Exchange
-from imagen_async.client.job import Ask, Job
-from imagen_async.client.retry import Attempts
+from imagen_async.client.attempt import AttemptRunner
+from imagen_async.client.job import EncodedRequest, Job
+from imagen_async.client.retry import JobRunner
+from imagen_async.events import Listeners
 from imagen_async.exceptions import OverloadedError, RateLimitError
 from imagen_async.limiter.backoff import RetryPolicy
 from imagen_async.limiter.limiter import Limiter
 from imagen_async.limiter.shared import SharedLimiter
 from imagen_async.outcome import Outcome, Status
-from imagen_async.receiver.receiver import Caps
-from imagen_async.receiver.threads import WriterThreads
+from imagen_async.receiver.receiver import ReceiverContext
 from imagen_async.request import ImageRequest
 from imagen_async.wire.retry_after import LONGEST
 from tests.client.test_retry import Said
 from tests.clock import FakeClock, settle
 from tests.profiles import times
-from tests.receiving import overflow_of
+from tests.receiving import receiver_context
 from tests.spying import SpyStore
 
 if TYPE_CHECKING:
@@ -211,10 +211,10 @@ class Clients:
     """
 
     gateway: Gateway
-    writers: WriterThreads
+    receiving: ReceiverContext
     rng: random.Random
     max_elapsed: float
-    clients: list[Attempts] = attrs.field(factory=list)
+    clients: list[JobRunner] = attrs.field(factory=list)
     ended: dict[bytes, tuple[float, Outcome]] = attrs.field(factory=dict)
 
     def open(self, sizes: Sequence[int]) -> None:
@@ -222,37 +222,31 @@ class Clients:
         pool = SharedLimiter(clock=clock.clock, sleep=clock.sleep)
         self.clients = [self._client(Limiter(size, pool=lambda: pool, clock=clock.clock)) for size in sizes]
 
-    def _client(self, slots: Limiter) -> Attempts:
+    def _client(self, limiter: Limiter) -> JobRunner:
         clock = self.gateway.clock
-        exchange = Exchange(
+        policy = RetryPolicy(on_ambiguous="retry", max_attempts=1000, max_elapsed=self.max_elapsed)
+        attempts = AttemptRunner(
             cast("Transport", self.gateway),
-            self.writers,
-            caps=Caps(),
-            overflow=overflow_of(clock=clock),
-            max_reading=8,
-            wall_clock=clock.wall_clock,
-        )
-        return Attempts(
-            exchange,
-            slots,
-            policy=RetryPolicy(on_ambiguous="retry", max_attempts=1000, max_elapsed=self.max_elapsed),
+            self.receiving,
+            limiter,
+            max_elapsed=policy.max_elapsed,
+            listeners=Listeners(),
             clock=clock.clock,
             wall_clock=clock.wall_clock,
-            sleep=clock.sleep,
-            draw=self.rng.random,
         )
+        return JobRunner(attempts, limiter, policy=policy, clock=clock.clock, sleep=clock.sleep, draw=self.rng.random)
 
     async def run(self, number: int) -> None:
         body = f"job {number}".encode()
         job = Job(
             request=ImageRequest(body.decode()),
-            compose=lambda _: Ask(body, body.decode()),
+            encode=lambda _: EncodedRequest(body, body.decode()),
             store=SpyStore(),
             image_id=body.decode(),
             missing=(0,),
-            witness=SlowBooks(self.gateway.clock),
+            recorder=SlowBooks(self.gateway.clock),
         )
-        outcome = await self.clients[number % len(self.clients)].outcome(job)
+        outcome = await self.clients[number % len(self.clients)].run(job)
         self.ended[body] = (self.gateway.clock.now, outcome)
 
 
@@ -272,13 +266,11 @@ async def lives(
     waits: Iterator[Wait], *, sizes: Sequence[int], jobs: int, seed: int, max_elapsed: float = 1800.0
 ) -> Clients:
     """Run so many jobs to their ends on clients of such sizes."""
-    clock, writers = FakeClock(moves=False), WriterThreads(1)
-    clients = Clients(Gateway(clock, waits), writers, random.Random(seed), max_elapsed)
-    clients.open(sizes)
-    try:
+    clock = FakeClock(moves=False)
+    with receiver_context(clock=clock, max_reading=8) as receiving:
+        clients = Clients(Gateway(clock, waits), receiving, random.Random(seed), max_elapsed)
+        clients.open(sizes)
         await live(clock, asyncio.gather(*(clients.run(number) for number in range(jobs))))
-    finally:
-        writers.close()
     return clients
 
 

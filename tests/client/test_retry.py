@@ -12,11 +12,10 @@ import pytest
 from multidict import CIMultiDict
 
 from imagen_async._secrets import Mask
-from imagen_async.client.attempt import stops_everything
-from imagen_async.client.exchange import Exchange
-from imagen_async.client.job import Ask, Job, Unrecorded
-from imagen_async.client.retry import Attempts
-from imagen_async.client.stop import JobStopped
+from imagen_async.client.attempt import AttemptRunner
+from imagen_async.client.job import EncodedRequest, Job, Unrecorded
+from imagen_async.client.retry import JobRunner
+from imagen_async.client.stop import JobStopped, stops_everything
 from imagen_async.events import Event, Failed, JobEvent, Listeners, Started
 from imagen_async.exceptions import (
     Attempt,
@@ -46,12 +45,10 @@ from imagen_async.limiter.limiter import Limiter
 from imagen_async.limiter.permit import Verdict
 from imagen_async.limiter.shared import SharedLimiter
 from imagen_async.outcome import Outcome, Status
-from imagen_async.receiver.receiver import Caps
-from imagen_async.receiver.threads import WriterThreads
 from imagen_async.request import ImageRequest
 from tests.clock import FakeClock, settle, until
 from tests.pictures import chunk, ihdr, png
-from tests.receiving import overflow_of
+from tests.receiving import receiver_context
 from tests.servers import body_of
 from tests.spying import SpySink, SpyStore
 
@@ -119,7 +116,7 @@ class Script:
     keys: list[str] = attrs.field(factory=list)
     at: list[float] = attrs.field(factory=list)
     store: SpyStore = attrs.field(factory=SpyStore)
-    slots: Limiter = attrs.field(init=False)
+    limiter: Limiter = attrs.field(init=False)
     free_while_asleep: list[int] = attrs.field(factory=list)
     quota: RetryQuota | None = None
     events: list[Event] = attrs.field(factory=list)
@@ -137,59 +134,53 @@ class Script:
         yield said
 
     @asynccontextmanager
-    async def attempts(self) -> AsyncIterator[Attempts]:
+    async def attempts(self) -> AsyncIterator[JobRunner]:
         pool = SharedLimiter(quota=self.quota, clock=self.clock.clock, sleep=self.clock.sleep)
-        self.slots = Limiter(self.size, pool=lambda: pool, clock=self.clock.clock)
-        writers = WriterThreads(1)
-        exchange = Exchange(
-            cast("Transport", self),
-            writers,
-            caps=Caps(),
-            overflow=overflow_of(clock=self.clock),
-            max_reading=self.max_reading,
-            wall_clock=self.clock.wall_clock,
-        )
-        try:
-            yield Attempts(
-                exchange,
-                self.slots,
-                policy=self.policy,
+        self.limiter = Limiter(self.size, pool=lambda: pool, clock=self.clock.clock)
+        with receiver_context(clock=self.clock, max_reading=self.max_reading) as receiving:
+            attempts = AttemptRunner(
+                cast("Transport", self),
+                receiving,
+                self.limiter,
+                max_elapsed=self.policy.max_elapsed,
                 listeners=Listeners([self.events.append]),
                 clock=self.clock.clock,
                 wall_clock=self.clock.wall_clock,
+            )
+            yield JobRunner(
+                attempts,
+                self.limiter,
+                policy=self.policy,
+                clock=self.clock.clock,
                 sleep=self._backoff,
                 draw=lambda: self.draw,
             )
-        finally:
-            writers.close()
-        assert self.slots.in_flight == 0
+        assert self.limiter.in_flight == 0
 
     async def _backoff(self, seconds: float) -> None:
-        self.free_while_asleep.append(self.slots.size - self.slots.in_flight)
+        self.free_while_asleep.append(self.limiter.size - self.limiter.in_flight)
         await self.clock.sleep(seconds)
 
     def job(self, prompt: str = "a fox", *, n: int = 1, **fields: Any) -> Job:
         request = ImageRequest(prompt, n=n)
         numbers = itertools.count(1)
 
-        def compose(images: int) -> Ask:
-            return Ask(f"{images} of {prompt}".encode(), f"key {next(numbers)} of {prompt}")
+        def encode(images: int) -> EncodedRequest:
+            return EncodedRequest(f"{images} of {prompt}".encode(), f"key {next(numbers)} of {prompt}")
 
         fields = {"image_id": "fox", "missing": tuple(range(n)), **fields}
-        return Job(request=request, compose=compose, store=self.store, **fields)
+        return Job(request=request, encode=encode, store=self.store, **fields)
 
     async def run(self, **fields: Any) -> Outcome:
-        async with self.attempts() as attempts:
-            return await attempts.run(self.job(**fields))
+        async with self.attempts() as jobs:
+            return await jobs.run(self.job(**fields))
 
     async def failure(self, **fields: Any) -> ImagenError:
-        with pytest.raises(ImagenError) as caught:
-            await self.run(**fields)
-        return caught.value
-
-    async def outcome(self, **fields: Any) -> Outcome:
-        async with self.attempts() as attempts:
-            return await attempts.outcome(self.job(**fields))
+        outcome = await self.run(**fields)
+        assert outcome.error is not None
+        assert not outcome.images
+        assert outcome.attempts == outcome.error.attempts
+        return outcome.error
 
 
 async def test_a_good_answer_is_an_outcome(clock: FakeClock) -> None:
@@ -290,10 +281,10 @@ async def test_nothing_of_the_whole_pool_leaves_before_the_wait_that_the_gateway
 ) -> None:
     clock = FakeClock(moves=False)
     script = Script([refusal(429, b"", **headers)], clock, draw=0.0)
-    async with script.attempts() as attempts:
-        first = asyncio.ensure_future(attempts.run(script.job("first")))
+    async with script.attempts() as jobs:
+        first = asyncio.ensure_future(jobs.run(script.job("first")))
         await clock.advance(0)
-        others = [asyncio.ensure_future(attempts.run(script.job(f"other {n}"))) for n in range(3)]
+        others = [asyncio.ensure_future(jobs.run(script.job(f"other {n}"))) for n in range(3)]
         await clock.advance(seconds * 0.99)
         assert len(script.at) == 1
         await clock.advance(seconds * 0.01 + 1e-6)
@@ -362,7 +353,7 @@ async def test_the_last_error_surfaces_as_it_is_with_all_attempts_on_it(clock: F
 async def test_a_job_that_may_have_been_billed_is_in_doubt(
     said: list[Said | ImagenError], status: Status, clock: FakeClock
 ) -> None:
-    outcome = await Script([*said], clock, policy=RetryPolicy(on_ambiguous="retry", max_attempts=3)).outcome()
+    outcome = await Script([*said], clock, policy=RetryPolicy(on_ambiguous="retry", max_attempts=3)).run()
     assert outcome.status is status
     assert outcome.error is not None
     assert outcome.attempts == outcome.error.attempts
@@ -407,7 +398,7 @@ async def test_an_answer_that_broke_behind_its_last_image_has_cost_nothing(clock
     script = Script([cut(png(), png(), at=3)], clock)
     outcome = await script.run(n=2)
     assert (outcome.status, len(outcome.images), outcome.attempts) == (Status.SUCCEEDED, 2, ())
-    assert "the answer was broken" in outcome.notes[0]
+    assert "the response was broken" in outcome.notes[0]
 
 
 async def test_one_broken_image_does_not_cost_the_others(clock: FakeClock) -> None:
@@ -444,7 +435,7 @@ async def test_a_short_answer_is_never_asked_for_again_by_default(clock: FakeClo
 async def test_a_top_up_asks_for_what_is_missing_and_no_oftener_than_told(clock: FakeClock) -> None:
     script = Script([short(png()), short(), short(png()), short()], clock, policy=RetryPolicy(top_up=3))
     diary = Diary()
-    outcome = await script.run(n=4, witness=diary)
+    outcome = await script.run(n=4, recorder=diary)
     assert (outcome.status, [image.index for image in outcome.images]) == (Status.PARTIAL, [0, 1])
     assert script.bodies == [b"4 of a fox", b"3 of a fox", b"3 of a fox", b"2 of a fox"]
     assert len(set(script.keys)) == 4
@@ -521,25 +512,23 @@ async def test_a_job_that_is_let_go_has_an_outcome_if_anything_was_sent_for_it(c
     for status, said in answers.items():
         landed.clear()
         script = Script([*said], clock := FakeClock(moves=False), policy=RetryPolicy(top_up=1), size=1)
-        async with script.attempts() as attempts:
+        async with script.attempts() as jobs:
             job, unsent = script.job(n=2), script.job("never sent")
-            running = asyncio.ensure_future(attempts.run(job))
+            running = asyncio.ensure_future(jobs.run(job))
             await until(lambda: job.requests)  # noqa: B023 - it is called at once
-            holder = asyncio.ensure_future(script.slots.take())
+            holder = asyncio.ensure_future(script.limiter.acquire())
             await settle()
             landed.set()
             await until(holder.done)
-            waiting = asyncio.ensure_future(attempts.run(unsent))
+            waiting = asyncio.ensure_future(jobs.run(unsent))
             await clock.advance(10.0)
             for each, task in ((job, running), (unsent, waiting)):
-                each.withdrawal.withdraw()
-                with pytest.raises(JobStopped):
+                each.stop.stop()
+                with pytest.raises(JobStopped) as stopped:
                     await task
-            holder.result().end(Verdict.NOTHING)
-            outcome = attempts.so_far(job)
-            assert outcome is not None
-            assert outcome.status.value == status
-            assert attempts.so_far(unsent) is None
+                outcome = stopped.value.outcome
+                assert (None if outcome is None else outcome.status.value) == (status if each is job else None)
+            holder.result().release(Verdict.NOTHING)
 
 
 # -- events ----------------------------------------------------------------------------------------------------------
@@ -557,10 +546,10 @@ async def test_every_step_of_a_job_is_told(clock: FakeClock) -> None:
     assert outcome.status is Status.PARTIAL
 
 
-async def test_a_job_that_fails_is_told_last_and_what_stops_everything_is_told_once(clock: FakeClock) -> None:
+async def test_the_failure_of_a_job_is_its_last_event(clock: FakeClock) -> None:
     script = Script([refusal(401)], clock)
     error = await script.failure()
-    assert [type(event).__name__ for event in script.events] == ["Queued", "Started", "Stopped", "Failed"]
+    assert [type(event).__name__ for event in script.events] == ["Queued", "Started", "Failed"]
     failed = script.events[-1]
     assert isinstance(failed, Failed)
     assert (failed.status, failed.error) == (Status.FAILED, error)
@@ -604,7 +593,7 @@ class Diary(Unrecorded):
 
 async def test_a_witness_is_told_before_each_attempt_and_of_each_failure(clock: FakeClock) -> None:
     diary = Diary()
-    await Script([refusal(500), refusal(429)], clock).run(witness=diary)
+    await Script([refusal(500), refusal(429)], clock).run(recorder=diary)
     assert diary.notes == [
         "sending 1 for 1", "failed 1 ambiguous", "sending 2 for 1", "failed 2 refused", "sending 3 for 1",
     ]  # fmt: skip
@@ -612,7 +601,7 @@ async def test_a_witness_is_told_before_each_attempt_and_of_each_failure(clock: 
 
 async def test_nothing_is_sent_that_the_witness_could_not_note(clock: FakeClock) -> None:
     script = Script([refusal(500)], clock)
-    caught = await script.failure(witness=Diary(fails="sending 2 for 1"))
+    caught = await script.failure(recorder=Diary(fails="sending 2 for 1"))
     assert isinstance(caught, JournalError)
     assert len(script.bodies) == 1
     assert len(caught.attempts) == 1
@@ -620,7 +609,7 @@ async def test_nothing_is_sent_that_the_witness_could_not_note(clock: FakeClock)
 
 async def test_a_failure_that_the_witness_could_not_note_ends_the_job(clock: FakeClock) -> None:
     script = Script([refusal(500)], clock)
-    assert isinstance(await script.failure(witness=Diary(fails="failed 1 ambiguous")), JournalError)
+    assert isinstance(await script.failure(recorder=Diary(fails="failed 1 ambiguous")), JournalError)
     assert len(script.bodies) == 1
 
 
@@ -638,9 +627,9 @@ class SlowDiary(Diary):
 async def test_what_was_about_to_leave_when_a_pause_begins_stays_and_is_taken_back(clock: FakeClock) -> None:
     script = Script([refusal(429, Retry_After="30")], clock := FakeClock(moves=False))
     diary = SlowDiary()
-    async with script.attempts() as attempts:
-        slow = asyncio.ensure_future(attempts.run(script.job("slow", witness=diary)))
-        refused = asyncio.ensure_future(attempts.run(script.job("refused")))
+    async with script.attempts() as jobs:
+        slow = asyncio.ensure_future(jobs.run(script.job("slow", recorder=diary)))
+        refused = asyncio.ensure_future(jobs.run(script.job("refused")))
         await clock.advance(1.0)
         diary.written.set()
         await clock.advance(28.0)
@@ -657,8 +646,8 @@ async def test_what_was_about_to_leave_when_a_pause_begins_stays_and_is_taken_ba
 async def test_no_more_bodies_are_read_at_once_than_allowed(clock: FakeClock) -> None:
     gates = [asyncio.Event() for _ in range(4)]
     script = Script([Said(gate=gate) for gate in gates], clock, max_reading=2)
-    async with script.attempts() as attempts:
-        jobs = [asyncio.ensure_future(attempts.run(script.job(f"job {n}"))) for n in range(4)]
+    async with script.attempts() as jobs:
+        tasks = [asyncio.ensure_future(jobs.run(script.job(f"job {n}"))) for n in range(4)]
         await settle()
         assert len(script.bodies) == 4
         for gate in gates[2:]:
@@ -668,15 +657,15 @@ async def test_no_more_bodies_are_read_at_once_than_allowed(clock: FakeClock) ->
         assert script.store.sinks == []
         for gate in gates[:2]:
             gate.set()
-        await asyncio.gather(*jobs)
+        await asyncio.gather(*tasks)
     assert len(script.store.committed) == 4
 
 
 async def test_a_cancelled_backoff_leaves_nothing(clock: FakeClock) -> None:
     clock = FakeClock(moves=False)
     script = Script([refusal(500)], clock)
-    async with script.attempts() as attempts:
-        job = asyncio.ensure_future(attempts.run(script.job()))
+    async with script.attempts() as jobs:
+        job = asyncio.ensure_future(jobs.run(script.job()))
         await settle()
         assert clock.sleeping == 1
         job.cancel()
@@ -704,9 +693,9 @@ async def test_who_is_cancelled_while_the_images_of_a_broken_answer_are_kept_sti
 ) -> None:
     store = SlowStore()
     script = Script([cut(png(), png(), at=90)], clock, store=store)
-    async with script.attempts() as attempts:
+    async with script.attempts() as jobs:
         job = script.job(n=2)
-        task = asyncio.ensure_future(attempts.run(job))
+        task = asyncio.ensure_future(jobs.run(job))
         await asyncio.to_thread(store.opening.wait, 30)
         task.cancel()
         await settle()

@@ -102,12 +102,12 @@ class Scene:
         await until(lambda: "refused" in self.backing_off)
         self.bad.set()
         await until(lambda: self.stopped)
-        while client.slots.in_flight != SENT - 4:  # a store that fails is asked again for a while
+        while client.limiter.in_flight != SENT - 4:  # a store that fails is asked again for a while
             await self.clock.advance(100.0)
             await asyncio.sleep(0.0005)
         await self.clock.advance(10_000.0)
         self.good.set()
-        await until(lambda: not client.slots.in_flight)
+        await until(lambda: not client.limiter.in_flight)
         await self.clock.advance(10_000.0)
         assert len(self.server.asked) == SENT
 
@@ -237,7 +237,7 @@ async def test_when_a_cap_is_reached_nothing_more_leaves(tmp_path: Path) -> None
         taken = asyncio.ensure_future(all_of(batch))
         await until(lambda: len(scene.server.asked) == SENT)
         scene.bad.set()
-        await until(lambda: client.slots.in_flight == SLOTS - 1)
+        await until(lambda: client.limiter.in_flight == SLOTS - 1)
         await scene.clock.advance(10_000.0)
         scene.good.set()
         seen, error = await taken

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
+from contextlib import closing
 from typing import TYPE_CHECKING, TypeVar
 
 import attrs
@@ -9,12 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from imagen_async.client.stop import StopScope
 from imagen_async.client.stream import Stream
 from tests.clock import settle
 from tests.profiles import times
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Generator
 
 T = TypeVar("T")
 
@@ -28,20 +30,21 @@ class Source:
     closed: bool = False
     error: Exception | None = None
 
-    def sync(self) -> Iterator[int]:
-        for item in self.items:
-            self.pulled += 1
-            yield item
-        if self.error is not None:
-            raise self.error
-
-    async def asynchronous(self) -> AsyncIterator[int]:
+    def sync(self) -> Generator[int, None, None]:
         try:
-            for item in self.sync():
-                await asyncio.sleep(0)
+            for item in self.items:
+                self.pulled += 1
                 yield item
+            if self.error is not None:
+                raise self.error
         finally:
             self.closed = True
+
+    async def asynchronous(self) -> AsyncIterator[int]:
+        with closing(self.sync()) as items:
+            for item in items:
+                await asyncio.sleep(0)
+                yield item
 
 
 @attrs.define
@@ -232,7 +235,7 @@ async def test_leaving_early_leaves_no_task_behind(*, kind: str, ordered: bool) 
     assert not other_tasks()
     assert sorted(work.ended) == sorted(work.begun)
     assert set(work.cancelled) == set(work.begun) - {0}
-    assert source.closed is (kind == "asynchronous")
+    assert source.closed
     with pytest.raises(StopAsyncIteration):
         await anext(results)
 
@@ -296,8 +299,9 @@ async def test_a_result_is_not_lost_when_waiting_for_it_is_given_up() -> None:
 
 @pytest.mark.parametrize("ordered", [False, True])
 async def test_draining_gives_out_what_is_under_way_and_reads_nothing_more(*, ordered: bool) -> None:
-    work, source, told = Work(), Source(range(100)), []
-    stream = Stream(work, source.sync(), window=4, ordered=ordered, on_drain=lambda: told.append(1))
+    work, source, scope, told = Work(), Source(range(100)), StopScope(), []
+    scope.subscribe(lambda: told.append(1))
+    stream = Stream(work, source.sync(), window=4, ordered=ordered, stop=scope)
     async with stream as results:
         await settle()
         stream.drain()
@@ -321,10 +325,11 @@ async def test_a_stream_that_is_drained_before_its_source_was_asked_ends_at_once
 
 async def test_failing_from_outside_stops_as_an_error_of_the_function_does() -> None:
     work = Work()
-    stream = Stream(work, range(100), window=2)
+    scope = StopScope()
+    stream = Stream(work, range(100), window=2, stop=scope)
     async with stream as results:
         await settle()
-        stream.fail(OSError("the journal broke"))
+        scope.stop(OSError("the journal broke"))
         work.finish(0, 1)
         assert sorted([await anext(results), await anext(results)]) == [0, 10]
         with pytest.raises(OSError, match="journal"):
@@ -388,7 +393,7 @@ async def test_its_repr_counts_what_is_under_way() -> None:
         await settle()
         work.finish(0)
         await settle()
-        assert repr(results) == "<Stream 3 under way, 1 ready>"
+        assert repr(results) == "<Stream 3 in flight, 1 ready>"
 
 
 @pytest.mark.parametrize("ordered", [False, True])
@@ -399,7 +404,7 @@ async def test_what_needs_no_waiting_gets_no_call_and_its_place_in_the_order(*, 
         called.append(item)
         return await double(item)
 
-    stream = Stream(call, range(20), window=3, ordered=ordered, at_once=lambda item: None if item % 3 else 2 * item)
+    stream = Stream(call, range(20), window=3, ordered=ordered, immediate=lambda item: None if item % 3 else 2 * item)
     results = await all_of(stream)
     assert called == [item for item in range(20) if item % 3]
     assert (results if ordered else sorted(results)) == list(range(0, 40, 2))
@@ -407,7 +412,7 @@ async def test_what_needs_no_waiting_gets_no_call_and_its_place_in_the_order(*, 
 
 async def test_what_needs_no_waiting_is_no_further_ahead_of_the_consumer_than_all_else() -> None:
     source = Source(range(50))
-    async with Stream(double, source.sync(), window=4, at_once=lambda item: item) as results:
+    async with Stream(double, source.sync(), window=4, immediate=lambda item: item) as results:
         await settle()
         assert source.pulled == 4
         assert [await anext(results) for _ in range(10)] == list(range(10))

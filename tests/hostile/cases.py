@@ -98,7 +98,7 @@ def filtered(*items: object) -> Case:
     return Case(
         said=whole(data_of(*items)),
         error=FilteredError,
-        where="the answer has none",
+        where="the response has none",
         failure=None,
         status=Status.FILTERED,
     )

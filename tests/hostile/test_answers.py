@@ -33,7 +33,7 @@ async def test_a_hostile_response_is_a_typed_error_and_the_client_continues(name
         check(error, case)
         assert kept == GOOD[: case.kept]
         assert [attempt.failure for attempt in (error.attempts if error else ())] == [case.failure] * bool(case.failure)
-        assert client.slots.in_flight == 0
+        assert client.limiter.in_flight == 0
         assert await answered(client, OWL) == (GOOD, None)
 
 

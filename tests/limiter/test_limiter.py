@@ -35,13 +35,13 @@ def pool_on(clock: FakeClock, **quota: int) -> SharedLimiter:
 
 async def ask(slots: Limiter, verdict: Verdict = Verdict.ACCEPTED, **facts: Any) -> None:
     """Send one request that ends at once."""
-    with await slots.take() as slot:
-        slot.end(verdict, **facts)
+    with await slots.acquire() as slot:
+        slot.release(verdict, **facts)
 
 
 def hold(slots: Limiter, clock: FakeClock, seconds: float) -> None:
     """Pause as a refusal that names a wait would, without one."""
-    pacer = slots.pool.pacer
+    pacer = slots.shared.pacer
     assert isinstance(pacer, Controller)
     pacer.hold(seconds, now=clock.now)
 
@@ -67,11 +67,11 @@ class Users:
         self.tasks += [asyncio.ensure_future(self._use(start + number)) for number in range(count)]
 
     async def _use(self, number: int) -> None:
-        with await self.slots.take() as slot:
+        with await self.slots.acquire() as slot:
             self.entered.append(self.clock.now)
             self.order.append(number)
             await self.leave.wait()
-            slot.end(Verdict.ACCEPTED)
+            slot.release(Verdict.ACCEPTED)
 
     async def end(self) -> None:
         for task in self.tasks:
@@ -102,7 +102,7 @@ async def test_slots_are_given_in_the_order_in_which_they_were_asked_for(clock: 
 async def test_an_error_gives_the_slot_back(clock: FakeClock) -> None:
     slots = slots_on(clock, 1)
     for _ in range(3):
-        with pytest.raises(ZeroDivisionError), await slots.take():
+        with pytest.raises(ZeroDivisionError), await slots.acquire():
             raise ZeroDivisionError
     assert slots.in_flight == 0
 
@@ -234,7 +234,7 @@ async def test_images_a_minute_are_kept_whatever_each_request_asks_for(clock: Fa
     entered: list[tuple[float, int]] = []
 
     async def use(images: int) -> None:
-        with await slots.take(images=images):
+        with await slots.acquire(images=images):
             entered.append((clock.now, images))
 
     users = [asyncio.ensure_future(use(images)) for images in (4, 1, 2, 3)]
@@ -245,21 +245,21 @@ async def test_images_a_minute_are_kept_whatever_each_request_asks_for(clock: Fa
 
 async def test_who_has_no_time_for_a_pause_is_told_at_once(clock: FakeClock) -> None:
     slots = slots_on(clock, 1)
-    holder = await slots.take()
-    short = asyncio.ensure_future(slots.take(deadline=clock.now + 10.0))
-    patient = asyncio.ensure_future(slots.take(deadline=clock.now + 100.0))
+    holder = await slots.acquire()
+    short = asyncio.ensure_future(slots.acquire(deadline=clock.now + 10.0))
+    patient = asyncio.ensure_future(slots.acquire(deadline=clock.now + 100.0))
     await settle()
-    holder.end(Verdict.REFUSED, retry_after=30.0)
+    holder.release(Verdict.REFUSED, retry_after=30.0)
     with pytest.raises(NoTimeLeft):
         await short
     await clock.advance(30.0)
-    (await patient).end(Verdict.ACCEPTED)
+    (await patient).release(Verdict.ACCEPTED)
     assert slots.in_flight == 0
 
 
 async def test_in_an_outage_one_probe_leaves_at_a_time_and_an_answer_lets_everybody_go_on(clock: FakeClock) -> None:
     slots = slots_on(clock, 4, pool=pool_on(clock, capacity=20, reserve=20))
-    assert slots.pool.pay(timed_out=False) == 0
+    assert slots.shared.pay(timed_out=False) == 0
     users = Users(slots, clock)
     users.come(4)
     await clock.advance(0.99)
@@ -269,22 +269,22 @@ async def test_in_an_outage_one_probe_leaves_at_a_time_and_an_answer_lets_everyb
     users.leave.set()
     await asyncio.gather(*users.tasks)
     assert users.entered[1:] == [clock.now] * 3
-    assert not slots.pool.circuit.open
+    assert not slots.shared.circuit.open
 
 
 async def test_the_end_of_an_earlier_outage_s_probe_lets_no_second_probe_leave(clock: FakeClock) -> None:
     pool = pool_on(clock, capacity=30, reserve=20)
     slots = slots_on(clock, 4, pool=pool)
-    older = await slots.take()
+    older = await slots.acquire()
     outage_begins(pool)
-    late = asyncio.ensure_future(slots.take())
+    late = asyncio.ensure_future(slots.acquire())
     await clock.advance(1.0)
-    older.end(Verdict.ACCEPTED)
+    older.release(Verdict.ACCEPTED)
     outage_begins(pool)
     users = Users(slots, clock)
     users.come(3)
     await clock.advance(1.0)
-    (await late).end(Verdict.NOTHING, failure="ConnectError: refused")
+    (await late).release(Verdict.NOTHING, failure="ConnectError: refused")
     await clock.advance(60.0)
     assert len(users.entered) == 1
     await users.end()
@@ -298,18 +298,18 @@ def outage_begins(pool: SharedLimiter) -> None:
 
 async def test_when_the_last_probe_has_failed_everybody_is_told_that_waiting_is_in_vain(clock: FakeClock) -> None:
     slots = slots_on(clock, 4, pool=pool_on(clock, capacity=5, reserve=5))
-    assert slots.pool.pay(timed_out=False) == 0
-    waiting = [asyncio.ensure_future(slots.take()) for _ in range(3)]
+    assert slots.shared.pay(timed_out=False) == 0
+    waiting = [asyncio.ensure_future(slots.acquire()) for _ in range(3)]
     await clock.advance(1.0)
-    (await waiting[0]).end(Verdict.NOTHING, failure="ConnectError: refused")
+    (await waiting[0]).release(Verdict.NOTHING, failure="ConnectError: refused")
     for each in waiting[1:]:
         with pytest.raises(OutageError, match="1 requests in a row, the last with ConnectError: refused"):
             await each
     with pytest.raises(OutageError):
-        await slots.take()
+        await slots.acquire()
     await clock.advance(2.0)
     await ask(slots)
-    assert not slots.pool.circuit.open
+    assert not slots.shared.circuit.open
 
 
 # -- clients of one key ----------------------------------------------------------------------------------------------
@@ -318,7 +318,7 @@ async def test_when_the_last_probe_has_failed_everybody_is_told_that_waiting_is_
 async def test_clients_of_one_key_take_turns(clock: FakeClock) -> None:
     pool = pool_on(clock)
     one, other = slots_on(clock, 50, pool=pool), slots_on(clock, 50, pool=pool)
-    holders = [await one.take() for _ in range(8)]
+    holders = [await one.acquire() for _ in range(8)]
     first, second = Users(one, clock), Users(other, clock)
     first.leave.set()
     second.leave.set()
@@ -334,11 +334,11 @@ async def test_clients_of_one_key_take_turns(clock: FakeClock) -> None:
     for users, name in ((first, "one"), (second, "other")):
         for task in users.tasks:
             task.add_done_callback(functools.partial(note, name))
-    holders.pop().end(Verdict.NOTHING)
+    holders.pop().release(Verdict.NOTHING)
     await asyncio.gather(*first.tasks, *second.tasks)
     assert order == ["one", "other"] * 6
     for holder in holders:
-        holder.end(Verdict.NOTHING)
+        holder.release(Verdict.NOTHING)
 
 
 async def test_a_refusal_of_one_client_pauses_all_of_its_key(clock: FakeClock) -> None:
@@ -368,9 +368,9 @@ async def test_a_client_that_leaves_takes_its_room_with_it(clock: FakeClock) -> 
 async def test_a_slot_that_outlives_its_client_s_stay_is_given_back_where_it_came_from(clock: FakeClock) -> None:
     pool = pool_on(clock)
     slots = slots_on(clock, 2, pool=pool)
-    slot = await slots.take()
+    slot = await slots.acquire()
     slots.close()
-    slot.end(Verdict.ACCEPTED)
+    slot.release(Verdict.ACCEPTED)
     assert isinstance(pool.pacer, Controller)
     assert (pool.pacer.in_flight, slots.in_flight) == (0, 0)
 

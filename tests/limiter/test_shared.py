@@ -11,7 +11,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from imagen_async.client.stop import JobStopped, StopScope
+from imagen_async.client.stop import JobStopped, StoppableWait, StopScope
 from imagen_async.exceptions import OutageError
 from imagen_async.limiter.circuit import Circuit, RetryQuota
 from imagen_async.limiter.controller import Controller
@@ -161,15 +161,15 @@ class AnyInterleaving(RuleBasedStateMachine):
 
     async def use(self, user: User, *, retry: bool, patience: float) -> None:
         slots, paid = self.slots[user.client], 0
-        with self.withdrawals[user.client].covering() as waiting:
+        with StoppableWait(self.withdrawals[user.client]) as waiting:
             waiting.begin()
             if retry:
-                paid = slots.pool.pay(timed_out=False)
-            with await slots.take(deadline=self.clock.now + patience) as slot:
+                paid = slots.shared.pay(timed_out=False)
+            with await slots.acquire(deadline=self.clock.now + patience) as slot:
                 waiting.end()
                 user.slot = slot
                 user.how = asyncio.get_running_loop().create_future()
-                slot.end(**await user.how, paid=paid)
+                slot.release(**await user.how, paid=paid)
 
     async def live(self, user: User, *, retry: bool, patience: float) -> None:
         try:
@@ -234,7 +234,7 @@ class AnyInterleaving(RuleBasedStateMachine):
     def a_batch_is_withdrawn(self, client: int) -> None:
         async def withdraw() -> None:
             withdrawal, self.withdrawals[client] = self.withdrawals[client], StopScope()
-            withdrawal.withdraw()
+            withdrawal.stop()
             await settle()
 
         self.run(withdraw())

@@ -9,17 +9,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imagen_async.exceptions import ProtocolError, StoreError
-from imagen_async.receiver.receiver import Caps
-from imagen_async.receiver.spill import OverflowPolicy
+from imagen_async.exceptions import DisconnectedError, StoreError
+from imagen_async.receiver.caps import Caps
+from tests.clock import settle
 from tests.pictures import SAMPLES, chunk, encoded, ihdr, png
 from tests.profiles import times
-from tests.receiving import overflow_of, receiving
+from tests.receiving import ScriptedBody, receive, receiving
 from tests.servers import body_of
 from tests.spying import SpyStore
 from tests.strategies import Said, chunkings, cut, damaged, said, spelled_bodies
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from imagen_async.outcome import Image
 
 INDICES = (2, 3, 7, 8)
@@ -32,18 +34,12 @@ def text_of(picture: bytes) -> str:
     return base64.b64encode(picture).decode()
 
 
+CUT_OFF = DisconnectedError("the response was cut off", sent=True)
+
+
 async def salvaged(store: SpyStore, chunks: list[bytes], *, ends: bool = False, **options: Any) -> tuple[Image, ...]:
-    """What is left of a body that breaks after `chunks`, or `ends` there without being whole."""
-    async with receiving(store, **options) as receiver:
-        try:
-            for part in chunks:
-                await receiver.feed(part)
-            if ends:
-                await receiver.close()
-        except ProtocolError:
-            pass
-        images = await receiver.salvage()
-        assert await receiver.salvage() == images
+    """What is kept of a body that breaks after `chunks`, or `ends` there without being whole."""
+    images = (await receive(store, chunks, breaks=None if ends else CUT_OFF, **options)).images
     assert [image.path for image in images] == [f"fox-{image.index}" for image in images]
     return images
 
@@ -192,7 +188,7 @@ async def test_what_the_gateway_said_of_a_salvaged_image_goes_with_it_unless_it_
 
 
 async def test_a_large_image_that_is_written_while_it_arrives_is_salvaged_whole() -> None:
-    large = png(ihdr(), chunk(b"IDAT", bytes(range(256)) * 8192), chunk(b"IEND"))
+    large = png(ihdr(), chunk(b"IDAT", bytes(range(256)) * 16384), chunk(b"IEND"))
     body = body_of(large, large, large)[:-300]
     store = SpyStore()
     images = await salvaged(store, [body[at : at + 65536] for at in range(0, len(body), 65536)], sha256=True)
@@ -201,72 +197,38 @@ async def test_a_large_image_that_is_written_while_it_arrives_is_salvaged_whole(
     assert {image.size for image in images} == {len(large)}
 
 
-async def test_before_anything_came_and_after_all_was_forgotten_there_is_nothing_to_salvage() -> None:
+async def test_of_a_body_that_breaks_before_it_begins_nothing_is_kept() -> None:
     store = SpyStore()
-    async with receiving(store) as receiver:
-        assert await receiver.salvage() == ()
-        await receiver.feed(body_of(png()))
-        await receiver.discard()
-        assert await receiver.salvage() == ()
+    received = await receive(store, [], breaks=CUT_OFF)
+    assert (received.images, received.document, received.fault) == ((), None, CUT_OFF)
     assert store.sinks == []
 
 
-async def test_after_a_good_end_salvage_tells_the_same_images_and_commits_none_again() -> None:
-    store = SpyStore()
-    async with receiving(store) as receiver:
-        await receiver.feed(body_of(png(), png()))
-        received = await receiver.close()
-        assert await receiver.salvage() == received.images
-    assert len(store.committed) == 2
-
-
-async def test_a_store_that_fails_while_salvaging_says_so_and_leaves_nothing_open() -> None:
-    for step in ("open", "write", "commit"):
-        store = SpyStore(fails=step, from_index=1)
-        async with receiving(store) as receiver:
-            await receiver.feed(body_of(png(), png())[:-1])
-            with pytest.raises(StoreError):
-                await receiver.salvage()
-
-
+@pytest.mark.parametrize("end", [None, -1], ids=["whole", "cut off"])
 @pytest.mark.parametrize("step", ["open", "write", "commit"])
-async def test_after_a_store_failed_salvage_keeps_what_it_has_taken(step: str) -> None:
+async def test_a_store_that_fails_for_one_image_keeps_the_others_and_leaves_nothing_open(
+    step: str, end: int | None
+) -> None:
     store = SpyStore(fails=step, from_index=1)
     async with receiving(store) as receiver:
-        await receiver.feed(body_of(png(), png()))
         with pytest.raises(StoreError):
-            await receiver.close()
-        images = await receiver.salvage(patient=False)
-    assert [image.index for image in images] == [0]
+            await receiver.receive(ScriptedBody(iter([body_of(png(), png())[:end]]), CUT_OFF if end else None))
+    assert [image.index for image in receiver.images] == [0]
     assert store.committed == [png()]
 
 
-async def test_an_image_too_many_counts_though_the_store_failed_before_it_was_looked_at() -> None:
-    store, overflow = SpyStore(fails="write", from_index=1), overflow_of(OverflowPolicy(max_bytes=0))
-    body = body_of(png(), png(), png())
-    middle = len(body_of(png(), png())) - 1
-    async with receiving(store, n=2, overflow=overflow) as receiver:
-        with pytest.raises(StoreError):
-            await receiver.feed(body[:middle], together=1)
-        with pytest.raises(ProtocolError, match="more images than the 2"):
-            receiver.take(body[middle:], len(body) - middle, together=1)
-        assert await receiver.salvage() == ()
-    assert store.committed == []
-
-
-@pytest.mark.parametrize("body", [body_of(png()), body_of(png(), png())], ids=["in salvage", "in feed"])
-async def test_cancelled_in_mid_work_a_receiver_ends_it_and_leaves_nothing_open(body: bytes) -> None:
+@pytest.mark.parametrize("body", [body_of(png()), body_of(png(), png())], ids=["of one image", "of two"])
+async def test_a_cancelled_receiver_keeps_what_is_whole_and_leaves_nothing_open(body: bytes) -> None:
     store = SpyStore()
 
-    async def run() -> None:
-        async with receiving(store) as receiver:
-            await receiver.feed(body[:-1])
-            await receiver.salvage()
+    def chunks() -> Iterator[object]:
+        yield body[:-1]
+        yield asyncio.Event().wait()
 
-    task = asyncio.ensure_future(run())
-    await asyncio.sleep(0)
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await task
-    # A lone image waits for `salvage`; of two, the first is written in `feed`.
-    assert [sink.ending for sink in store.sinks] == ["committed" if body == body_of(png()) else "discarded"]
+    async with receiving(store) as receiver:
+        task = asyncio.ensure_future(receiver.receive(ScriptedBody(chunks())))
+        await settle()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    assert len(receiver.images) == len(store.committed) == len(json.loads(body)["data"])

@@ -7,27 +7,27 @@ from hypothesis import strategies as st
 from imagen_async.exceptions import ConfigurationError
 from imagen_async.receiver.spill import OverflowPolicy
 from tests.clock import FakeClock
-from tests.receiving import overflow_of
+from tests.receiving import spill_of
 
 
 @given(st.integers(0, 100), st.lists(st.tuples(st.booleans(), st.integers(0, 60))))
 def test_never_more_is_taken_than_there_is_room(room: int, steps: list[tuple[bool, int]]) -> None:
-    overflow = overflow_of(OverflowPolicy(max_bytes=room))
+    spill = spill_of(OverflowPolicy(max_bytes=room))
     taken: list[int] = []
     for takes, size in steps:
         if takes:
             fits = sum(taken) + size <= room
-            assert overflow.take(size) is fits
+            assert spill.reserve(size) is fits
             taken += [size] * fits
         elif taken:
-            overflow.give_back(taken.pop())
-        assert overflow.held == sum(taken) <= room
+            spill.release(taken.pop())
+        assert spill.reserved == sum(taken) <= room
 
 
 @pytest.mark.parametrize("seconds", [0.0, 0.1, 1.0, 30.0, 3600.0])
 async def test_patience_tries_at_once_then_now_and_then_and_once_more_at_its_end(seconds: float) -> None:
     clock = FakeClock()
-    patience = overflow_of(OverflowPolicy(patience=seconds), clock=clock).patience()
+    patience = spill_of(OverflowPolicy(patience=seconds), clock=clock).store_retry()
     tries = 0
     while await patience.wait():
         tries += 1

@@ -6,16 +6,17 @@ The receiver is driven by hand, with a store that is worth no thread, so that a 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypeVar, cast
+from unittest.mock import patch
 
 import attrs
 
 from imagen_async.exceptions import ProtocolError
-from imagen_async.receiver.receiver import Caps, Receiver
-from imagen_async.receiver.threads import WriterThreads
+from imagen_async.receiver import gate
+from imagen_async.receiver.caps import Caps
 from imagen_async.wire.image import Inspector
 from tests.fuzz.cutting import ways
 from tests.fuzz.targets import decoder
-from tests.receiving import overflow_of
+from tests.receiving import ScriptedBody, receiving
 from tests.spying import SpyStore
 from tests.wire.oracles import verdict_of_oracle
 
@@ -61,27 +62,13 @@ def check(body: bytes) -> None:
 
 async def _received(chunks: Sequence[bytes | bytearray], caps: Caps, together: int) -> _Kept:
     store = _Store()
-    receiver = Receiver(
-        store,
-        WriterThreads(),
-        job_id="fox",
-        indices=range(_ASKED),
-        wish="png",
-        caps=caps,
-        sha256=False,
-        overflow=overflow_of(),
-        on_trouble=lambda _: None,
-    )
-    broken, faulty = None, None
-    try:
-        for chunk in chunks:
-            await receiver.feed(chunk, together=together)
-        received = await receiver.close()
-        faulty = received.fault.item if received.fault is not None else None
-        images = received.images
-    except ProtocolError as error:
-        broken, images = error.check, await receiver.salvage()
-    await receiver.discard()
+    with patch.object(gate, "_SPAN_OUTSIDE", together):
+        async with receiving(store, n=_ASKED, caps=caps) as receiver:
+            await receiver.receive(ScriptedBody(iter(chunks), here=True))
+    fault, images = receiver.fault, receiver.images
+    whole = receiver.document is not None
+    broken = None if whole or not isinstance(fault, ProtocolError) else fault.check
+    faulty = fault.item if whole and isinstance(fault, ProtocolError) else None
     assert store.open_sinks == 0
     assert len(images) == len(store.committed) <= _ASKED
     return _Kept(store.committed, broken, faulty)

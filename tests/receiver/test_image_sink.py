@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-import itertools
+import asyncio
 from collections.abc import Iterator
 
 import attrs
@@ -9,15 +9,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imagen_async.exceptions import StoreError
-from imagen_async.receiver.keeping import StoreWriter
+from imagen_async.receiver import gate
 from imagen_async.receiver.spill import OverflowPolicy
 from imagen_async.stores import ImageName, Kept
 from imagen_async.wire.image import Facts, Inspector
 from tests.pictures import chunk, ihdr, png
-from tests.receiving import overflow_of
+from tests.receiving import ScriptedBody, receive, receiving
+from tests.servers import body_of
 from tests.spying import SpyStore
+from tests.strategies import chunkings, cut
 
-FOX = ImageName("fox", 0)
 PICTURE = png(ihdr(), chunk(b"IDAT", bytes(range(256))), chunk(b"IEND"))
 
 
@@ -60,7 +61,7 @@ class Sink:
 
 @attrs.define(eq=False)
 class FlakyStore:
-    """A store whose calls fail as it is told, one answer a call, and then no more.
+    """A store whose calls fail as scripted, one entry a call, and then succeed.
 
     Attributes:
         failing: Whether each call fails.
@@ -83,88 +84,87 @@ class FlakyStore:
         if next(self.failing, False):
             raise StoreError("the disk is full")
 
+    @property
+    def open_sinks(self) -> int:
+        return sum(not sink.over for sink in self.sinks)
 
-def parts_of(data: bytes, places: list[int]) -> list[bytes]:
-    cuts = [0, *sorted(place % len(data) for place in places), len(data)]
-    return [data[start:end] for start, end in itertools.pairwise(cuts)]
 
-
-def keep(keeping: StoreWriter, picture: bytes, places: list[int], *, tries: int) -> bool:
-    """Write and commit a picture, trying the commit again while it is not lost; say whether it was kept."""
-    try:
-        for part in parts_of(picture, places):
-            keeping.write([part])
-    except StoreError:
-        assert keeping.lost
-        return False
-    for _ in range(tries):
+async def kept_in(store: FlakyStore, *, room: int, places: list[int]) -> bool:
+    """Receive the picture in pieces cut at `places`; return whether it was kept."""
+    body, patience = body_of(PICTURE), OverflowPolicy(max_bytes=room, patience=3600.0)
+    async with receiving(store, n=1, policy=patience) as receiver:
         try:
-            keeping.commit(facts_of(picture))
-        except StoreError as error:
-            assert keeping.trouble is error
-            if keeping.lost:
-                return False
-        else:
-            return True
-    return False
+            await receiver.receive(ScriptedBody(iter(cut(body, places))))
+        except StoreError:
+            assert receiver.images == ()
+    return len(receiver.images) == 1
+
+
+@pytest.fixture(autouse=True)
+def small_spans(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have each piece of an image written as it comes, as those of a large image are."""
+    monkeypatch.setattr(gate, "_SPAN_INSIDE", 1)
 
 
 @given(
     failing=st.lists(st.booleans(), max_size=20),
-    places=st.lists(st.integers(0), max_size=5),
+    places=chunkings,
     room=st.sampled_from([0, 100, len(PICTURE), 10_000]),
     gives_back=st.sampled_from([None, 0, 50]),
 )
 def test_whatever_fails_the_image_is_kept_once_and_whole_or_said_to_be_lost(
     failing: list[bool], places: list[int], room: int, gives_back: int | None
 ) -> None:
-    store, overflow = FlakyStore(iter(failing), gives_back), overflow_of(OverflowPolicy(max_bytes=room))
-    keeping = StoreWriter(store, FOX, overflow)
-    kept = keep(keeping, PICTURE, places, tries=len(failing) + 1)
-    assert kept is (store.committed == [PICTURE])
-    assert kept is not keeping.lost
-    assert overflow.held == 0
-    keeping.discard()
-    assert not keeping.open
-    assert all(sink.over for sink in store.sinks)
+    store = FlakyStore(iter(failing), gives_back)
+    kept = asyncio.run(kept_in(store, room=room, places=places))
+    assert store.committed == [PICTURE] * kept
 
 
-@given(st.lists(st.booleans(), max_size=20), st.lists(st.integers(0), max_size=5))
-def test_with_room_and_a_disk_that_gives_back_what_it_took_nothing_is_lost(
+@given(st.lists(st.booleans(), max_size=20), chunkings)
+def test_with_memory_and_a_disk_that_gives_back_what_it_took_nothing_is_lost(
     failing: list[bool], places: list[int]
 ) -> None:
     store = FlakyStore(iter(failing), reads_well=True)
-    assert keep(StoreWriter(store, FOX, overflow_of()), PICTURE, places, tries=len(failing) + 1)
+    assert asyncio.run(kept_in(store, room=10_000, places=places))
     assert store.committed == [PICTURE]
 
 
-def test_what_came_back_from_a_failing_disk_is_looked_at_again() -> None:
+async def test_bytes_that_were_read_back_from_a_failing_disk_are_verified_again() -> None:
     store = FlakyStore(iter([False, False, True]), reads_well=True)
-    keeping = StoreWriter(store, FOX, overflow_of())
-    keeping.write([PICTURE[:60]])
-    store.sinks[0].data[50] ^= 1
-    keeping.write([PICTURE[60:]])
-    with pytest.raises(StoreError, match="the disk is full"):
-        keeping.commit(facts_of(PICTURE))
-    assert keeping.lost
+    body = body_of(PICTURE)
+
+    def chunks() -> Iterator[bytes]:
+        yield body[:120]
+        store.sinks[0].data[50] ^= 1
+        yield body[120:]
+
+    async with receiving(store, n=1) as receiver:
+        with pytest.raises(StoreError, match="the disk is full"):
+            await receiver.receive(ScriptedBody(chunks()))
     assert store.committed == []
 
 
-def test_a_sink_that_cannot_give_back_costs_an_image_of_which_it_had_taken_a_part() -> None:
-    store = SpyStore()
-    keeping = StoreWriter(store, FOX, overflow_of())
-    keeping.write([PICTURE[:60]])
-    store.sinks[0].fails = "write"
-    with pytest.raises(StoreError, match="the disk is full"):
-        keeping.write([PICTURE[60:]])
-    assert keeping.lost
-    assert store.open_sinks == 0
+async def test_a_sink_that_cannot_give_back_costs_an_image_of_which_it_had_taken_a_part() -> None:
+    store, body = SpyStore(), body_of(PICTURE)
+
+    def chunks() -> Iterator[bytes]:
+        yield body[:120]
+        store.sinks[0].fails = "write"
+        yield body[120:]
+
+    async with receiving(store, n=1) as receiver:
+        with pytest.raises(StoreError, match="the disk is full"):
+            await receiver.receive(ScriptedBody(chunks()))
+    assert store.committed == []
 
 
-def test_a_sink_that_cannot_give_back_and_has_taken_nothing_costs_nothing() -> None:
-    store = SpyStore(fails="write")
-    keeping = StoreWriter(store, FOX, overflow_of())
-    keeping.write([PICTURE])
-    store.fails = None
-    keeping.commit(facts_of(PICTURE))
+async def test_a_sink_that_cannot_give_back_and_has_taken_nothing_costs_nothing() -> None:
+    store, body = SpyStore(fails="write"), body_of(PICTURE)
+
+    def chunks() -> Iterator[bytes]:
+        yield body[:120]
+        store.fails = None
+        yield body[120:]
+
+    assert len((await receive(store, chunks(), n=1)).images) == 1
     assert store.committed == [PICTURE]
