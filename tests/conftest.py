@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests import fallback
 from tests.clock import FakeClock, LoopClock
 from tests.profiles import use_profile
 
@@ -43,3 +44,10 @@ def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("IMAGEN_API_KEY", "IMAGEN_BASE_URL", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.lower(), raising=False)
+
+
+@pytest.fixture(autouse=True)
+def _fallback_if_forced(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run on aiohttp's documented interface alone if `IMAGEN_TEST_FALLBACK` is set."""
+    if fallback.FORCED:
+        fallback.force(monkeypatch)

@@ -1,20 +1,19 @@
-"""What aiohttp's errors mean: each becomes one typed error of ours, with the place in the answer at which it struck.
+"""Translates aiohttp's errors: each becomes one typed error of ours, with the position in the response.
 
-Two things are asked of every failure, because money and people depend on them: whether a byte of the request may have
-left, and how far the answer had come. It opens no connection and reads no byte.
+Two facts about every failure decide over money: whether a byte of the request may have left, and how much of the
+response had arrived.
 """
 
 from __future__ import annotations
 
 import asyncio
-import math
 import re
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
 import attrs
 
+from imagen_async._secrets import Mask
 from imagen_async.exceptions import (
     ConfigurationError,
     ConnectError,
@@ -24,81 +23,64 @@ from imagen_async.exceptions import (
     TimeoutExceededError,
     printable,
 )
+from imagen_async.transport.timeouts import Deadline, DeadlineExceeded, Timeouts
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import TracebackType
 
-    from imagen_async._secrets import Mask
-    from imagen_async.transport.timeouts import Timeouts
-
-__all__ = ["Translated", "UnderWay"]
+__all__ = ["InFlight"]
 
 
 @attrs.define
-class UnderWay:
-    """What is known of one request while it is under way.
+class InFlight:
+    """One request in flight; as ``with``, translates aiohttp's errors by how far the request has come.
+
+    No error of aiohttp's is kept, not even as the context: a `ClientResponseError` holds the request's headers.
 
     Attributes:
-        clock: Gives the event loop's time.
-        sent: Whether any byte of it may have left.
-        traced: Whether we would know; in a session of the caller's we do not.
-        taken: Bytes of the answer's body that were read; None before its headers are in.
+        timeouts: The settings, for the messages.
+        mask: Removes the key from messages.
+        deadline: Enforces the timeouts.
+        sent: Whether a byte of the request may have left.
+        traced: Whether a departure is reported; false in a caller's session.
+        received: Bytes of the response's body that were read; None before its headers.
     """
 
-    clock: Callable[[], float]
+    timeouts: Timeouts
+    mask: Mask
+    deadline: Deadline
     sent: bool = False
     traced: bool = True
-    taken: int | None = None
-    _left_at: float = attrs.field(default=math.inf, init=False)
+    received: int | None = None
 
     def leave(self) -> None:
-        """Note that the first bytes are about to leave."""
+        """Record that the first bytes are about to leave, from when on the read timeout runs."""
         self.sent = True
-        self._left_at = self.clock()
-
-    def sent_at(self) -> float:
-        """Return when they left, by the event loop's clock; infinity if it is not known."""
-        return self._left_at
-
-
-class Translated:
-    """Gate what aiohttp raises into our own errors, as ``with``.
-
-    Nothing of aiohttp's error is left, not even as the context: a `ClientResponseError` holds the request's headers.
-
-    Args:
-        request: The request that it is raised for.
-        timeouts: Its limits.
-        mask: Takes the key out of what is told.
-    """
-
-    __slots__ = ("_request", "mask", "timeouts")
-
-    def __init__(self, request: UnderWay, timeouts: Timeouts, mask: Mask) -> None:
-        self._request = request
-        self.timeouts = timeouts
-        self.mask = mask
+        self.deadline.restart("read")
 
     def __enter__(self) -> None:
-        """Nothing to prepare."""
+        """Do nothing."""
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if error is None:
+            return
         self.clean(error)
-        if error is not None and (ours := _translation(error, self._request, self.timeouts)) is not None:
+        if (ours := _translation(error, self)) is not None:
             _mask_words(ours, self.mask)
             try:
                 raise ours
             finally:
-                # This frame, and what it was called for, hold aiohttp's error.
+                # This frame and its arguments hold aiohttp's error.
                 ours.__context__ = ours.__traceback__ = None
 
     def clean(self, error: BaseException | None) -> None:
-        """Take the key, and all frames but the outermost, out of an error that leaves the network.
+        """Remove the key, and all frames but the outermost, from an error that leaves the transport.
 
-        Some gateways repeat the key that they refuse, so it may be in an error's words, and in the locals of whatever
-        reads an answer.
+        Some gateways repeat the key that they refuse, so it may be in a message and in the locals of code that reads a
+        response.
         """
         if error is None:
             return
@@ -116,60 +98,62 @@ def _mask_words(error: ImagenError, mask: Mask) -> None:
         setattr(error, name, mask.inside(value))
 
 
-def _translation(error: BaseException, request: UnderWay, timeouts: Timeouts) -> ImagenError | None:
-    """Say what an error of aiohttp's means; None for one that is not aiohttp's."""
+def _translation(error: BaseException, request: InFlight) -> ImagenError | None:
+    """Return our error for one of aiohttp's; None for any other."""
     if isinstance(error, ImagenError):
         return None
-    return next((ours(error, request, timeouts) for kind, ours in _TRANSLATIONS if isinstance(error, kind)), None)
+    return next((ours(error, request) for kind, ours in _TRANSLATIONS if isinstance(error, kind)), None)
 
 
-def _timed_out(phase: str, seconds: float | None, request: UnderWay) -> ImagenError:
-    return TimeoutExceededError(phase, seconds or 0.0, sent=request.sent, offset=request.taken)
+def _timed_out(phase: str, request: InFlight) -> ImagenError:
+    # Nothing leaves before the connection is there, in a caller's session too.
+    sent = request.sent and phase != "connect"
+    return TimeoutExceededError(
+        phase, getattr(request.timeouts, phase) or 0.0, sent=sent, offset=request.received if sent else None
+    )
 
 
-def _cut_off(error: aiohttp.ClientPayloadError, request: UnderWay, _: Timeouts) -> ImagenError:
+def _cut_off(error: aiohttp.ClientPayloadError, request: InFlight) -> ImagenError:
     return _undecodable(str(error), request) or DisconnectedError(
-        f"the answer was cut off: {_words(error)}", sent=True, offset=request.taken
+        f"the response was cut off: {_words(error)}", sent=True, offset=request.received
     )
 
 
-def _no_http(error: aiohttp.ClientResponseError, request: UnderWay, _: Timeouts) -> ImagenError:
-    said = printable(" ".join(error.message.split()), 200)
+def _invalid_http(error: aiohttp.ClientResponseError, request: InFlight) -> ImagenError:
+    words = printable(" ".join(error.message.split()), 200)
     return _undecodable(error.message, request) or ProtocolError(
-        "http", f"the answer is no HTTP: {said}", offset=request.taken
+        "http", f"invalid HTTP response: {words}", offset=request.received
     )
 
 
-def _undecodable(said: str, request: UnderWay) -> ProtocolError | None:
-    """Name the header by which a body is packed in a way that it is not, or that nothing here unpacks."""
-    if (found := _ENCODING.search(said)) is None:
+def _undecodable(words: str, request: InFlight) -> ProtocolError | None:
+    """Return an error for a body that its Content-Encoding does not describe, or that aiohttp cannot decode."""
+    if (found := _ENCODING.search(words)) is None:
         return None
-    why = f": {found['missing']}" if found["missing"] else ", or is damaged or cut off"
-    told = f"the body cannot be unpacked as its header Content-Encoding: {found['name'] or 'deflate'} says{why}"
-    return ProtocolError("content-encoding", printable(told, 300), offset=request.taken)
+    why = f": {found['missing']}" if found["missing"] else "; it is not encoded so, or is damaged or cut off"
+    message = f"the body cannot be decoded by its header Content-Encoding: {found['name'] or 'deflate'}{why}"
+    return ProtocolError("content-encoding", printable(message, 300), offset=request.received)
 
 
-def _hung_up(error: aiohttp.ServerDisconnectedError, request: UnderWay, _: Timeouts) -> ImagenError:
-    # aiohttp's own message may be the headers that had come, whole.
-    when = "before its answer" if isinstance(error.message, str) else "within the headers of its answer"
-    return DisconnectedError(f"the gateway hung up {when}", sent=request.sent)
+def _disconnected(error: aiohttp.ServerDisconnectedError, request: InFlight) -> ImagenError:
+    # aiohttp's own message may consist of the headers that had arrived.
+    where = "before its response" if isinstance(error.message, str) else "within the headers of its response"
+    return DisconnectedError(f"the gateway closed the connection {where}", sent=request.sent)
 
 
-def _unusable(error: ValueError, request: UnderWay, _: Timeouts) -> ImagenError:
-    """Say what a value that HTTP cannot carry means: it is one of the caller's settings, or one of the answer's."""
+def _unusable(error: ValueError, request: InFlight) -> ImagenError:
+    """Return an error for a value that HTTP cannot carry: one of the caller's settings, or part of the response."""
     if request.sent and request.traced:
-        return ProtocolError("http", f"the answer is no HTTP: {_words(error)}", offset=request.taken)
+        return ProtocolError("http", f"invalid HTTP response: {_words(error)}", offset=request.received)
     return ConfigurationError(f"the request cannot be made: {_words(error)}")
 
 
 _TRANSLATIONS: tuple[
-    tuple[type[BaseException] | tuple[type[BaseException], ...], Callable[[Any, UnderWay, Timeouts], ImagenError]], ...
+    tuple[type[BaseException] | tuple[type[BaseException], ...], Callable[[Any, InFlight], ImagenError]], ...
 ] = (
-    (
-        aiohttp.ConnectionTimeoutError,
-        lambda _, __, limits: TimeoutExceededError("connect", limits.connect or 0.0, sent=False),
-    ),
-    (aiohttp.SocketTimeoutError, lambda _, request, limits: _timed_out("read", limits.read, request)),
+    (DeadlineExceeded, lambda error, request: _timed_out(error.phase, request)),
+    (aiohttp.ConnectionTimeoutError, lambda _, request: _timed_out("connect", request)),
+    (aiohttp.SocketTimeoutError, lambda _, request: _timed_out("read", request)),
     (
         (
             aiohttp.ClientConnectorError,
@@ -177,33 +161,33 @@ _TRANSLATIONS: tuple[
             aiohttp.ServerFingerprintMismatch,
             aiohttp.ClientConnectorCertificateError,
         ),
-        lambda error, *_: ConnectError(f"cannot connect to the gateway: {_words(error)}"),
+        lambda error, _: ConnectError(f"cannot connect to the gateway: {_words(error)}"),
     ),
     (aiohttp.InvalidURL, lambda *_: ConfigurationError("the gateway's URL cannot be used")),
     (ValueError, _unusable),
     (aiohttp.ClientPayloadError, _cut_off),
-    (aiohttp.ClientResponseError, _no_http),
-    (TimeoutError, lambda _, request, limits: _timed_out("total", limits.total, request)),
-    (aiohttp.ServerDisconnectedError, _hung_up),
+    (aiohttp.ClientResponseError, _invalid_http),
+    (TimeoutError, lambda _, request: _timed_out("total", request)),
+    (aiohttp.ServerDisconnectedError, _disconnected),
     (
         (aiohttp.ClientError, OSError),
-        lambda error, request, _: DisconnectedError(
-            f"the connection broke: {_words(error)}", sent=request.sent, offset=request.taken
+        lambda error, request: DisconnectedError(
+            f"the connection broke: {_words(error)}", sent=request.sent, offset=request.received
         ),
     ),
 )
-"""What each of aiohttp's errors means; the first that fits counts."""
+"""Our error for each of aiohttp's; the first match counts."""
 
 _CREDENTIALS = re.compile(r"//[^/\s]*@")
 _ENCODING = re.compile(
     r"Can not decode content-encoding: (?:\w+ \()?(?P<name>\w+)\)?(?:\. (?P<missing>.+))?|(?:\A|message=')deflate\b"
 )
-"""How aiohttp tells of a body that it cannot unpack; of a deflated one that is cut off it says one word."""
+"""aiohttp's wording for a body that it cannot decode; for a deflated body that is cut off the wording is one word."""
 _INNER = re.compile(r"<\w+: \d+, message=(['\"])(.*)\1>", re.DOTALL)
-"""How aiohttp writes the reason of a broken body: as an error of HTTP, with a status that nobody sent."""
+"""aiohttp's wording for the reason of a broken body: an HTTP error with a status that no server sent."""
 
 
 def _words(error: Exception) -> str:
-    said = _INNER.sub(r"\2", f"{type(error).__name__}: {error}").removesuffix(".")
-    # A proxy's URL may hold a user name and password.
-    return printable(_CREDENTIALS.sub("//***@", " ".join(said.split())), 300)
+    words = _INNER.sub(r"\2", f"{type(error).__name__}: {error}").removesuffix(".")
+    # A proxy's URL may contain a user name and a password.
+    return printable(_CREDENTIALS.sub("//***@", " ".join(words.split())), 300)

@@ -1,23 +1,111 @@
-"""Time limits of one attempt."""
+"""Timeouts of an attempt: the settings, and the deadline that enforces them on one timer."""
 
 from __future__ import annotations
 
+import asyncio
+import math
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
 import attrs
 
-__all__ = ["Timeouts"]
+from imagen_async.exceptions import ConfigurationError, printable
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
+__all__ = ["Deadline", "DeadlineExceeded", "Phase", "Timeouts"]
+
+T = TypeVar("T")
+
+Phase = Literal["connect", "read", "total"]
+
+
+def _check_seconds(_: object, field: attrs.Attribute[Any], value: object) -> None:
+    if value is None or (type(value) in {int, float} and 0 < value < math.inf):  # type: ignore[operator] # a number
+        return
+    raise ConfigurationError(
+        f"Timeouts.{field.name} must be a number of seconds above 0, or None for no limit;"
+        f" it is {printable(repr(value), 80)}"
+    )
 
 
 @attrs.frozen(kw_only=True)
 class Timeouts:
-    """Seconds; None for no limit. The wait for a slot counts in none of them.
+    """Timeouts of one attempt, in seconds; None sets no limit. The wait for a permit counts in none of them.
 
     Attributes:
-        connect: To connect, TLS included.
-        read: From the request to its answer's headers, and between two reads of the body; a generation may be silent
-            for minutes.
-        total: For one whole attempt, as far as it is the gateway that is waited for.
+        connect: Until the request can leave: name lookup, TCP, TLS and a proxy's CONNECT.
+        read: From the request to the response's headers, and between two reads of the body. A generation may take
+            minutes before the first byte.
+        total: All waits for the gateway in one attempt. Time that this machine takes, to decode or to write, is not
+            counted.
+
+    Raises:
+        ConfigurationError: A value is not a positive, finite number.
     """
 
-    connect: float | None = 10.0
-    read: float | None = 300.0
-    total: float | None = 900.0
+    connect: float | None = attrs.field(default=10.0, validator=_check_seconds)
+    read: float | None = attrs.field(default=300.0, validator=_check_seconds)
+    total: float | None = attrs.field(default=900.0, validator=_check_seconds)
+
+
+class DeadlineExceeded(TimeoutError):  # noqa: N818 - becomes the public TimeoutExceededError at the room's border
+    """A deadline has passed.
+
+    Attributes:
+        phase: The timeout that ran out.
+    """
+
+    def __init__(self, phase: Phase) -> None:
+        super().__init__(phase)
+        self.phase = phase
+
+
+class Deadline:
+    """Enforces the timeouts of one attempt, one wait for the gateway after another.
+
+    Args:
+        timeouts: The settings.
+    """
+
+    __slots__ = ("_left", "_limits", "_phase", "_time", "_timer", "_total_at")
+
+    def __init__(self, timeouts: Timeouts) -> None:
+        self._limits: dict[Phase, float | None] = {"connect": timeouts.connect, "read": timeouts.read, "total": None}
+        self._left = math.inf if timeouts.total is None else timeouts.total
+        self._time = asyncio.get_running_loop().time
+        self._timer: asyncio.Timeout | None = None
+        self._total_at = math.inf
+        self._phase: Phase = "total"
+
+    async def wait(self, phase: Phase, gateway: Awaitable[T]) -> T:
+        """Wait for the gateway until the timeout of a phase or the total runs out.
+
+        Raises:
+            DeadlineExceeded: A timeout ran out.
+        """
+        began = self._time()
+        self._total_at = began + self._left
+        try:
+            async with asyncio.timeout_at(self._due(phase, began)) as self._timer:
+                return await gateway
+        except TimeoutError:
+            if self._timer is None or not self._timer.expired():
+                raise
+            raise DeadlineExceeded(self._phase) from None
+        finally:
+            self._timer = None
+            self._left = self._total_at - self._time()
+
+    def restart(self, phase: Phase) -> None:
+        """Start the timeout of a phase, because the request leaves or bytes have arrived."""
+        timer = self._timer
+        if timer is not None and not timer.expired():
+            timer.reschedule(self._due(phase, self._time()))
+
+    def _due(self, phase: Phase, now: float) -> float | None:
+        seconds = self._limits[phase]
+        due = math.inf if seconds is None else now + seconds
+        self._phase = phase if due < self._total_at else "total"
+        due = min(due, self._total_at)
+        return due if due < math.inf else None

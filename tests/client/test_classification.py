@@ -78,13 +78,20 @@ BROKEN = [
 class Body:
     """A body that breaks."""
 
-    total_bytes = 0
-
     def __init__(self, error: BaseException) -> None:
         self._error = error
 
-    async def readchunk(self) -> tuple[bytes, bool]:
+    async def readany(self) -> bytes:
         raise self._error
+
+    def exception(self) -> BaseException:
+        return self._error
+
+    def set_exception(self, _: None) -> None:
+        """Do nothing: no bytes arrived before the error."""
+
+    def read_nowait(self) -> bytes:
+        return b""
 
     def at_eof(self) -> bool:
         return False
@@ -98,13 +105,13 @@ def response(error: BaseException) -> Any:
 
 
 async def failure(phase: str, error: BaseException, monkeypatch: pytest.MonkeyPatch) -> ImagenError:
-    """What a transport makes of an error `before` anything is `sent`, after that, or in the `body` of the answer."""
+    """The failure that a transport raises for an error `before` the request is `sent`, after that, or in the `body`."""
 
     async def request(*_: Any, trace_request_ctx: Any = None, **__: Any) -> Any:
         if phase == "before":
             raise error
         # As our own trace hook does when the first bytes leave.
-        trace_request_ctx.sent = True
+        trace_request_ctx.leave()
         if phase == "sent":
             raise error
         return response(error)

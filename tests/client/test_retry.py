@@ -56,7 +56,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from imagen_async.stores import ImageName
-    from imagen_async.transport.body import Take
+    from imagen_async.transport.response import Take
     from imagen_async.transport.transport import Transport
 
 GOOD = body_of(png())

@@ -121,7 +121,7 @@ PACKED = gzip.compress(BODY)
 
 CUTS = {
     "headers cut off": lost(b"HTTP/1.1 200 OK\r\nContent-Le", where="within the headers", kept=0),
-    "no byte of an answer": lost(where="hung up before its answer", kept=0),
+    "no byte of an answer": lost(where="closed the connection before its response", kept=0),
     "truncated Content-Length": lost(reply(BODY[:CUT], length=len(BODY)), where=f"at byte {CUT}"),
     "truncated chunked": lost(CHUNKED + in_chunks(BODY[:CUT], 777), where=f"at byte {CUT}"),
     "truncated within a chunk": lost(CHUNKED + in_chunks(BODY, len(BODY))[:CUT], where=f"at byte {CUT - 6}"),
@@ -148,7 +148,7 @@ CUTS = {
         check="content-encoding",
         where="Content-Encoding: gzip, gzip",
     ),
-    "not HTTP": lost(b"SSH-2.0-OpenSSH_9.6\r\n\r\n", check="http", where="no HTTP", kept=0),
+    "not HTTP": lost(b"SSH-2.0-OpenSSH_9.6\r\n\r\n", check="http", where="invalid HTTP", kept=0),
     "a chunk without a size": lost(CHUNKED + b"zz\r\n" + BODY, check="http", where="chunk size", kept=0),
 }
 

@@ -13,18 +13,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imagen_async.exceptions import DisconnectedError
-from imagen_async.transport.body import DirectBody
-from imagen_async.transport.timeouts import Timeouts
+from imagen_async.transport.aiohttp_internals import DirectBody
+from imagen_async.transport.timeouts import Deadline, Timeouts
 from imagen_async.transport.transport import Transport
 from imagen_async.transport.url import gateway_url
-from imagen_async.transport.watch import Watch
 from tests.clock import settle, until
+from tests.fallback import BOTH
 from tests.servers import answer, reply, serving
 
 if TYPE_CHECKING:
     from aiohttp.client_proto import ResponseHandler
 
     from imagen_async.transport.transport import Response
+
+internals_only = pytest.mark.parametrize("_both_ways", BOTH[:-1], indirect=True)
+"""For tests of the connection that is borrowed from aiohttp."""
 
 PATH = "/images/generations"
 BODY = bytes(range(256)) * 4096
@@ -90,13 +93,13 @@ class FakeOwner:
         self._transport.resume_reading()
 
 
-def deliver(straight: DirectBody, body: bytes, at: int, count: int) -> int:
+def deliver(direct: DirectBody, body: bytes, at: int, count: int) -> int:
     """Let up to `count` bytes come, and return where the next ones begin."""
-    room = straight.get_buffer(-1)
+    room = direct.get_buffer(-1)
     count = min(count, len(room))
     room[:count] = body[at : at + count]
     if count:
-        straight.buffer_updated(count)
+        direct.buffer_updated(count)
     return at + count
 
 
@@ -112,14 +115,13 @@ def test_however_a_body_comes_all_of_it_is_taken_in_order_and_no_byte_more(
         owner = FakeOwner(transport)
         content = aiohttp.StreamReader(cast("ResponseHandler", owner), 2**16)
         content.feed_data(body[:before])
-        straight = DirectBody(
+        direct = DirectBody(
             content,
-            transport=transport,
-            owner=cast("ResponseHandler", owner),
+            transport,
+            cast("ResponseHandler", owner),
             length=length,
             memory=bytearray(memory),
-            patience=None,
-            watch=Watch(asyncio.get_running_loop()),
+            deadline=Deadline(Timeouts()),
         )
         taken = bytearray()
 
@@ -130,14 +132,14 @@ def test_however_a_body_comes_all_of_it_is_taken_in_order_and_no_byte_more(
         at, more = before, True
         while more:
             if data.draw(st.booleans(), label="too late for the pause"):
-                at = deliver(straight, body, at, data.draw(st.integers(0, 3), label="of it"))
-            pumping = asyncio.ensure_future(straight.pump(take))
+                at = deliver(direct, body, at, data.draw(st.integers(0, 3), label="of it"))
+            pumping = asyncio.ensure_future(direct.pump(take))
             await settle()
             while not pumping.done():
                 assert transport.reads
-                assert transport.owner is straight
-                assert len(straight.get_buffer(-1)) <= length - at
-                at = deliver(straight, body, at, data.draw(st.integers(1, memory), label="come"))
+                assert transport.owner is direct
+                assert len(direct.get_buffer(-1)) <= length - at
+                at = deliver(direct, body, at, data.draw(st.integers(1, memory), label="come"))
                 await settle()
             more = pumping.result()
             assert taken == body[:at]
@@ -150,17 +152,19 @@ def test_however_a_body_comes_all_of_it_is_taken_in_order_and_no_byte_more(
     asyncio.run(run())
 
 
+@internals_only
 async def test_many_bodies_come_over_one_connection() -> None:
     async with serving(answer(reply(BODY))) as server:
         transport = transport_to(server.base_url)
         for tired_after in (2**30, 2**16, 1):
             async with transport.post(PATH, b"{}", {}) as answering:
-                assert answering._straight is not None
+                assert answering._direct is not None
                 assert await body_of(answering, tired_after=tired_after) == BODY
         assert server.connections == 1
         await transport.close()
 
 
+@internals_only
 async def test_over_tls_it_is_the_same() -> None:
     authority = trustme.CA()
     there, here = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.create_default_context()
@@ -171,35 +175,37 @@ async def test_over_tls_it_is_the_same() -> None:
         transport = transport_to(url, connector)
         for tired_after in (2**30, 2**16):
             async with transport.post(PATH, b"{}", {}) as answering:
-                assert answering._straight is not None
+                assert answering._direct is not None
                 assert await body_of(answering, tired_after=tired_after) == BODY
         assert server.connections == 1
         await transport.close()
 
 
+@internals_only
 async def test_what_waits_is_not_read() -> None:
     async with serving(answer(reply(BODY))) as server:
         transport = transport_to(server.base_url)
         async with transport.post(PATH, b"{}", {}) as answering:
+            assert answering._direct is not None
             answering.hold()
-            assert not answering._wire.is_reading()
+            assert not answering._direct._transport.is_reading()
             await settle()
-            assert answering._straight is not None
-            assert len(answering._straight._first) < len(BODY)
+            assert len(answering._direct._first) < len(BODY)
             assert await body_of(answering) == BODY
         await transport.close()
 
 
+@internals_only
 async def test_what_comes_before_anybody_takes_it_is_kept_and_the_rest_waits() -> None:
     async with serving(answer(reply(BODY))) as server:
         transport = transport_to(server.base_url)
         async with transport.post(PATH, b"{}", {}) as answering:
-            straight = answering._straight
-            assert straight is not None
-            transport.memory = straight._memory = bytearray(2**12)
-            await until(lambda: not answering._wire.is_reading())
+            direct = answering._direct
+            assert direct is not None
+            transport.memory = direct._memory = bytearray(2**12)
+            await until(lambda: not direct._transport.is_reading())
             await settle()
-            assert len(straight._first) < len(BODY)
+            assert len(direct._first) < len(BODY)
             assert await body_of(answering) == BODY
         async with transport.post(PATH, b"{}", {}) as answering:
             assert await body_of(answering) == BODY
@@ -222,11 +228,12 @@ async def test_what_needs_a_parser_goes_through_it(raw: bytes) -> None:
     async with serving(answer(raw, close=True)) as server:
         transport = transport_to(server.base_url)
         async with transport.post(PATH, b"{}", {}) as answering:
-            assert answering._straight is None
+            assert answering._direct is None
             assert await body_of(answering) == b"abc"
         await transport.close()
 
 
+@internals_only
 async def test_an_error_of_who_takes_ends_the_reading_and_the_connection() -> None:
     def refuse(*_: object) -> bool:
         raise LookupError("not this")
