@@ -192,8 +192,9 @@ class Response:
     async def _parsed(self) -> bytes:
         """Return the next bytes from aiohttp's reader."""
         while True:
+            look = asyncio.timeout(_LOOK)
             try:
-                async with asyncio.timeout(_LOOK) as look:
+                async with look:
                     return await self._content.readany()
             except TimeoutError:
                 if not look.expired():
