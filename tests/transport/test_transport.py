@@ -29,7 +29,7 @@ from imagen_async.transport.transport import Response, Transport
 from imagen_async.transport.url import gateway_url
 from tests import fallback
 from tests.clock import settle, until
-from tests.servers import Asked, Server, answer, reply, serving
+from tests.servers import Asked, Server, answer, reply, serving, serving_apart
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -156,6 +156,17 @@ def test_a_transport_is_made_without_a_loop_and_opens_nothing() -> None:
 async def test_closing_what_was_never_opened_is_nothing() -> None:
     async with transport_to("https://gateway.example/v1"):
         pass
+
+
+@pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")  # the first loop ends with an idle connection
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # pytest's wrapping of the same warning
+def test_one_transport_serves_one_event_loop_after_another() -> None:
+    with serving_apart(answer(OK)) as server:
+        transport = Transport(gateway_url(server.base_url), KEY, timeouts=Timeouts())
+        assert [asyncio.run(post(transport)) for _ in range(3)] == [(200, b"{}")] * 3
+        assert server.connections == 3
+        asyncio.run(transport.close())
+        gc.collect()
 
 
 async def test_nothing_is_sent_after_closing() -> None:
