@@ -39,8 +39,10 @@ if TYPE_CHECKING:
     import os
     from types import TracebackType
 
+    from imagen_async.batch.journal import Entry
     from imagen_async.client.client import ImagenClient
     from imagen_async.client.job import Job
+    from imagen_async.request import ImageRequest
 
 __all__ = ["Batch"]
 
@@ -342,6 +344,10 @@ class Batch(AsyncIterator[Outcome]):
         if earlier.found:
             await self._books.adopt(task.part, task.entry, earlier.found, missing=request.n - len(there))
         witness = JobRecorder(self._books, task.part, task.entry, earlier)
+        if (in_doubt := self._in_doubt(task.entry)) is None:
+            outcome = _still_in_doubt(request, earlier.images, self._client.retry.on_ambiguous)
+            await witness.ended(outcome)
+            return outcome
         wanted = [index for index in task.part.indices if index not in there | earlier.filtered]
         if not wanted:  # what was withdrawn is back, and the safety filter took the rest
             outcome = Outcome(request=request, status=Status.PARTIAL, images=earlier.images)
@@ -356,6 +362,8 @@ class Batch(AsyncIterator[Outcome]):
                 recorder=witness,
                 stop=self._stop,
                 sha256=True,
+                in_doubt=in_doubt,
+                earlier_key=task.entry.idempotency_key,
             )
         except InvalidRequestError as error:  # the source knew other models than the client does
             outcome = Outcome(request=request, status=Status.FAILED, error=error)
@@ -363,6 +371,14 @@ class Batch(AsyncIterator[Outcome]):
             outcome = _together(earlier, await self._perform(job, witness))
         await witness.ended(outcome)
         return outcome
+
+    def _in_doubt(self, entry: Entry) -> int | None:
+        """Return how many earlier requests count against `on_ambiguous`; None if they forbid another one."""
+        if self._retried and entry.status != INTERRUPTED:
+            return 0
+        if self._client.retry.may_send_again(ambiguous=entry.in_doubt):
+            return entry.in_doubt
+        return 0 if self._retried else None
 
     def _at_first(self) -> int:
         """Return how many images may be under way before it is known how large they are."""
@@ -389,6 +405,15 @@ async def _checked(source: Source) -> Report:
         return await aside(functools.partial(source.check, stopped=left.is_set))
     finally:
         left.set()
+
+
+def _still_in_doubt(request: ImageRequest, images: tuple[Image, ...], on_ambiguous: str) -> Outcome:
+    message = (
+        "in doubt: a run ended while a request was in flight, and no further one is allowed by "
+        f"on_ambiguous={on_ambiguous!r}; retry_failed (--retry-failed) sends it again"
+    )
+    status = Status.PARTIAL if images else Status.IN_DOUBT
+    return Outcome(request=request, status=status, images=images, error=ImagenError(message))
 
 
 def _together(earlier: Earlier, outcome: Outcome) -> Outcome:

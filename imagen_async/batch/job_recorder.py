@@ -78,7 +78,7 @@ class JobRecorder:
         """How many images the request under way may bring."""
         return self._reserved
 
-    async def sending(self, attempt: int, images: int) -> None:
+    async def sending(self, attempt: int, images: int, idempotency_key: str) -> None:
         """Reserve the cost and make the intent durable.
 
         Raises:
@@ -90,7 +90,7 @@ class JobRecorder:
             raise LimitReachedError(_cap_text(books.spending, books.budget, cost))
         self._reserved, self._attempts = images, attempt
         books.unfinished[self._entry.key] = self
-        await books.journal.intent(self._entry, attempt=attempt, images=images, usd=cost.usd)
+        await books.journal.intent(self._entry, attempt=attempt, images=images, usd=cost.usd, key=idempotency_key)
         self._sent = True
         books.progress.in_flight += 1
         books.progress.attempts += 1
@@ -111,7 +111,7 @@ class JobRecorder:
             await self._books.journal.never_sent(self._entry)
 
     async def answered(self, images: int) -> None:
-        """Give back what was not billed, and take the intent back: another one will follow.
+        """Give back what was not billed; another request will follow.
 
         Raises:
             JournalError: The journal broke.
@@ -120,7 +120,7 @@ class JobRecorder:
         self._bought += images
         self._release(keep=images)
         self._begun = True
-        await self._books.journal.never_sent(self._entry)
+        await self._books.journal.answered(self._entry)
 
     async def ended(self, outcome: Outcome) -> None:
         """Record how the job ended.

@@ -27,8 +27,8 @@ class Limits:
         concurrency: Most requests in flight, by default 32; it begins with fewer and finds what the gateway takes.
         rpm: Most requests a minute, evenly spaced.
         images_per_minute: Most images asked for in a minute, evenly spaced.
-        on_ambiguous: What to do when a request was sent and its answer was lost, which may have been billed: try again
-            once (the default), retry, or fail.
+        on_ambiguous: What to do when a request was sent and its response was lost, which may have been billed, in this
+            run or an interrupted one: send it again once (the default), retry, or fail.
         top_up: How often to ask again for images that the safety filter removed.
         max_images: Most images that this folder may ever buy.
         budget: Most US dollars that this folder may ever cost, by list price.

@@ -130,7 +130,7 @@ class AttemptRunner:
             raise job.failure
         try:
             job.requests += 1
-            await job.recorder.sending(job.requests, len(job.missing))
+            await job.recorder.sending(job.requests, len(job.missing), job.encoded.idempotency_key)
             if lease.paused() > 0 or job.stop.forbids_sending:
                 # That began while the intent was recorded: no request may leave, not even one with a permit.
                 await self._take_back(job)

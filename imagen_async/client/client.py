@@ -164,6 +164,7 @@ class ImagenClient:
             trace_configs=trace_configs,
             headers=headers,
         )
+        self.retry = retry or RetryPolicy()
         self._wall_clock = wall_clock
         self._token = os.urandom(12).hex()
         self._numbers = itertools.count()
@@ -186,7 +187,7 @@ class ImagenClient:
             on_paused=self._paused,
             on_throttled=self._throttled,
         )
-        policy = retry or RetryPolicy()
+        policy = self.retry
         attempts = AttemptRunner(
             self._transport,
             self._receiving,
@@ -372,6 +373,8 @@ class ImagenClient:
         recorder: AttemptRecorder | None = None,
         stop: StopScope | None = None,
         sha256: bool = False,
+        in_doubt: int = 0,
+        earlier_key: str | None = None,
     ) -> Job:
         """Validate a request and make a job of it.
 
@@ -383,6 +386,8 @@ class ImagenClient:
             recorder: Records every request that is sent.
             stop: Stops the job while it waits.
             sha256: Whether to make a digest of each image.
+            in_doubt: Requests of earlier runs for it that are in doubt; they count against `RetryPolicy.on_ambiguous`.
+            earlier_key: The ``Idempotency-Key`` of the last of them.
 
         Raises:
             InvalidRequestError: The request breaks the contract.
@@ -400,12 +405,15 @@ class ImagenClient:
             recorder=recorder or Unrecorded(),
             stop=stop or self.stop_scope(),
             sha256=sha256,
+            in_doubt=in_doubt,
+            earlier_key=earlier_key,
         )
 
     def _encode(self, request: ImageRequest, images: int) -> EncodedRequest:
         if images != request.n:
             request = attrs.evolve(request, n=images)
-        return EncodedRequest(encode_request(request, send_response_format=self._send_response_format), self._name())
+        body = encode_request(request, send_response_format=self._send_response_format)
+        return EncodedRequest.named(self._name(), body)
 
     def _name(self) -> str:
         """Return a name that nobody else has, without asking the system for randomness each time."""

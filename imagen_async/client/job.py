@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
@@ -26,8 +27,8 @@ __all__ = ["AttemptRecorder", "EncodedRequest", "Job", "Unrecorded"]
 class AttemptRecorder(Protocol):
     """Records every request of one job, before and after; an error that it raises ends the job."""
 
-    async def sending(self, attempt: int, images: int) -> None:
-        """Record that request number `attempt`, for so many images, is about to be sent."""
+    async def sending(self, attempt: int, images: int, idempotency_key: str) -> None:
+        """Record that request number `attempt`, for so many images, is about to be sent under this key."""
 
     async def failed(self, attempt: Attempt) -> None:
         """Record that it failed."""
@@ -39,7 +40,7 @@ class AttemptRecorder(Protocol):
 class Unrecorded:
     """Records nothing."""
 
-    async def sending(self, attempt: int, images: int) -> None:
+    async def sending(self, attempt: int, images: int, idempotency_key: str) -> None:
         """Do nothing."""
 
     async def failed(self, attempt: Attempt) -> None:
@@ -55,11 +56,24 @@ class EncodedRequest:
 
     Attributes:
         body: The body.
-        idempotency_key: The ``Idempotency-Key``.
+        idempotency_key: The ``Idempotency-Key``; it ends in a checksum of the body.
     """
 
     body: bytes
     idempotency_key: str
+
+    @classmethod
+    def named(cls, name: str, body: bytes) -> EncodedRequest:
+        """Return a request with a key made of a unique name and the body's checksum."""
+        return cls(body, f"{name}-{zlib.crc32(body):08x}")
+
+    def under(self, earlier_key: str) -> EncodedRequest:
+        """Return the same request under the key of an earlier one, if that one had the same body.
+
+        A gateway may refuse a key that comes back with another body.
+        """
+        same = earlier_key.rpartition("-")[2] == self.idempotency_key.rpartition("-")[2]
+        return attrs.evolve(self, idempotency_key=earlier_key) if same else self
 
 
 @attrs.define(kw_only=True)
@@ -76,6 +90,8 @@ class Job:
         recorder: Records every request.
         stop: Stops the job while it waits.
         sha256: Whether to compute a digest of each image.
+        in_doubt: How many requests of earlier runs for these images are in doubt.
+        earlier_key: The ``Idempotency-Key`` of the last of them; the first request uses it if its body is the same.
         images: The images that were kept, in order of arrival.
         attempts: The attempts that failed, oldest first.
         requests: How many were sent, or were about to be.
@@ -100,6 +116,8 @@ class Job:
     recorder: AttemptRecorder = attrs.field(factory=Unrecorded)
     stop: StopScope = attrs.field(factory=StopScope)
     sha256: bool = False
+    in_doubt: int = 0
+    earlier_key: str | None = None
     images: list[Image] = attrs.field(factory=list)
     attempts: list[Attempt] = attrs.field(factory=list)
     requests: int = 0
@@ -117,6 +135,8 @@ class Job:
     def __attrs_post_init__(self) -> None:
         self.wait = StoppableWait(self.stop)
         self.encoded = self.encode(len(self.missing))
+        if self.earlier_key is not None:
+            self.encoded = self.encoded.under(self.earlier_key)
 
     def keep(self, images: Iterable[Image]) -> None:
         """Add images that were kept; from now on only the others are requested."""
@@ -134,8 +154,9 @@ class Job:
         self.encoded = self.encode(len(self.missing))
 
     def count(self, failure: FailureClass) -> int:
-        """Return how many attempts failed in this way."""
-        return sum(attempt.failure is failure for attempt in self.attempts)
+        """Return how many attempts failed in this way; those of earlier runs that are in doubt are ambiguous."""
+        earlier = self.in_doubt if failure is FailureClass.AMBIGUOUS else 0
+        return earlier + sum(attempt.failure is failure for attempt in self.attempts)
 
     def outcome(self, status: Status, *, error: ImagenError | None = None, elapsed_s: float) -> Outcome:
         """Return the outcome of what has come of it."""

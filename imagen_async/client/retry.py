@@ -115,7 +115,7 @@ class JobRunner:
         job, error = _of(state)
         return not self._policy.tries_again(
             failure_class(error),
-            attempts=len(job.attempts) - job.count(FailureClass.REFUSED),
+            attempts=job.in_doubt + len(job.attempts) - job.count(FailureClass.REFUSED),
             ambiguous=job.count(FailureClass.AMBIGUOUS),
             elapsed=self._elapsed(job) + max(state.upcoming_sleep, self._limiter.shared.paused()),
             should_retry=error.should_retry if isinstance(error, GatewayError) else None,

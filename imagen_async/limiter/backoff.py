@@ -23,8 +23,9 @@ class RetryPolicy:
     """When and whether to try again.
 
     Attributes:
-        on_ambiguous: What to do when a request was sent and its answer was lost, which may have been billed: try again
+        on_ambiguous: What to do when a request was sent and its response was lost, which may have been billed: retry
             ``once``, which may buy the images twice at most, ``retry`` as often as `max_attempts` allows, or ``fail``.
+            A batch counts such requests across runs, those that an interrupted run left in flight included.
         top_up: How often to ask again for images that the safety filter took; each request costs what it brings.
         max_attempts: Most attempts of one job, refusals (429) not counted: those cost nothing.
         max_elapsed: Seconds after its first attempt from which a job is not tried again.
@@ -80,6 +81,10 @@ class RetryPolicy:
             return False
         wanted = failure in _RETRYABLE if should_retry is None else should_retry
         return wanted and (failure is FailureClass.REFUSED or attempts < self.max_attempts)
+
+    def may_send_again(self, *, ambiguous: int) -> bool:
+        """Return whether another attempt is allowed after so many that may have been billed, in whatever run."""
+        return ambiguous <= self._most_ambiguous() and ambiguous < self.max_attempts
 
     def _most_ambiguous(self) -> float:
         return {"fail": 0, "once": 1, "retry": float("inf")}[self.on_ambiguous]

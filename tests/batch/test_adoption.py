@@ -11,8 +11,10 @@ from imagen_async.stores.local import LocalStore
 from tests.batch.running import FOX, OWL, caught, errors, files, metadata, prompts, run, strays
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
+    from imagen_async.batch.journal import Entry
     from imagen_async.sandbox import SandboxGateway
     from imagen_async.sandbox.pytest_plugin import SandboxFactory
 
@@ -22,7 +24,13 @@ class CrashError(Exception):
 
 
 async def crash(
-    monkeypatch: pytest.MonkeyPatch, gateway: SandboxGateway, rows: Any, folder: Path, *, commits: int | None = None
+    monkeypatch: pytest.MonkeyPatch,
+    gateway: SandboxGateway,
+    rows: Any,
+    folder: Path,
+    *,
+    commits: int | None = None,
+    asking: Mapping[str, Any] | None = None,
 ) -> None:
     """Run until images are committed, and end without a word to the journal, like a killed process.
 
@@ -32,6 +40,7 @@ async def crash(
         rows: What for.
         folder: Where to.
         commits: How many images are committed; all, if it is None.
+        asking: Options of the client.
     """
     real, kept = LocalStore._publish, 0
 
@@ -50,7 +59,47 @@ async def crash(
         crashing.setattr(Journal, "done", dead)
         crashing.setattr(Journal, "doubt", dead)
         with pytest.raises(CrashError):
-            await run(gateway, rows, folder)
+            await run(gateway, rows, folder, asking=asking)
+
+
+async def test_a_job_that_is_to_ask_again_for_filtered_images_is_known_to_the_next_run(
+    imagen_sandbox_factory: SandboxFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gateway = await imagen_sandbox_factory(faults={"short": 1.0}, faults_per_body=1)
+    real = Journal.answered
+
+    async def answered(self: Journal, entry: Entry) -> None:
+        await real(self, entry)
+        raise CrashError
+
+    rows = [ImageRequest(FOX, n=4, id="fox")]
+    with monkeypatch.context() as patched:
+        patched.setattr(Journal, "answered", answered)
+        await crash(monkeypatch, gateway, rows, tmp_path, asking={"top_up": 1})
+    there = files(tmp_path)
+    assert there
+    works = await imagen_sandbox_factory()
+    assert (await run(works, rows, tmp_path)).statuses == ["succeeded"]
+    assert there < files(tmp_path)
+    assert [entry.n for entry in works.ledger] == [4 - len(there)]
+    assert errors(tmp_path) == []
+
+
+async def test_with_fail_found_images_are_adopted_and_the_others_stay_in_doubt(
+    imagen_sandbox: SandboxGateway, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [ImageRequest(FOX, n=4, id="fox")]
+    await crash(monkeypatch, imagen_sandbox, rows, tmp_path, commits=2)
+    fail: dict[str, Any] = {"asking": {"on_ambiguous": "fail"}}
+    done = await run(imagen_sandbox, rows, tmp_path, **fail)
+    assert (done.statuses, len(done.outcomes[0].images), done.summary.attempts) == (["partial"], 2, 0)
+    [line] = errors(tmp_path)
+    assert (line["status"], [doubt["images"] for doubt in line["doubts"]]) == ("partial", [2])
+    assert imagen_sandbox.requests == 1
+    done = await run(imagen_sandbox, rows, tmp_path, retry_failed=True, **fail)
+    assert (done.statuses, len(metadata(tmp_path))) == (["succeeded"], 4)
+    assert [entry.n for entry in imagen_sandbox.ledger] == [4, 2]
+    assert len({entry.idempotency_key for entry in imagen_sandbox.ledger}) == 2
 
 
 async def test_a_whole_file_without_its_record_is_adopted_not_bought_again(
@@ -144,7 +193,7 @@ async def test_images_that_were_found_are_kept_although_the_others_failed(
     await run(works, rows[:1], tmp_path)
     await crash(monkeypatch, works, rows[1:], tmp_path, commits=2)
     broken = await imagen_sandbox_factory(faults={fault: 1.0}, faults_per_body=1)
-    first = await run(broken, rows[1:], tmp_path, asking={"attempts": 1})
+    first = await run(broken, rows[1:], tmp_path, asking={"attempts": 2})
     assert first.statuses == ["partial"]
     assert [line["error"] for line in errors(tmp_path)] == [error or "partial"]
     assert [line["index"] for line in metadata(tmp_path)] == [0, 0, 1]

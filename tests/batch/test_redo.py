@@ -158,8 +158,8 @@ async def test_a_second_name_without_its_record_is_adopted(
     assert errors(tmp_path) == []
 
 
-async def _redoing(*arguments: Any) -> object:
-    return await run(*arguments, redo_damaged=True)
+async def _redoing(*arguments: Any, **options: Any) -> object:
+    return await run(*arguments, redo_damaged=True, **options)
 
 
 @pytest.mark.parametrize("n", [2, 4])

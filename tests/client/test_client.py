@@ -295,6 +295,20 @@ async def test_a_retried_job_keeps_its_idempotency_key_and_its_bytes(clock: Fake
         assert len({asked.body for asked in server.asked}) == 1
 
 
+async def test_a_request_is_sent_again_under_the_key_of_an_earlier_run_if_it_is_the_same(clock: FakeClock) -> None:
+    request, other = ImageRequest("a fox", n=3), ImageRequest("an owl", n=3)
+    async with ImagenClient(KEY, "http://127.0.0.1:9", **clock.arguments) as client:
+        store = MemoryStore()
+        first = client.job(request, store=store).encoded
+        again = client.job(request, store=store, in_doubt=1, earlier_key=first.idempotency_key)
+        assert again.encoded == first
+        fewer = client.job(request, store=store, indices=[1, 2], earlier_key=first.idempotency_key)
+        another = client.job(other, store=store, earlier_key=first.idempotency_key)
+        again.renew()
+        keys = {job.encoded.idempotency_key for job in (again, fewer, another)}
+        assert len(keys | {first.idempotency_key}) == 4
+
+
 async def test_a_list_of_models_tests_the_key(imagen_sandbox: SandboxGateway) -> None:
     async with ImagenClient(imagen_sandbox.api_key, imagen_sandbox.base_url) as client:
         assert await client.list_models() == tuple(CATALOG)

@@ -189,7 +189,7 @@ class SlowBooks:
 
     clock: FakeClock
 
-    async def sending(self, attempt: int, images: int) -> None:
+    async def sending(self, attempt: int, images: int, idempotency_key: str) -> None:
         """Write nothing."""
 
     async def failed(self, attempt: Attempt) -> None:

@@ -574,9 +574,11 @@ class Diary(Unrecorded):
     """A witness that notes what it is told and fails where a test wants it to."""
 
     notes: list[str] = attrs.field(factory=list)
+    keys: list[str] = attrs.field(factory=list)
     fails: str = ""
 
-    async def sending(self, attempt: int, images: int) -> None:
+    async def sending(self, attempt: int, images: int, idempotency_key: str) -> None:
+        self.keys.append(idempotency_key)
         self._note(f"sending {attempt} for {images}")
 
     async def failed(self, attempt: Attempt) -> None:
@@ -593,10 +595,12 @@ class Diary(Unrecorded):
 
 async def test_a_witness_is_told_before_each_attempt_and_of_each_failure(clock: FakeClock) -> None:
     diary = Diary()
-    await Script([refusal(500), refusal(429)], clock).run(recorder=diary)
+    script = Script([refusal(500), refusal(429)], clock)
+    await script.run(recorder=diary)
     assert diary.notes == [
         "sending 1 for 1", "failed 1 ambiguous", "sending 2 for 1", "failed 2 refused", "sending 3 for 1",
     ]  # fmt: skip
+    assert diary.keys == script.keys
 
 
 async def test_nothing_is_sent_that_the_witness_could_not_note(clock: FakeClock) -> None:
@@ -619,8 +623,8 @@ class SlowDiary(Diary):
 
     written: asyncio.Event = attrs.field(factory=asyncio.Event)
 
-    async def sending(self, attempt: int, images: int) -> None:
-        await super().sending(attempt, images)
+    async def sending(self, attempt: int, images: int, idempotency_key: str) -> None:
+        await super().sending(attempt, images, idempotency_key)
         await self.written.wait()
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import pytest
 from hypothesis import given
@@ -49,6 +50,14 @@ def test_what_may_work_next_time_is_tried_again(failure: FailureClass) -> None:
 @pytest.mark.parametrize("failure", [FailureClass.REJECTED, FailureClass.FATAL, None])
 def test_what_cannot_work_is_not_tried_again(failure: FailureClass | None) -> None:
     assert not RetryPolicy().tries_again(failure, attempts=1, elapsed=0.0)
+
+
+@pytest.mark.parametrize(("on_ambiguous", "allowed"), [("fail", 1), ("once", 2), ("retry", 4)])
+def test_requests_in_doubt_of_earlier_runs_leave_room_for_so_many_in_all(
+    on_ambiguous: Literal["once", "retry", "fail"], allowed: int
+) -> None:
+    policy = RetryPolicy(on_ambiguous=on_ambiguous, max_attempts=4)
+    assert [policy.may_send_again(ambiguous=count) for count in range(6)] == [count < allowed for count in range(6)]
 
 
 def test_attempts_are_bounded_but_refusals_cost_nothing() -> None:

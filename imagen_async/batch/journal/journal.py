@@ -145,7 +145,9 @@ class Journal:
         """
         return await self.perform(lambda connection: transitions.admit(connection, items))
 
-    async def intent(self, entry: Entry, *, attempt: int, images: int, usd: float = 0.0) -> None:
+    async def intent(
+        self, entry: Entry, *, attempt: int, images: int, usd: float = 0.0, key: str | None = None
+    ) -> None:
         """Make durable that a request for `entry` is about to be sent; call it before every attempt.
 
         Should the run die before it says more of this request, it is a doubt of so many images and dollars.
@@ -155,11 +157,14 @@ class Journal:
             attempt: Counted from 1 in each run.
             images: How many this request asks for; fewer than the job, if some have arrived already.
             usd: What they may cost, in US dollars by list price; 0 where the price is unknown.
+            key: The request's ``Idempotency-Key``, for a run that sends it again.
 
         Raises:
             JournalError: The job has succeeded already, or the journal broke: send nothing.
         """
-        step = partial(transitions.intent, entry=entry, attempt=attempt, images=images, usd=usd, at=self._clock())
+        step = partial(
+            transitions.intent, entry=entry, attempt=attempt, images=images, usd=usd, key=key, at=self._clock()
+        )
         await self.perform(step)
 
     async def never_sent(self, entry: Entry) -> None:
@@ -174,6 +179,15 @@ class Journal:
         """
         at = self._clock()
         await self.perform(lambda connection: transitions.never_sent(connection, entry, at=at))
+
+    async def answered(self, entry: Entry) -> None:
+        """Record that the last request was answered and that another one follows: until then the job is interrupted.
+
+        Raises:
+            JournalError: The journal broke.
+        """
+        at = self._clock()
+        await self.perform(lambda connection: transitions.answered(connection, entry, at=at))
 
     async def doubt(self, entry: Entry, doubt: Doubt) -> None:
         """Record that an attempt may have been billed and did not bring all images; once for each attempt.

@@ -24,6 +24,7 @@ __all__ = [
     "EncodedImage",
     "abandon",
     "admit",
+    "answered",
     "begin_run",
     "done",
     "doubt",
@@ -40,7 +41,7 @@ EncodedImage = tuple[int, int, str]
 """An image's index, its size in bytes, and its line of metadata."""
 
 _Known = list[Any]
-"""What the journal has of a job: stem, status, images, attempts."""
+"""What the journal has of a job: stem, status, images, attempts, requests in doubt, Idempotency-Key."""
 
 _TOGETHER = 250
 """Jobs that are looked up with one question: SQLite takes a thousand parameters everywhere, and more gain nothing."""
@@ -80,21 +81,28 @@ def admit(connection: sqlite3.Connection, items: Iterable[Admission]) -> list[En
 
 
 def _known(connection: sqlite3.Connection, keys: Sequence[bytes]) -> dict[bytes, _Known]:
+    columns = "key, stem, status, images, attempts, in_doubt, asked_key"
     wanted = ", ".join("?" * len(keys))
-    rows = connection.execute(
-        f"SELECT key, stem, status, images, attempts FROM jobs WHERE key IN ({wanted})",  # noqa: S608 - question marks
-        keys,
-    )
+    rows = connection.execute(f"SELECT {columns} FROM jobs WHERE key IN ({wanted})", keys)  # noqa: S608 - question marks
     return {key: known for key, *known in rows}
 
 
 def _admitted(connection: sqlite3.Connection, item: Admission, key: bytes, known: _Known | None) -> Entry:
-    stem, status, images, attempts = known or (None, None, 0, 0)
+    stem, status, images, attempts, in_doubt, asked_key = known or (None, None, 0, 0, 0, None)
     if stem is None:
         wish = item.id if item.stem is None else item.stem
         stem = key.hex() if known or wish is None else _claimed_stem(connection, storable(wish), key)
     return Entry(
-        key=key, stem=stem, id=item.id, line=item.line, n=item.n, status=status, images=images, attempts=attempts
+        key=key,
+        stem=stem,
+        id=item.id,
+        line=item.line,
+        n=item.n,
+        status=status,
+        images=images,
+        attempts=attempts,
+        in_doubt=in_doubt,
+        idempotency_key=asked_key,
     )
 
 
@@ -141,16 +149,18 @@ def _is_taken(connection: sqlite3.Connection, stem: str, key: bytes) -> bool:
     return owners.fetchone() is not None
 
 
-def intent(connection: sqlite3.Connection, entry: Entry, *, attempt: int, images: int, usd: float, at: float) -> None:
+def intent(
+    connection: sqlite3.Connection, entry: Entry, *, attempt: int, images: int, usd: float, key: str | None, at: float
+) -> None:
     """Note that a request for `entry` is about to be sent, and what it asks for."""
     changed = connection.execute(
-        "INSERT INTO jobs (key, stem, id, line, n, status, attempts, asked_images, asked_usd, updated) "
-        "VALUES (?, ?, ?, ?, ?, 'intent', ?, ?, ?, ?) "
+        "INSERT INTO jobs (key, stem, id, line, n, status, attempts, asked_images, asked_usd, asked_key, updated) "
+        "VALUES (?, ?, ?, ?, ?, 'intent', ?, ?, ?, ?, ?) "
         "ON CONFLICT (key) DO UPDATE SET before = CASE status WHEN 'intent' THEN before ELSE status END, "
         "status = 'intent', line = excluded.line, n = excluded.n, attempts = excluded.attempts, "
-        "asked_images = excluded.asked_images, asked_usd = excluded.asked_usd, "
+        "asked_images = excluded.asked_images, asked_usd = excluded.asked_usd, asked_key = excluded.asked_key, "
         "updated = excluded.updated WHERE status <> 'succeeded'",
-        (*_identity(entry), entry.attempts + attempt, images, usd, at),
+        (*_identity(entry), entry.attempts + attempt, images, usd, key, at),
     )
     if not changed.rowcount:
         raise JournalError(f"{_named(entry)} has succeeded already: nothing may be sent for it")
@@ -165,6 +175,14 @@ def never_sent(connection: sqlite3.Connection, entry: Entry, *, at: float) -> No
     )
     if not restored.rowcount:
         connection.execute("DELETE FROM jobs WHERE key = ? AND status = 'intent'", (entry.key,))
+
+
+def answered(connection: sqlite3.Connection, entry: Entry, *, at: float) -> None:
+    """Leave a job for the next run: its last request has been answered, and another one is to follow."""
+    connection.execute(
+        "UPDATE jobs SET status = ?, before = NULL, asked_key = NULL, updated = ? WHERE key = ? AND status = 'intent'",
+        (INTERRUPTED, at, entry.key),
+    )
 
 
 def _last_doubt(connection: sqlite3.Connection, entry: Entry) -> int:
@@ -245,6 +263,10 @@ def done(
         "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) "
         "ON CONFLICT (key) DO UPDATE SET status = excluded.status, before = NULL, line = excluded.line, "
         "n = excluded.n, attempts = max(attempts, excluded.attempts), updated = excluded.updated, "
+        "in_doubt = CASE excluded.status WHEN 'succeeded' THEN 0 ELSE in_doubt END, "
+        # A request in doubt may be sent again, under the same key.
+        "asked_key = CASE WHEN EXISTS (SELECT 1 FROM doubts WHERE doubts.job = jobs.job "
+        "AND doubts.attempt = max(jobs.attempts, excluded.attempts)) THEN asked_key END, "
         "error = excluded.error WHERE status <> 'succeeded' OR excluded.status = 'succeeded' RETURNING job",
         (*_identity(entry), status, entry.attempts + attempts, at, error),
     ).fetchall()
@@ -283,7 +305,9 @@ def withdraw(connection: sqlite3.Connection, images: Iterable[tuple[bytes, int]]
         if moved.rowcount:
             connection.execute("DELETE FROM images WHERE job = (SELECT job FROM jobs WHERE key = ?) AND idx = ?", place)
             connection.execute(
-                "UPDATE jobs SET status = ?, updated = ? WHERE key = ? AND status = 'succeeded'", (INTERRUPTED, at, key)
+                "UPDATE jobs SET in_doubt = 0, asked_key = NULL, updated = :at, "
+                "status = CASE status WHEN 'succeeded' THEN :interrupted ELSE status END WHERE key = :key",
+                {"interrupted": INTERRUPTED, "at": at, "key": key},
             )
     set_receipt(connection, None)
     # What was exported has their lines, and the number of the last image may be given to another.

@@ -74,6 +74,8 @@ class Entry:
         status: How it ended in an earlier run, `INTERRUPTED`, or None if the journal has not heard of it.
         images: How many of its images earlier runs kept.
         attempts: How many requests earlier runs sent for it.
+        in_doubt: How many of them are in doubt, since it last succeeded.
+        idempotency_key: That of the last request, if that one has not been answered.
     """
 
     key: bytes
@@ -84,6 +86,8 @@ class Entry:
     status: str | None
     images: int
     attempts: int
+    in_doubt: int = 0
+    idempotency_key: str | None = None
 
 
 @attrs.frozen(kw_only=True)

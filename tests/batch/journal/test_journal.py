@@ -106,7 +106,10 @@ async def test_equal_requests_are_numbered_and_keep_their_numbers_in_another_ord
 def test_equals_are_numbered_alike_however_the_input_is_grouped(names: list[int], sizes: list[int]) -> None:
     def grouped(sizes: Sequence[int]) -> list[bytes]:
         with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
-            connection.execute("CREATE TABLE jobs (key BLOB, stem TEXT, status TEXT, images INTEGER, attempts INTEGER)")
+            columns = (
+                "key BLOB, stem TEXT, status TEXT, images INTEGER, attempts INTEGER, in_doubt INTEGER, asked_key TEXT"
+            )
+            connection.execute(f"CREATE TABLE jobs ({columns})")
             transitions.begin_run(connection)
             rest = iter([Admission(digest(str(name))) for name in names])
             groups = [list(islice(rest, size)) for size in sizes] + [list(rest)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import shutil
 import tempfile
 from pathlib import Path
@@ -43,6 +44,8 @@ class ModelJob:
     images: int = 0
     asked: Asked = (0, 0.0)
     doubts: dict[int, Asked] = attrs.field(factory=dict)
+    in_doubt: int = 0
+    key: str | None = None
 
     @property
     def unanswered(self) -> bool:
@@ -61,6 +64,7 @@ class JournalMachine(RuleBasedStateMachine):
         self.folder = Path(tempfile.mkdtemp())
         self.model = [ModelJob() for _ in range(5)]
         self.withdrawn = 0
+        self.keys = itertools.count()
         self.open()
 
     def wait(self, work: Coroutine[Any, Any, T]) -> T:
@@ -74,18 +78,20 @@ class JournalMachine(RuleBasedStateMachine):
         self.sent = [0] * 5
         for entry, job in zip(self.entries, self.model, strict=True):
             assert (entry.status, entry.attempts, entry.images) == (job.status, job.attempts, job.images)
+            assert (entry.in_doubt, entry.idempotency_key) == (job.in_doubt, job.key)
 
     @rule(name=names, asked=asked)
     def intent(self, name: int, asked: Asked) -> None:
         job, entry = self.model[name], self.entries[name]
         attempt, (images, usd) = self.sent[name] + 1, asked
-        work = self.journal.intent(entry, attempt=attempt, images=images, usd=usd)
+        key = f"key {next(self.keys)}"
+        work = self.journal.intent(entry, attempt=attempt, images=images, usd=usd, key=key)
         if job.status == "succeeded":
             with pytest.raises(JournalError):
                 self.wait(work)
             return
         self.wait(work)
-        self.sent[name], job.asked = attempt, asked
+        self.sent[name], job.asked, job.key = attempt, asked, key
         job.before = job.before if job.status == INTENT else job.status
         job.status, job.attempts = INTENT, entry.attempts + attempt
 
@@ -101,6 +107,13 @@ class JournalMachine(RuleBasedStateMachine):
         job.status, job.before = job.before or INTERRUPTED, None
         job.attempts = max(job.attempts - 1, max(job.doubts, default=0))
 
+    @rule(name=names)
+    def answered(self, name: int) -> None:
+        job = self.model[name]
+        self.wait(self.journal.answered(self.entries[name]))
+        if job.status == INTENT:
+            job.status, job.before, job.key = INTERRUPTED, None, None
+
     @rule(name=names, asked=asked)
     def doubt(self, name: int, asked: Asked) -> None:
         job, entry, attempt = self.model[name], self.entries[name], self.sent[name]
@@ -110,6 +123,7 @@ class JournalMachine(RuleBasedStateMachine):
                 self.wait(self.journal.doubt(entry, doubt))
         elif attempt:
             self.wait(self.journal.doubt(entry, doubt))
+            job.in_doubt += entry.attempts + attempt not in job.doubts
             job.doubts.setdefault(entry.attempts + attempt, asked)  # what is recorded already stays so
 
     @rule(name=names, status=st.sampled_from(ENDS), images=st.sets(st.integers(0, 3)))
@@ -127,6 +141,8 @@ class JournalMachine(RuleBasedStateMachine):
         job.status, job.before = status, None
         job.attempts = max(job.attempts, entry.attempts + self.sent[name])
         job.images = len(kept | images)
+        job.in_doubt = 0 if status == "succeeded" else job.in_doubt
+        job.key = job.key if job.attempts in job.doubts else None
 
     @rule(name=names, images=st.sets(st.integers(0, 3)), missing=st.integers(0, 3))
     def adopt(self, name: int, images: set[int], missing: int) -> None:
@@ -144,10 +160,12 @@ class JournalMachine(RuleBasedStateMachine):
         last = max(job.doubts, default=0)
         if last == job.attempts and job.doubts and job.status != "succeeded":
             asked, usd = job.doubts.pop(last)
+            job.in_doubt -= not missing and job.in_doubt > 0
             if missing:
                 job.doubts[last] = (missing, round(usd * missing / asked, 9)) if asked > missing else (asked, usd)
         if not missing:
-            job.status, job.before = "succeeded", None
+            job.status, job.before, job.in_doubt = "succeeded", None, 0
+            job.key = job.key if job.attempts in job.doubts else None
 
     @rule(name=names, index=st.integers(0, 3))
     def withdraw(self, name: int, index: int) -> None:
@@ -158,6 +176,7 @@ class JournalMachine(RuleBasedStateMachine):
             job.images -= 1
             self.withdrawn += 1
             job.status = INTERRUPTED if job.status == "succeeded" else job.status
+            job.in_doubt, job.key = 0, None
 
     @rule()
     def die_and_resume(self) -> None:
@@ -165,6 +184,7 @@ class JournalMachine(RuleBasedStateMachine):
         in_flight = [job for job in self.model if job.status == INTENT]
         for job in in_flight:
             job.status, job.before = INTERRUPTED, None
+            job.in_doubt += job.attempts not in job.doubts
             job.doubts.setdefault(job.attempts, job.asked)
         self.open()
         assert self.journal.abandoned == len(in_flight)
