@@ -8,7 +8,7 @@ import json
 import threading
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -86,9 +86,12 @@ async def serving(handler: Handler | None, *, tls: ssl.SSLContext | None = None)
         except (ConnectionError, asyncio.CancelledError):
             pass
         finally:
-            tasks.discard(task)
             server.open -= 1
             writer.transport.abort()
+            # Or asyncio reports a reset by the client as an error that was never retrieved.
+            with suppress(OSError, asyncio.CancelledError):
+                await writer.wait_closed()
+            tasks.discard(task)
 
     listening = await asyncio.start_server(connected, "127.0.0.1", 0, ssl=tls)
     server.port = listening.sockets[0].getsockname()[1]
