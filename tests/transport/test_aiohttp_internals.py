@@ -12,6 +12,7 @@ import pytest
 from aiohttp.client_proto import ResponseHandler
 
 from imagen_async.transport import aiohttp_internals
+from tests.fallback import BOTH
 from tests.servers import answer, reply, serving
 from tests.transport.test_body import BODY, body_of
 from tests.transport.test_transport import PATH, transport_to
@@ -19,7 +20,7 @@ from tests.transport.test_transport import PATH, transport_to
 if TYPE_CHECKING:
     from imagen_async.transport.transport import Transport
 
-pytestmark = pytest.mark.parametrize("_both_ways", ["internals"], indirect=True)
+pytestmark = pytest.mark.parametrize("_both_ways", BOTH[:-1], indirect=True)  # with the internals only
 
 
 class OursNoMore:
