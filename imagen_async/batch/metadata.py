@@ -18,6 +18,7 @@ from imagen_async.batch.folder import ERRORS_NAME, METADATA_NAME, opened, transl
 from imagen_async.batch.journal import Doubt, Failure, Journal, json_line, queries, transitions
 from imagen_async.exceptions import StoreError, printable
 from imagen_async.outcome import Status
+from imagen_async.stores.folders import sync_folder
 
 if TYPE_CHECKING:
     import sqlite3
@@ -122,8 +123,8 @@ class MetadataFile:
                 written = _write_lines(descriptor, first, others)
                 if first is not None and self._fsync:
                     os.fsync(descriptor)
-            if created:
-                _sync_folder(self._path.parent, fsync=self._fsync)
+            if created and self._fsync:
+                sync_folder(self._path.parent)
         return written
 
 
@@ -184,7 +185,8 @@ class ErrorsFile:
                     self._path.unlink(missing_ok=True)
             finally:
                 fresh.unlink(missing_ok=True)
-            _sync_folder(self._path.parent, fsync=self._fsync)
+            if self._fsync:
+                sync_folder(self._path.parent)
         return count
 
 
@@ -263,12 +265,3 @@ def _read(descriptor: int, size: int) -> bytes:
     while len(data) < size and (more := os.read(descriptor, size - len(data))):
         data += more
     return data
-
-
-def _sync_folder(folder: Path, *, fsync: bool) -> None:
-    if fsync and os.name == "posix":  # Windows cannot open folders, and needs no such thing
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

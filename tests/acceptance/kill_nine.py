@@ -27,7 +27,8 @@ def run(prompts: Path, folder: Path, options: Sequence[str]) -> int:
     """Kill it thrice, let it end, and compare the sandbox's ledger with the folder."""
     verdict, output, ledger = Verdict(), folder / "out", folder / "ledger.jsonl"
     wanted = wanted_images(prompts)
-    sandbox = ["--sandbox", "--sandbox-ledger", str(ledger)]
+    # A job may be in flight at more than one kill.
+    sandbox = ["--sandbox", "--sandbox-ledger", str(ledger), "--on-ambiguous", "retry"]
     command = [sys.executable, "-m", "imagen_async", "run", str(prompts), "--output", str(output), *sandbox, *options]
     points = sorted(random.sample(range(wanted.total() // 10, wanted.total() * 9 // 10), KILLS))
     finished: list[tuple[int, set[str]]] = []

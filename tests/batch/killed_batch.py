@@ -16,7 +16,7 @@ from imagen_async.limiter.backoff import RetryPolicy
 
 
 async def main(prompts: str, folder: str, url: str, key: str) -> None:
-    retry = RetryPolicy(initial=0.001, longest=0.01, max_attempts=20, on_ambiguous="retry")
+    retry = RetryPolicy(initial=0.001, longest=0.01, max_attempts=1000, on_ambiguous="retry")
     async with (
         ImagenClient(key, url, max_concurrency=8, retry=retry) as client,
         Batch(client, open_source(prompts), output=folder, fsync=False) as batch,

@@ -323,7 +323,7 @@ def test_a_run_writes_json_and_images_and_its_journal_and_nothing_that_a_spreads
     assert ran.status == 1
     output = tmp_path / "out"
     suffixes = {path.suffix for path in output.rglob("*") if path.is_file()}
-    assert suffixes == {".jsonl", ".png", ".sqlite", ".sqlite-seal"}
+    assert suffixes == {".jsonl", ".png", ".sqlite"}
     for name in ("metadata.jsonl", "errors.jsonl", "invalid.jsonl"):
         for raw in (output / name).read_text("utf-8").splitlines():
             # No line, and no cell if it is read as CSV, begins with what a spreadsheet takes for a formula.

@@ -33,7 +33,6 @@ _BESIDE = frozenset(
         "metadata.jsonl",
         "errors.jsonl",
         ".imagen/journal.sqlite",
-        ".imagen/journal.sqlite-seal",
         ".imagen/lock.sqlite",
     }
 )

@@ -6,17 +6,17 @@ cannot be written is its caller's error and nobody else's. It knows nothing of r
 
 from __future__ import annotations
 
-import os
 import sqlite3
 import time
 from contextlib import closing, contextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from imagen_async.batch.journal import lock, queries, schema, seal, soundness, transitions
+from imagen_async.batch.journal import lock, queries, schema, soundness, transitions
 from imagen_async.batch.journal.json_lines import json_line
 from imagen_async.batch.journal.thread import Step, Writer
 from imagen_async.exceptions import JournalError, printable
+from imagen_async.stores.folders import make_root, sync_folder
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
@@ -102,17 +102,16 @@ class Journal:
     def _session(self) -> Iterator[sqlite3.Connection]:
         """Hold the folder and the connection; in the writer's thread."""
         with schema.translated(self._folder, "the folder cannot be made"):
-            _make_folder(self._folder, fsync=self._fsync)
+            make_root(str(self._folder), durable=self._fsync)
         path = self._folder / schema.JOURNAL_NAME
         with lock.held(self._folder):
             if not path.exists():
                 schema.create(path)
-                with schema.translated(path, "its folder cannot be synced"):
-                    _sync_folder(self._folder, fsync=self._fsync)
             soundness.check(path)
-            with schema.translated(path, "its seal cannot be removed"):
-                if seal.break_seal(path) or self._fsync:
-                    _sync_folder(self._folder, fsync=True)  # or a power cut brings back a seal that no longer fits
+            if self._fsync:
+                # Also where it was there before: the run that made it may have been killed before it got here.
+                with schema.translated(path, "its folder cannot be synced"):
+                    sync_folder(self._folder)
             with closing(schema.connect(path, fsync=self._fsync)) as connection:
                 with schema.translated(path, "it cannot be taken up"):
                     transitions.begin_run(connection)
@@ -122,8 +121,6 @@ class Journal:
                 yield connection
                 with suppress(sqlite3.Error):  # what is not folded in now is so at the next opening
                     connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-            if not self._writer.broke and not _size_of(path.with_name(path.name + "-wal")):
-                seal.write_seal(path)
 
     async def perform(self, step: Step[T]) -> T:
         """Run `step` in the journal's thread, in a transaction; return what it returns once that is durable.
@@ -360,24 +357,3 @@ class Journal:
 def _size(record: Mapping[str, Any]) -> int:
     size = record.get("bytes")
     return size if isinstance(size, int) else 0
-
-
-def _size_of(file: Path) -> int:
-    return file.stat().st_size if file.exists() else 0
-
-
-def _make_folder(folder: Path, *, fsync: bool) -> None:
-    if not folder.is_dir():
-        _make_folder(folder.parent, fsync=fsync)
-        folder.mkdir(exist_ok=True)
-        _sync_folder(folder.parent, fsync=fsync)
-
-
-def _sync_folder(folder: Path, *, fsync: bool) -> None:
-    """Make a new name in `folder` survive a power cut; Windows cannot open folders and needs no such thing."""
-    if fsync and os.name == "posix":
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

@@ -8,7 +8,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from imagen_async.batch.journal import queries, schema
-from imagen_async.batch.journal.seal import read_seal
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -45,14 +44,14 @@ def read_newest_doubts(folder: Path, *, running: bool, limit: int) -> list[Liste
 
 
 def read_receipt(folder: Path) -> str | None:
-    """Read the receipt that the last run left, if that run closed its journal; to be believed once that is opened.
+    """Return the receipt that the last run left, if that run closed its journal: one that was killed leaves a log.
 
     Raises:
         JournalError: The journal is damaged, foreign or of another version.
     """
     path = folder / schema.JOURNAL_NAME
     with schema.translated(path, "it cannot be read"):
-        if not path.is_file() or read_seal(path) is None:
+        if not path.is_file() or schema.has_log(path):
             return None
     with schema.open_for_reading(path, immutable=True) as connection:
         return queries.receipt(connection)

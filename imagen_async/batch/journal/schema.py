@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-__all__ = ["JOB_STATES", "JOURNAL_NAME", "connect", "create", "open_for_reading", "refusal", "translated"]
+__all__ = ["JOB_STATES", "JOURNAL_NAME", "connect", "create", "has_log", "open_for_reading", "refusal", "translated"]
 
 JOURNAL_NAME = "journal.sqlite"
 APPLICATION_ID = 0x494D4A4C
@@ -221,11 +221,9 @@ def create(path: Path) -> None:
     if sqlite3.sqlite_version_info < OLDEST_SQLITE:
         wanted = ".".join(map(str, OLDEST_SQLITE))
         raise JournalError(f"the journal needs SQLite {wanted} or newer; this Python has {sqlite3.sqlite_version}")
-    for left in (path.with_name(path.name + "-wal"), path.with_name(path.name + "-seal")):
-        if left.exists():
-            raise refusal(
-                path, f"it is missing, but {left.name} is there: put both back, or move both away to start anew"
-            )
+    log = _log_of(path)
+    if log.exists():
+        raise refusal(path, f"it is missing, but {log.name} is there: put both back, or move both away to start anew")
     fresh = path.with_name(path.name + ".new")
     with translated(path, "it cannot be created"):
         # Remains of a process that was killed right here; nothing was ever sent on their strength.
@@ -237,6 +235,16 @@ def create(path: Path) -> None:
             connection.execute(f"PRAGMA user_version = {VERSION}")
             connection.execute("COMMIT")
         fresh.replace(path)
+
+
+def has_log(path: Path) -> bool:
+    """Return whether SQLite's log beside the journal at `path` holds anything; a run that is closed leaves none."""
+    log = _log_of(path)
+    return log.exists() and log.stat().st_size > 0
+
+
+def _log_of(path: Path) -> Path:
+    return path.with_name(path.name + "-wal")
 
 
 def connect(path: Path, *, fsync: bool) -> sqlite3.Connection:
@@ -253,6 +261,7 @@ def connect(path: Path, *, fsync: bool) -> sqlite3.Connection:
             _configure(connection, fsync=fsync)
             if _pragma(connection, "user_version") == OLDEST_VERSION:
                 connection.executescript(_FROM_VERSION_2)
+                path.with_name(path.name + "-seal").unlink(missing_ok=True)  # a checksum that version 2 kept
         except BaseException:
             connection.close()
             raise
@@ -290,8 +299,7 @@ def _connect_for_reading(path: Path) -> sqlite3.Connection:
     except sqlite3.OperationalError:
         connection.close()
         # On read-only media SQLite cannot make its -shm file; with an empty log it needs none.
-        wal = path.with_name(path.name + "-wal")
-        if wal.exists() and wal.stat().st_size > 0:
+        if has_log(path):
             raise
         return _connect_immutable(path)
     except BaseException:

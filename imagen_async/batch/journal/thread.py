@@ -62,11 +62,6 @@ class Writer:
         # A daemon: a program that forgets to close must still be able to end; the file stands a kill at any time.
         self._thread = threading.Thread(target=self._run, name="imagen-journal", daemon=True)
 
-    @property
-    def broke(self) -> bool:
-        """Whether the file or the disk failed, so that nothing is accepted any more."""
-        return self._refusal is not None
-
     async def start(self) -> None:
         """Open the connection.
 

@@ -30,11 +30,6 @@ async def used_journal(folder: Path) -> Path:
     return folder / JOURNAL_NAME
 
 
-def unseal(path: Path) -> None:
-    """Take away what the last run left to know the file by."""
-    path.with_name(f"{JOURNAL_NAME}-seal").unlink()
-
-
 def names_in(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
@@ -52,9 +47,9 @@ async def test_the_folder_and_those_above_it_are_made(tmp_path: Path) -> None:
     assert sum(read_status(tmp_path / "a" / "b ?#%" / ".imagen").jobs.values()) == 0
 
 
-async def test_a_closed_journal_is_one_file_its_seal_and_its_lock(tmp_path: Path) -> None:
+async def test_a_closed_journal_is_one_file_and_its_lock(tmp_path: Path) -> None:
     await used_journal(tmp_path)
-    assert names_in(tmp_path) == [JOURNAL_NAME, f"{JOURNAL_NAME}-seal", "lock.sqlite"]
+    assert names_in(tmp_path) == [JOURNAL_NAME, "lock.sqlite"]
 
 
 @pytest.mark.parametrize(
@@ -83,7 +78,6 @@ async def test_a_newer_format_is_refused_with_the_advice_to_update(tmp_path: Pat
     path = await used_journal(tmp_path)
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("PRAGMA user_version = 99")
-    unseal(path)
     assert "update" in await refusal(tmp_path)
     with pytest.raises(JournalError, match="format 99"):
         read_status(tmp_path)
@@ -110,7 +104,6 @@ async def test_a_journal_without_one_of_its_tables_is_refused(tmp_path: Path) ->
     path = await used_journal(tmp_path)
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("DROP TABLE doubts")
-    unseal(path)
     assert "no such table: doubts" in await refusal(tmp_path)
 
 
@@ -127,9 +120,8 @@ def test_a_folder_where_nothing_ever_ran_is_not_in_use(tmp_path: Path) -> None:
     assert not folder_in_use(tmp_path)
 
 
-@pytest.mark.parametrize("left", ["wal", "seal"])
-async def test_a_journal_that_vanished_beside_its_log_or_seal_is_not_begun_anew(tmp_path: Path, left: str) -> None:
-    (tmp_path / f"{JOURNAL_NAME}-{left}").write_bytes(b"x")
+async def test_a_journal_that_vanished_beside_its_log_is_not_begun_anew(tmp_path: Path) -> None:
+    (tmp_path / f"{JOURNAL_NAME}-wal").write_bytes(b"x")
     assert "missing" in await refusal(tmp_path)
     assert not (tmp_path / JOURNAL_NAME).exists()
 
