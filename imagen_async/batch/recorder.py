@@ -1,7 +1,6 @@
-"""The books of a run: the journal, the two text files copied from it, the budget and the counters, kept together.
+"""Keeps the journal of a run, the two text files copied from it, the budget and the counters in step.
 
-They are opened and closed here, and know which jobs have something in flight; what is entered for a job, and when, is
-its `JobRecorder`'s business.
+`RunRecorder` knows which jobs have a request in flight. What is recorded for one job, and when, is in `job_recorder`.
 """
 
 from __future__ import annotations
@@ -61,7 +60,7 @@ class UnfinishedJob(Protocol):
 
 
 class RunRecorder:
-    """Everything that a run writes down; `begin` opens it, `settle` closes it.
+    """Records a run; `begin` opens it, `settle` closes it.
 
     Args:
         journal: Open.
@@ -86,7 +85,7 @@ class RunRecorder:
         self._watching: list[asyncio.Task[None]] = []
 
     async def begin(self, failed: Callable[[BaseException], None], space: Space) -> None:
-        """Bring the files up to date, keep them so, and watch the disk; `failed` is told if there is no going on.
+        """Bring the files up to date, keep them so, and watch the disk; an error of that calls `failed`.
 
         Raises:
             StoreError: A file cannot be written.
@@ -103,7 +102,7 @@ class RunRecorder:
             task.add_done_callback(lambda task: _tell(task, failed))
 
     async def settle(self) -> None:
-        """Enter what was in flight when the run ended, and bring the files up to date.
+        """Record the requests that were in flight when the run ended, and bring the files up to date.
 
         Raises:
             StoreError: A file cannot be written.
@@ -113,8 +112,8 @@ class RunRecorder:
             task.cancel()
         if self._watching:
             await asyncio.wait(self._watching)
-        for witness in list(self.unfinished.values()):
-            await witness.interrupted("the run was cancelled while the request was in flight")
+        for job in list(self.unfinished.values()):
+            await job.interrupted("the run was cancelled while the request was in flight")
         await self._metadata.flush()
         await self.errors.rewrite()
 
@@ -139,7 +138,7 @@ class RunRecorder:
         return tuple(recorded_image(each.record, index=each.index, folder=self._folder) for each in kept)
 
     async def lacks_withdrawn(self, entry: Entry) -> bool:
-        """Say whether images of a job were withdrawn and have not come again.
+        """Return whether images of a job were withdrawn and are still missing.
 
         Raises:
             JournalError: The journal broke.
@@ -148,7 +147,7 @@ class RunRecorder:
         return any(image.index not in there for image in await self.withdrawn(entry))
 
     async def broke_off(self, entry: Entry) -> bool:
-        """Say whether images of a partial job failed to arrive, other than by the safety filter.
+        """Return whether images of a partial job are missing for another reason than the safety filter.
 
         Raises:
             JournalError: The journal broke.
@@ -157,7 +156,7 @@ class RunRecorder:
         return found is not None and (found.error or {}).get("type") != FILTERED_PART
 
     async def adopt(self, part: Part, entry: Entry, found: tuple[Image, ...], *, missing: int = 0) -> None:
-        """Record images that are there although the run that bought them did not live to say so, and settle its doubt.
+        """Record images that a killed run published, and settle its request in doubt.
 
         Args:
             part: What was asked.
@@ -180,7 +179,7 @@ class RunRecorder:
         ]
 
     def _under_way(self) -> int:
-        return sum(witness.expected for witness in self.unfinished.values())
+        return sum(job.expected for job in self.unfinished.values())
 
     def _file_name(self, image: Image) -> str:
         assert image.path is not None, "a LocalStore gives paths"  # noqa: S101 - its contract

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from imagen_async._cancellation import unbroken
+from imagen_async.batch.folder import INNER_NAME
 from imagen_async.batch.journal import read_images
 from imagen_async.exceptions import StoreError, printable
 
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Damage", "Problem", "Verification", "withdraw_damaged"]
 
-_INNER = ".imagen"
 _PAGE = 256
 _THREADS = 4
 _READ_SIZE = 512 * 1024
@@ -127,7 +127,7 @@ class Verification:
         """
         last = 0
         with ThreadPoolExecutor(self._threads, thread_name_prefix="imagen-verify") as threads:
-            while page := read_images(self._folder / _INNER, after=last, limit=_PAGE):
+            while page := read_images(self._folder / INNER_NAME, after=last, limit=_PAGE):
                 last = page[-1].seq
                 yield [found for found in map(self._noted, threads.map(self._compared, page)) if found is not None]
 

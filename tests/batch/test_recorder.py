@@ -237,12 +237,12 @@ async def test_the_budget_begins_with_what_the_folder_has_spent(tmp_path: Path, 
     async with await Journal.open(tmp_path / ".imagen", fsync=False) as journal:
         spending = SpendingCaps(max_images=6, max_usd=0.2, catalog=CATALOG)
         progress = Progress()
-        books = RunRecorder(journal, tmp_path, spending=spending, progress=progress, fsync=False)
-        await books.begin(unexpected, Space(tmp_path, progress))
-        assert (books.budget.images, round(books.budget.usd, 6)) == (5, 0.16)
-        assert not books.budget.reserve(Cost(2, 0.04))
-        assert books.budget.reserve(Cost(1, 0.04))
-        await books.settle()
+        recorder = RunRecorder(journal, tmp_path, spending=spending, progress=progress, fsync=False)
+        await recorder.begin(unexpected, Space(tmp_path, progress))
+        assert (recorder.budget.images, round(recorder.budget.usd, 6)) == (5, 0.16)
+        assert not recorder.budget.reserve(Cost(2, 0.04))
+        assert recorder.budget.reserve(Cost(1, 0.04))
+        await recorder.settle()
 
 
 async def test_errors_appear_while_the_batch_runs_and_are_put_in_order_at_its_end(
