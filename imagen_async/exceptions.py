@@ -1,34 +1,34 @@
-"""Everything this library raises, split by whose fault it is.
+"""Every error of this library, grouped by what failed.
 
-One tree, so that ``except ImagenError`` is always enough and a narrower clause says whom to talk to::
+``except ImagenError`` catches all of them; a narrower clause names the cause::
 
     ImagenError
-    ├── UsageError (also ValueError)       yours: nothing was sent
-    │   ├── InvalidRequestError            a request breaks the contract; every mistake is listed
-    │   ├── InvalidInputError              rows of an input file do
-    │   ├── ConfigurationError             key, URL, option or folder does not fit
-    │   └── MissingExtraError              an optional dependency is not installed
-    ├── TransportError                     the network's
-    │   ├── ConnectError                   no byte of the request left
-    │   ├── DisconnectedError              the connection broke after bytes left
-    │   └── TimeoutExceededError           one of the time-outs ran out
-    ├── GatewayError                       the gateway answered with an error
-    │   ├── RejectedError                  400/404/413/422: this request will never work
-    │   ├── AuthenticationError            401: the key is bad, expired or used up
-    │   ├── PermissionDeniedError          403: address, model or quota not allowed
-    │   ├── ModelNotFoundError             no channel for this model, under any status
-    │   ├── RedirectedError                3xx: the gateway is elsewhere
-    │   ├── RateLimitError                 429
-    │   ├── OverloadedError                408 and 5xx
-    │   └── FilteredError                  a 200 without images: the safety filter took them all
-    ├── ProtocolError                      a 200 whose body breaks the contract: which check, at which byte
-    ├── StoreError                         the disk's: an image could not be kept
-    ├── JournalError                       the journal's
-    │   └── JournalLockedError             another run holds the folder
-    ├── LimitReachedError                  a cap on images or money that you set
-    └── OutageError                        the gateway does not answer, and retries are used up
+    ├── UsageError                your input; nothing was sent (also a ValueError)
+    │   ├── InvalidRequestError   a request breaks rules of the API; all of them are listed
+    │   ├── InvalidInputError     rows of an input break rules of the API
+    │   ├── ConfigurationError    a key, URL, setting or folder is invalid
+    │   └── MissingExtraError     an optional dependency is not installed (also an ImportError)
+    ├── TransportError            the network
+    │   ├── ConnectError          no connection; no byte of the request was sent (also a ConnectionError)
+    │   ├── DisconnectedError     the connection broke after bytes were sent
+    │   └── TimeoutExceededError  a timeout expired (also a TimeoutError)
+    ├── GatewayError              the gateway's response is an error
+    │   ├── RejectedError         400, 404, 413, 422: this request can never succeed
+    │   ├── AuthenticationError   401: the key is invalid, expired or used up
+    │   ├── PermissionDeniedError 403: the address, model or quota is not allowed
+    │   ├── ModelNotFoundError    the gateway does not serve this model, whatever the status
+    │   ├── RedirectedError       3xx: the gateway has another URL
+    │   ├── RateLimitError        429
+    │   ├── OverloadedError       408 and 5xx
+    │   └── FilteredError         a 200 without images: the safety filter removed all of them
+    ├── ProtocolError             a 200 whose body is invalid: which check failed, at which byte
+    ├── StoreError                a store did not accept an image
+    ├── JournalError              the journal cannot be read or written
+    │   └── JournalLockedError    another run uses the folder
+    ├── LimitReachedError         a cap on images or money was reached
+    └── OutageError               the gateway does not respond, and the retry quota is used up
 
-This module imports nothing of ours and holds no logic but the wording of messages.
+As the built-in `ConnectionError` and `TimeoutError`, so `ConnectError` and `TimeoutExceededError` are `OSError`.
 """
 
 from __future__ import annotations
@@ -75,10 +75,10 @@ __all__ = [
 
 
 def printable(text: str, limit: int = 500) -> str:
-    r"""Make foreign text harmless on a terminal and in a log line.
+    r"""Return text that is safe on a terminal and in a log line.
 
-    Control characters (escape sequences, CR, LF), bidirectional overrides and lone surrogates become
-    visible escapes, and what is longer than `limit` characters is cut with an ellipsis.
+    Control characters (escape sequences, CR, LF), bidirectional overrides and lone surrogates are escaped, and text
+    longer than `limit` characters is cut with an ellipsis.
 
     Example:
         >>> printable("bad\x1b[31m\nnews")
@@ -91,32 +91,32 @@ def printable(text: str, limit: int = 500) -> str:
 
 
 class FailureClass(enum.StrEnum):
-    """What a failed attempt means for money and for a retry; each failure is exactly one of these."""
+    """What a failed attempt means for money and for retries; each failed attempt is of exactly one class."""
 
     NEVER_SENT = "never_sent"
-    """No byte of the request left: not billed, free to retry."""
+    """No byte of the request was sent: not billed, retried."""
     REFUSED = "refused"
-    """The gateway declined before doing the work: not billed, retry when it says so."""
+    """The gateway declined before any work: not billed, retried when the gateway allows it."""
     AMBIGUOUS = "ambiguous"
-    """The request was sent and the answer was lost: may have been billed."""
+    """The request was sent and no usable response arrived: may have been billed."""
     REJECTED = "rejected"
-    """This request can never succeed."""
+    """This request can never succeed: not retried."""
     FATAL = "fatal"
-    """No request can succeed: stop everything."""
+    """No request can succeed: everything stops."""
 
 
 @attrs.frozen(kw_only=True)
 class Attempt:
-    """One request that went out, or tried to, and did not bring the answer.
+    """One failed attempt of a job.
 
     Attributes:
         number: Counted from 1.
         at: When it ended, in seconds since the epoch.
-        elapsed_s: How long it took.
-        failure: What its failure means.
-        error: The failure in words, safe to print.
-        request_id: What to quote to the gateway's support, or None.
-        doubtful: Images that may have been billed and did not arrive.
+        elapsed_s: Its duration in seconds.
+        failure: The class of its failure.
+        error: The error's message, safe to print.
+        request_id: The gateway's id of the request, for its support, or None.
+        doubtful: Images in doubt: they may have been billed, and they did not arrive.
     """
 
     number: int
@@ -129,10 +129,10 @@ class Attempt:
 
 
 class ImagenError(Exception):
-    """The root of the tree.
+    """The base class of every error of this library.
 
     Attributes:
-        attempts: What was tried before this error surfaced, oldest first; empty if nothing was sent.
+        attempts: The failed attempts that led to this error, oldest first; empty if nothing was sent.
     """
 
     attempts: tuple[Attempt, ...] = ()
@@ -142,7 +142,7 @@ class ImagenError(Exception):
 
     @property
     def message(self) -> str:
-        """The error's own words, without the notes of its attempts."""
+        """The message without the facts that `str` adds, such as the status or the byte."""
         return str(self.args[0])
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -158,27 +158,28 @@ def _restore(kind: type[ImagenError], args: tuple[Any, ...], state: dict[str, An
 
 
 class UsageError(ImagenError, ValueError):
-    """What you asked for cannot be done as asked; nothing was sent."""
+    """A request, an input or a setting is invalid; nothing was sent."""
 
 
 class InvalidRequestError(UsageError):
-    """A request breaks the contract.
+    """A request breaks rules of the API.
 
     Attributes:
-        problems: Every mistake in the request, one sentence each.
+        problems: Every mistake in the request, each in a sentence.
     """
 
     def __init__(self, problems: Iterable[str]) -> None:
         self.problems = tuple(problems)
-        super().__init__("the request is not valid: " + "; ".join(self.problems))
+        super().__init__("invalid request: " + "; ".join(self.problems))
 
 
 class InvalidInputError(UsageError):
-    """Rows of an input hold bad values.
+    """Rows of an input are invalid.
 
     Attributes:
-        problems: ``(line, mistakes)`` of the first bad rows, in the order of the input; lines count from 1.
-        total: How many rows are bad in all; may exceed ``len(problems)``.
+        source: The name of the input.
+        problems: ``(line, mistakes)`` of the first invalid rows, in the order of the input; lines count from 1.
+        total: The number of invalid rows, which may exceed ``len(problems)``.
     """
 
     def __init__(self, source: str, problems: Iterable[tuple[int, tuple[str, ...]]], total: int) -> None:
@@ -189,15 +190,20 @@ class InvalidInputError(UsageError):
         left = total - len(self.problems)
         more = f"\n  … and {left} more" if left > 0 else ""
         noun = "row is" if total == 1 else "rows are"
-        super().__init__(f"{source}: {total} {noun} not valid, nothing was sent for them{rows}{more}")
+        super().__init__(f"{source}: {total} {noun} invalid, nothing was sent for them{rows}{more}")
 
 
 class ConfigurationError(UsageError):
-    """A key, URL, option or folder does not fit."""
+    """A key, URL, setting or folder is invalid, or an object is used in a way that cannot work."""
 
 
 class MissingExtraError(UsageError, ImportError):
-    """An optional dependency is not installed."""
+    """An optional dependency is not installed.
+
+    Attributes:
+        feature: What needs it.
+        extra: The extra of this package that installs it.
+    """
 
     def __init__(self, feature: str, extra: str) -> None:
         self.feature = feature
@@ -209,8 +215,8 @@ class TransportError(ImagenError):
     """The network failed.
 
     Attributes:
-        sent: Whether any byte of the request may have left; if it may, the request may have been billed.
-        offset: How many bytes of the answer's body had come, or None if it had not begun.
+        sent: Whether a byte of the request may have been sent; such a request may have been billed.
+        offset: How many bytes of the response's body had arrived, or None before its headers.
     """
 
     offset: int | None = None
@@ -221,47 +227,46 @@ class TransportError(ImagenError):
         self.offset = offset
 
     def __str__(self) -> str:
-        return self.message if self.offset is None else f"{self.message}, at byte {self.offset} of the answer"
+        return self.message if self.offset is None else f"{self.message}, at byte {self.offset} of the response"
 
 
-class ConnectError(TransportError):
-    """No connection could be made (DNS, refused, TLS, proxy): no byte of the request left."""
+class ConnectError(TransportError, ConnectionError):
+    """No connection could be made (DNS, refused, TLS, proxy); no byte of the request was sent."""
 
     def __init__(self, message: str) -> None:
         super().__init__(message, sent=False)
 
 
 class DisconnectedError(TransportError):
-    """The connection broke in mid-request."""
+    """The connection broke during the request."""
 
 
-class TimeoutExceededError(TransportError):
-    """A time-out ran out.
+class TimeoutExceededError(TransportError, TimeoutError):
+    """A timeout of `Timeouts` expired.
 
     Attributes:
-        phase: ``"connect"``, ``"read"`` (to the headers, or between two reads) or ``"total"`` (the whole request).
-        seconds: The limit that ran out.
+        phase: ``"connect"``, ``"read"`` (until the headers, or between two reads) or ``"total"`` (the whole attempt).
+        seconds: The timeout that expired.
     """
 
     def __init__(self, phase: str, seconds: float, *, sent: bool, offset: int | None = None) -> None:
         self.phase = phase
         self.seconds = seconds
-        message = f"no answer in time: the {phase} time-out of {seconds:g} s ran out"
-        super().__init__(message, sent=sent, offset=offset)
+        super().__init__(f"the {phase} timeout of {seconds:g} s expired", sent=sent, offset=offset)
 
 
 class GatewayError(ImagenError):
-    """The gateway answered with an error.
+    """The gateway responded with an error.
 
     Attributes:
         status: The HTTP status.
-        code: The gateway's own code, as text, or None.
-        kind: The gateway's own error type, or None.
-        param: The request field the gateway complains of, or None.
-        request_id: What to quote to the gateway's support, or None.
-        retry_after: Seconds that the gateway asked us to stay away, or None.
-        should_retry: The gateway's explicit ``x-should-retry``, or None.
-        support_codes: What Google's safety filter calls its reasons, as text.
+        code: The gateway's error code as text, or None.
+        kind: The gateway's error type, or None.
+        param: The request field that the gateway names, or None.
+        request_id: The gateway's id of the request, for its support, or None.
+        retry_after: Seconds for which the gateway asked to send nothing, or None.
+        should_retry: The gateway's ``x-should-retry`` header, or None.
+        support_codes: The support codes of Google's safety filter, as text.
     """
 
     def __init__(
@@ -299,11 +304,11 @@ class GatewayError(ImagenError):
 
 
 class RejectedError(GatewayError):
-    """The gateway will never accept this request: it is wrong, too large, or its prompt is blocked."""
+    """The gateway can never accept this request: it is invalid, too large, or its prompt is blocked."""
 
 
 class AuthenticationError(GatewayError):
-    """The key is bad, expired or used up; no job can succeed with it."""
+    """The key is invalid, expired or used up; no job can succeed with it."""
 
 
 class PermissionDeniedError(GatewayError):
@@ -311,33 +316,33 @@ class PermissionDeniedError(GatewayError):
 
 
 class ModelNotFoundError(GatewayError):
-    """The gateway has no channel for this model; no job that names it can succeed."""
+    """The gateway does not serve this model; no job that names it can succeed."""
 
 
 class RedirectedError(GatewayError):
-    """The gateway sends us elsewhere, where neither the key nor a prompt is taken; the base URL has to be mended."""
+    """The gateway redirects to another URL; redirects are not followed with the key, so correct the base URL."""
 
 
 class RateLimitError(GatewayError):
-    """The gateway asks for fewer requests."""
+    """The gateway refused the request because there were too many."""
 
 
 class OverloadedError(GatewayError):
-    """The gateway or something before it failed; the work may have been done and its answer lost."""
+    """The gateway or a proxy before it failed; the work may have been done and billed."""
 
 
 class FilteredError(GatewayError):
-    """The gateway answered well but without images: its safety filter took all of them."""
+    """The gateway responded without images: its safety filter removed all of them."""
 
 
 class ProtocolError(ImagenError):
-    """A 200 whose body breaks the contract.
+    """A response with status 200 whose body is invalid.
 
     Attributes:
-        check: The check that failed, a short fixed word such as ``"json"`` or ``"base64"``.
-        offset: Where in the body, in bytes from its start, or None where no single byte is to blame.
-        item: Which item of ``data``, counted from 0, or None.
-        request_id: What to quote to the gateway's support, or None.
+        check: The name of the check that failed, such as ``"json"`` or ``"base64"``.
+        offset: The byte of the body at which it failed, or None if it concerns no single byte.
+        item: The entry of ``data``, counted from 0, or None.
+        request_id: The gateway's id of the request, for its support, or None.
     """
 
     def __init__(
@@ -362,7 +367,7 @@ class ProtocolError(ImagenError):
 
 
 class StoreError(ImagenError):
-    """An image could not be kept.
+    """A store did not accept an image.
 
     Attributes:
         path: The file or folder concerned, or None.
@@ -374,16 +379,16 @@ class StoreError(ImagenError):
 
 
 class JournalError(ImagenError):
-    """The journal cannot be read or written; nothing is sent without it."""
+    """The journal cannot be read or written; a batch sends nothing without it."""
 
 
 class JournalLockedError(JournalError):
-    """Another run is using this folder."""
+    """Another run uses this folder."""
 
 
 class LimitReachedError(ImagenError):
-    """A cap on images or money was reached; raise it and run again to go on."""
+    """A cap on images or money was reached; raise it and run again to continue."""
 
 
 class OutageError(ImagenError):
-    """The gateway does not answer, and what was set aside for trying again is used up; run again to go on."""
+    """The gateway does not respond, and the retry quota is used up; run again to continue."""

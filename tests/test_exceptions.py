@@ -140,9 +140,26 @@ def test_the_tree_in_the_module_s_docstring_is_the_tree() -> None:
     assert {name for _, name in rows} == {name for name in exceptions.__all__ if name.endswith("Error")}
 
 
-def test_a_mistake_of_the_caller_s_is_a_value_error_and_a_missing_extra_an_import_error() -> None:
-    assert isinstance(InvalidRequestError(["x"]), ValueError)
-    assert isinstance(MissingExtraError("parquet", "parquet"), ImportError)
+@pytest.mark.parametrize(
+    ("error", "builtin"),
+    [
+        (InvalidRequestError(["x"]), ValueError),
+        (MissingExtraError("Parquet", "parquet"), ImportError),
+        (ConnectError("refused"), ConnectionError),
+        (TimeoutExceededError("read", 300.0, sent=True), TimeoutError),
+    ],
+    ids=type,
+)
+def test_an_error_is_also_the_built_in_one_that_callers_know(error: ImagenError, builtin: type[Exception]) -> None:
+    assert isinstance(error, builtin)
+    assert isinstance(pickle.loads(pickle.dumps(error)), builtin)  # noqa: S301 - our own bytes
+
+
+def test_only_what_says_that_the_network_failed_is_an_os_error() -> None:
+    assert {type(error) for error in ERRORS if isinstance(error, OSError)} == {ConnectError, TimeoutExceededError}
+
+
+def test_a_missing_extra_says_how_to_install_it() -> None:
     assert "pip install 'imagen-async[parquet]'" in str(MissingExtraError("Parquet", "parquet"))
 
 
@@ -151,13 +168,13 @@ def test_no_connection_means_nothing_was_sent() -> None:
 
 
 def test_an_invalid_request_names_every_problem() -> None:
-    assert str(InvalidRequestError(["a", "b"])) == "the request is not valid: a; b"
+    assert str(InvalidRequestError(["a", "b"])) == "invalid request: a; b"
 
 
 def test_an_invalid_input_names_its_first_rows_and_counts_the_others() -> None:
     text = str(InvalidInputError("in.csv", [(2, ("a", "b")), (5, ("c",))], total=7))
     assert text.splitlines() == [
-        "in.csv: 7 rows are not valid, nothing was sent for them",
+        "in.csv: 7 rows are invalid, nothing was sent for them",
         "  line 2: a; b",
         "  line 5: c",
         "  … and 5 more",
@@ -176,16 +193,16 @@ def test_a_protocol_error_shows_check_item_and_byte() -> None:
     assert str(ProtocolError("json", "odd")) == "json: odd"
 
 
-def test_an_error_of_the_network_shows_the_byte_of_an_answer_that_has_begun() -> None:
+def test_a_transport_error_shows_the_byte_of_a_response_that_has_begun() -> None:
     assert str(DisconnectedError("cut", sent=True)) == "cut"
-    assert str(DisconnectedError("cut", sent=True, offset=0)) == "cut, at byte 0 of the answer"
-    assert str(TimeoutExceededError("read", 1, sent=True, offset=9)).endswith("ran out, at byte 9 of the answer")
+    assert str(DisconnectedError("cut", sent=True, offset=0)) == "cut, at byte 0 of the response"
+    assert str(TimeoutExceededError("read", 1, sent=True, offset=9)).endswith("expired, at byte 9 of the response")
 
 
 @pytest.mark.parametrize("phase", ["connect", "read", "total"])
-def test_a_time_out_says_which_one_and_how_long(phase: str) -> None:
+def test_a_timeout_error_names_the_timeout_and_its_seconds(phase: str) -> None:
     error = TimeoutExceededError(phase, 0.5, sent=False)
-    assert f"the {phase} time-out of 0.5 s" in str(error)
+    assert f"the {phase} timeout of 0.5 s" in str(error)
     assert (error.phase, error.seconds, error.sent) == (phase, 0.5, False)
 
 

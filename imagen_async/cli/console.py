@@ -93,7 +93,7 @@ def error_text(error: ImagenError) -> str:
 def _bad_input(error: InvalidInputError) -> list[str]:
     # Composed here, not taken from str(error): a line break inside a problem must not look like another row.
     noun = "row is" if error.total == 1 else "rows are"
-    lines = [f"{printable(error.source)}: {error.total} {noun} not valid, nothing was sent for them"]
+    lines = [f"{printable(error.source)}: {error.total} {noun} invalid, nothing was sent for them"]
     lines += [f"  line {line}: {printable('; '.join(mistakes), _LONGEST)}" for line, mistakes in error.problems]
     left = error.total - len(error.problems)
     return [*lines, f"  … and {left} more"] if left > 0 else lines

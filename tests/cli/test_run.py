@@ -119,7 +119,7 @@ def test_all_bad_rows_are_reported_and_nothing_is_sent(invoke: Invoke, tmp_path:
     ran = invoke("run", "p.csv", "-o", "out", "--json", *SANDBOX, "--sandbox-ledger", ledger)
     assert (ran.status, ran.out) == (2, "")
     head, third, fourth = ran.err.splitlines()
-    assert head == "imagen-async: p.csv: 2 rows are not valid, nothing was sent for them"
+    assert head == "imagen-async: p.csv: 2 rows are invalid, nothing was sent for them"
     assert third.startswith("  line 3: ")
     assert "n must be" in third
     assert "aspect_ratio '2:1'" in third

@@ -15,6 +15,7 @@ from aioresponses import aioresponses
 
 from imagen_async import (
     AuthenticationError,
+    Batch,
     ConnectError,
     DisconnectedError,
     FilteredError,
@@ -30,6 +31,7 @@ from imagen_async import (
     RejectedError,
     RetryPolicy,
     Status,
+    TimeoutExceededError,
     TransportError,
 )
 from imagen_async.sandbox import FAULTS, SANDBOX_KEY, WRAPPINGS, read_stamp
@@ -41,13 +43,15 @@ from tests.clients import (
     client_of,
     files_under,
 )
+from tests.clock import LoopClock, until
 from tests.pictures import png
 from tests.servers import answer, body_of, reply, serving
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import AsyncIterator, Iterator
     from pathlib import Path
 
+    from imagen_async.sandbox import SandboxGateway
     from imagen_async.sandbox.pytest_plugin import SandboxFactory
     from tests.clock import FakeClock
 
@@ -283,6 +287,37 @@ async def test_a_failure_before_anything_was_sent_is_told_from_one_after(
     assert (before.value.sent, after.value.sent) == (False, True)
     assert str(before.value.attempts[0].failure) == "never_sent"
     assert str(after.value.attempts[0].failure) == "ambiguous"
+
+
+async def test_no_connection_is_a_connection_error_and_a_timeout_a_timeout_error(loop_clock: LoopClock) -> None:
+    once = RetryPolicy(max_attempts=1)
+    async with serving(None) as server, ImagenClient(KEY, server.base_url, retry=once) as client:
+        job = asyncio.create_task(client.generate("a fox"))
+        await until(lambda: server.open)
+        await loop_clock.jump(301.0)
+        with pytest.raises(TimeoutError) as late:
+            await job
+    async with ImagenClient(KEY, server.base_url, retry=once) as client:
+        with pytest.raises(ConnectionError) as refused:
+            await client.generate("a fox")
+    assert (type(late.value), type(refused.value)) == (TimeoutExceededError, ConnectError)
+
+
+@pytest.mark.parametrize("error", [ConnectError("refused"), TimeoutExceededError("read", 300.0, sent=True)], ids=type)
+async def test_such_an_error_of_the_source_reaches_the_consumer(
+    error: ImagenError, imagen_sandbox: SandboxGateway, clock: FakeClock, tmp_path: Path
+) -> None:
+    async def source() -> AsyncIterator[str]:
+        yield "a fox"
+        raise error
+
+    async with client_of(imagen_sandbox, clock) as client:
+        for results in (client.stream(source()), Batch(client, source(), output=tmp_path)):
+            with pytest.raises(type(error)) as caught:
+                async with results:
+                    async for outcome in results:
+                        assert outcome.ok
+            assert caught.value is error
 
 
 # -- the key stays in one place --------------------------------------------------------------------------------------

@@ -288,14 +288,14 @@ ERRORS = {
 }
 
 SLOW = {
-    "silence": Case(said=answer(), error=TimeoutExceededError, where="read time-out of 300 s", step=301.0),
+    "silence": Case(said=answer(), error=TimeoutExceededError, where="read timeout of 300 s", step=301.0),
     "headers, then silence": Case(
-        said=answer(reply(b"", length=100)), error=TimeoutExceededError, where="read time-out of 300 s", step=301.0
+        said=answer(reply(b"", length=100)), error=TimeoutExceededError, where="read timeout of 300 s", step=301.0
     ),
     "an image, then silence": Case(
         said=answer(reply(BODY[:CUT], length=len(BODY))),
         error=TimeoutExceededError,
-        where="read time-out of 300 s",
+        where="read timeout of 300 s",
         kept=1,
         status=Status.PARTIAL,
         step=301.0,
@@ -303,13 +303,13 @@ SLOW = {
     "a byte a second": Case(
         said=dripping(reply(b"", length=len(BODY)), BODY),
         error=TimeoutExceededError,
-        where="total time-out of 900 s",
+        where="total timeout of 900 s",
         step=1.0,
     ),
     "headers a byte a second": Case(
         said=dripping(b"", reply(BODY, headers="X-Padding: " + "x" * 2000 + "\r\n")),
         error=TimeoutExceededError,
-        where="read time-out of 300 s",
+        where="read timeout of 300 s",
         step=1.0,
     ),
     "an error body a byte a second": Case(
