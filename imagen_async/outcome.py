@@ -1,18 +1,20 @@
 """What came of a request: plain frozen values, the same for one image and for a million.
 
-An outcome is never raised: a failed job is an outcome whose `error` is the typed error that `generate` would
-have raised. Nothing here knows how an image travelled or where it was put.
+A failed job is an outcome too: its `error` is the typed error that `generate` would raise.
 """
 
 from __future__ import annotations
 
 import enum
+import os
 from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import attrs
 
-from imagen_async.exceptions import Attempt, ImagenError
+from imagen_async.exceptions import Attempt, ImagenError, StoreError, printable
 from imagen_async.request import ImageRequest
 
 __all__ = ["Image", "Outcome", "Status"]
@@ -22,17 +24,17 @@ class Status(enum.StrEnum):
     """How a job ended."""
 
     SUCCEEDED = "succeeded"
-    """As many images as asked."""
+    """All requested images were kept."""
     PARTIAL = "partial"
-    """Some images, fewer than asked."""
+    """Some of the requested images were kept."""
     FILTERED = "filtered"
-    """None: the safety filter took them."""
+    """No images: the safety filter removed all of them."""
     FAILED = "failed"
-    """None, and nothing was billed as far as can be known."""
+    """No images, and as far as a client can know nothing was billed."""
     IN_DOUBT = "in_doubt"
-    """None received, but the request may have been billed."""
+    """No images, but the request may have been billed."""
     SKIPPED = "skipped"
-    """Done by an earlier run."""
+    """The job succeeded in an earlier run."""
 
 
 def _copied(value: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -41,19 +43,24 @@ def _copied(value: Mapping[str, Any]) -> Mapping[str, Any]:
 
 @attrs.frozen(kw_only=True)
 class Image:
-    """One image that arrived whole, was verified, and was kept.
+    """One image that was received complete, verified, and kept.
 
     Attributes:
         index: Its place among the job's images, from 0.
-        format: ``png``, ``jpeg`` or ``webp``: what the bytes are, not what was asked.
-        width: Pixels.
-        height: Pixels.
-        size: Bytes.
-        sha256: Hex digest of the bytes, or None if the store was told not to make one.
-        data: The bytes, if the store keeps them in memory.
-        path: Where the file is, if the store keeps files; otherwise what the store calls the place.
-        details: What the gateway said of this image (``revised_prompt`` and the like).
-        notes: What is unusual about it, such as JPEG bytes where PNG was asked.
+        format: The format of the bytes, whatever was requested: ``png``, ``jpeg`` or ``webp``.
+        width: Width in pixels.
+        height: Height in pixels.
+        size: Size in bytes.
+        sha256: SHA-256 of the bytes in hexadecimal, or None if none was requested.
+        data: The bytes, if the store keeps them in memory; `read` returns them whatever the store.
+        path: The file, or the name that the store gives to the place; None if there is none.
+        details: What the gateway says about this image, such as ``revised_prompt``.
+        notes: What is unusual about it, such as JPEG bytes where PNG was requested.
+
+    Example:
+        >>> image = Image(index=0, format="png", width=1, height=1, size=3, data=b"...")
+        >>> image.read()
+        b'...'
     """
 
     index: int
@@ -67,6 +74,61 @@ class Image:
     details: Mapping[str, Any] = attrs.field(factory=dict, converter=_copied, hash=False)
     notes: tuple[str, ...] = ()
 
+    def read(self) -> bytes:
+        """Return the bytes of the image, from memory or from its file.
+
+        Raises:
+            StoreError: The store keeps the image neither in memory nor in a file, or the file cannot be read.
+        """
+        if self.data is not None:
+            return self.data
+        if self.path is None:
+            raise StoreError(f"image {self.index} is kept neither in memory nor in a file; read it from its store")
+        try:
+            return Path(self.path).read_bytes()
+        except (OSError, ValueError) as error:
+            raise _file_error("read", self.path, error) from error
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Write the bytes of the image to a file, which appears complete or not at all.
+
+        Missing folders are created, and an existing file is replaced. The bytes are not converted: the file has the
+        image's own `format`, whatever its extension.
+
+        Args:
+            path: The file.
+
+        Returns:
+            The file's path.
+
+        Raises:
+            StoreError: The image cannot be read, or the file cannot be written.
+
+        Example:
+            >>> import tempfile
+            >>> image = Image(index=0, format="png", width=1, height=1, size=3, data=b"...")
+            >>> with tempfile.TemporaryDirectory() as folder:
+            ...     image.save(f"{folder}/foxes/red.png").read_bytes()
+            b'...'
+        """
+        data, target = self.read(), Path(path)
+        try:
+            temporary = target.with_name(f".imagen-{os.urandom(6).hex()}")
+            target.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                temporary.write_bytes(data)
+                return temporary.replace(target)
+            finally:
+                with suppress(OSError):
+                    temporary.unlink()
+        except (OSError, ValueError) as error:  # a path without a name, or with a NUL, raises ValueError
+            raise _file_error("written", str(target), error) from error
+
+
+def _file_error(done: str, path: str, error: OSError | ValueError) -> StoreError:
+    reason = printable(getattr(error, "strerror", None) or str(error), 200)
+    return StoreError(f"{printable(path)} cannot be {done}: {reason}", path=path)
+
 
 @attrs.frozen(kw_only=True)
 class Outcome:
@@ -74,16 +136,16 @@ class Outcome:
 
     Attributes:
         request: The request as it was given.
-        status: How it ended.
-        images: Those that were kept, in the order of their index.
-        error: The typed error behind `failed`, `filtered` and `in_doubt`, and behind a `partial` whose missing images
-            failed to arrive; None otherwise.
-        attempts: The attempts that failed on the way, oldest first.
-        notes: What is unusual but passed, such as an unknown model.
-        reasons: Why images are missing, in the gateway's words, if it gave any.
-        created: The gateway's time stamp, seconds since the epoch, or None.
-        request_id: The answer's request id, or None.
-        elapsed_s: Seconds from the first attempt's slot to the end.
+        status: How the job ended.
+        images: The images that were kept, in the order of their index.
+        error: The typed error of a job that is ``failed``, ``filtered`` or ``in_doubt``, and of a ``partial`` job whose
+            missing images did not arrive; None otherwise.
+        attempts: The failed attempts, oldest first.
+        notes: Unusual facts that stopped nothing, such as an unknown model.
+        reasons: Why images are missing, in the gateway's words, if it named reasons.
+        created: The gateway's timestamp, in seconds since the epoch, or None.
+        request_id: The gateway's id of the last request, or None.
+        elapsed_s: Seconds from the first attempt's permit to the end.
     """
 
     request: ImageRequest
@@ -99,5 +161,5 @@ class Outcome:
 
     @property
     def ok(self) -> bool:
-        """Whether there is nothing left to do for this request."""
+        """Whether the request needs no further attempt: it succeeded, now or in an earlier run."""
         return self.status in {Status.SUCCEEDED, Status.SKIPPED}

@@ -108,9 +108,9 @@ async def test_images_come_as_bytes_when_no_store_is_given(imagen_sandbox: Sandb
     assert [image.index for image in outcome.images] == [0, 1]
     assert outcome.request_id == imagen_sandbox.ledger.entries[0].request_id
     for image in outcome.images:
-        assert image.data is not None
-        assert len(image.data) == image.size
-        assert read_stamp(image.data)["prompt"] == "A cute baby sea otter"
+        assert image.data == image.read()
+        assert len(image.read()) == image.size
+        assert read_stamp(image.read())["prompt"] == "A cute baby sea otter"
 
 
 async def test_images_come_as_files_when_a_store_is_given(
@@ -122,7 +122,8 @@ async def test_images_come_as_files_when_a_store_is_given(
     assert image.path is not None
     assert image.data is None
     assert Path(image.path).is_relative_to(tmp_path)
-    assert prompt_in(Path(image.path)) == "A red fox"
+    assert prompt_in(Path(image.path)) == prompt_in(image.save(tmp_path / "copy.png")) == "A red fox"
+    assert read_stamp(image.read())["prompt"] == "A red fox"
 
 
 class Uploading(SpyStore):
