@@ -100,7 +100,7 @@ class Limiter:
     @property
     def shared(self) -> SharedLimiter:
         """What this client shares in the running event loop."""
-        return self._pool_in(asyncio.get_running_loop())
+        return self.join()
 
     @property
     def pace(self) -> PaceState:
@@ -133,7 +133,7 @@ class Limiter:
             OutageError: The gateway does not answer, and no retry is left to find out whether it does again.
         """
         loop = asyncio.get_running_loop()
-        pool = self._pool_in(loop)
+        pool = self.join()
         if deadline < self._clock() + pool.paused():
             raise NoTimeLeft
         permit: asyncio.Future[SharedPermit] = loop.create_future()
@@ -149,7 +149,9 @@ class Limiter:
                 pool.serve()  # nobody may be left whom it would have to wake
             raise
 
-    def _pool_in(self, loop: asyncio.AbstractEventLoop) -> SharedLimiter:
+    def join(self) -> SharedLimiter:
+        """Join the clients of the same key in the running event loop; the first request does so otherwise."""
+        loop = asyncio.get_running_loop()
         if self._pool is None or self._loop is not loop:
             self._loop, self._pool = loop, self._make_pool()
             self._pool.join(self)
