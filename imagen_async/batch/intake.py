@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from imagen_async.batch.journal import Admission, Entry, Journal
+from imagen_async.batch.journal import Admission, Entry, Journal, admission
 from imagen_async.batch.parts import Part, digest, split
 from imagen_async.batch.sources.feed import Feed
 from imagen_async.batch.sources.rows import BadRow, Row, Terms, as_row, as_rows
@@ -87,7 +87,7 @@ class Intake:
             async for rows in groups:
                 parts = [part for row in rows for part in split(row, self._catalog)]
                 planned += len(parts)
-                entries = await self._journal.admit([_admission(part) for part in parts])
+                entries = await self._journal.perform(admission.admit, [_admission(part) for part in parts])
                 for part, entry in zip(parts, entries, strict=True):
                     yield Task(part, entry)
         self.planned = self._progress.total = planned

@@ -11,7 +11,7 @@ import time
 from typing import TYPE_CHECKING
 
 from imagen_async.batch.budget import Budget, Cost
-from imagen_async.batch.journal import INTERRUPTED, Doubt
+from imagen_async.batch.journal import INTERRUPTED, Doubt, transitions
 from imagen_async.batch.records import error_record
 from imagen_async.exceptions import Attempt, FailureClass, LimitReachedError
 from imagen_async.outcome import Image, Outcome, Status
@@ -69,7 +69,9 @@ class JobRecorder:
             raise LimitReachedError(_cap_text(run.spending, run.budget, cost))
         self._reserved, self._attempts = images, attempt
         run.unfinished[self._entry.key] = self
-        await run.journal.intent(self._entry, attempt=attempt, images=images, usd=cost.usd, key=idempotency_key)
+        await run.journal.perform(
+            transitions.intent, self._entry, attempt=attempt, images=images, usd=cost.usd, key=idempotency_key
+        )
         self._sent = True
         run.progress.in_flight += 1
         run.progress.attempts += 1
@@ -87,7 +89,7 @@ class JobRecorder:
             await self._doubt(attempt)
         else:
             self._release()
-            await self._run.journal.never_sent(self._entry)
+            await self._run.journal.perform(transitions.never_sent, self._entry)
 
     async def answered(self, images: int) -> None:
         """Release what was not billed; another request follows.
@@ -99,7 +101,7 @@ class JobRecorder:
         self._bought += images
         self._release(keep=images)
         self._begun = True
-        await self._run.journal.answered(self._entry)
+        await self._run.journal.perform(transitions.answered, self._entry)
 
     async def ended(self, outcome: Outcome) -> None:
         """Record how the job ended.
@@ -113,7 +115,8 @@ class JobRecorder:
         self._release(keep=len(fresh) - self._bought)
         self._count(fresh)
         # A cancelled wait does not undo the step, so nothing about this job may be left to do after it.
-        await run.journal.done(
+        await run.journal.perform(
+            transitions.done,
             self._entry,
             status=outcome.status,
             images=run.records(self._part, fresh, outcome),
@@ -141,7 +144,7 @@ class JobRecorder:
         fresh = self._kept = self._kept or tuple(images)
         if self._reserved and not self._sent:
             self._release()
-            await self._run.journal.never_sent(self._entry)
+            await self._run.journal.perform(transitions.never_sent, self._entry)
         elif (lost := self._reserved - (len(fresh) - self._bought)) > 0 and self._reserved:
             # Sent, and not refused by the gateway: the missing images were lost on our side.
             await self._doubt(_lost(self._attempts, lost, reason))
@@ -149,7 +152,8 @@ class JobRecorder:
         self._finish()
         if self._begun or fresh:
             self._count(fresh)
-            await self._run.journal.done(
+            await self._run.journal.perform(
+                transitions.done,
                 self._entry,
                 status=INTERRUPTED,
                 images=self._run.records(self._part, fresh),
@@ -170,7 +174,7 @@ class JobRecorder:
             images=attempt.doubtful,
             usd=usd,
         )
-        await self._run.journal.doubt(self._entry, doubt)
+        await self._run.journal.perform(transitions.doubt, self._entry, doubt)
 
     def _cost(self, images: int) -> Cost:
         return Cost(images, images * self._price)

@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import os
 from contextlib import closing
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from imagen_async.batch.folder import ERRORS_NAME, METADATA_NAME, opened, translated, write
@@ -149,7 +148,7 @@ class ErrorsFile:
             StoreError: The file is a link, or the disk failed.
             JournalError: The journal broke.
         """
-        await self._journal.perform(partial(self._append, key=key))
+        await self._journal.perform(self._append, key)
 
     async def rewrite(self) -> int:
         """Write the file anew from the journal, in one step for those who read it; return its lines.
@@ -162,7 +161,7 @@ class ErrorsFile:
         """
         return await self._journal.perform(self._rewrite)
 
-    def _append(self, connection: sqlite3.Connection, *, key: bytes) -> None:
+    def _append(self, connection: sqlite3.Connection, key: bytes) -> None:
         failure = queries.failure(connection, key)
         if failure is None:
             return

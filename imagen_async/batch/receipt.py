@@ -19,7 +19,7 @@ import attrs
 
 from imagen_async._version import __version__
 from imagen_async.batch.folder import INNER_NAME
-from imagen_async.batch.journal import Journal, read_receipt
+from imagen_async.batch.journal import Journal, queries, read_receipt, transitions
 from imagen_async.batch.sources.feed import aside
 from imagen_async.batch.sources.source import Report, Source
 from imagen_async.exceptions import ConfigurationError, JournalError
@@ -72,7 +72,7 @@ class Receipt:
         Raises:
             JournalError: The journal broke.
         """
-        return self._found is not None and self._found == await journal.receipt()
+        return self._found is not None and self._found == await journal.perform(queries.receipt)
 
     async def leave(self, report: Report, journal: Journal) -> None:
         """Note that every job of the file has succeeded; a file that was changed meanwhile gets no receipt.
@@ -81,7 +81,7 @@ class Receipt:
         """
         with contextlib.suppress(ConfigurationError, JournalError):
             mark = await aside(functools.partial(mark_of, self._source, self._catalog))
-            await journal.leave_receipt(receipt_of(report, mark))
+            await journal.perform(transitions.set_receipt, receipt_of(report, mark))
 
 
 def mark_of(source: Source, catalog: Catalog) -> str:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 import attrs
 
 from imagen_async.batch.budget import Budget, Cost
+from imagen_async.batch.journal import queries, transitions
 from imagen_async.batch.metadata import ErrorsFile, MetadataFile
 from imagen_async.batch.records import FILTERED_PART, image_record, recorded_image, relative_name
 from imagen_async.catalog import Catalog
@@ -125,8 +126,8 @@ class RunRecorder:
         """
         if not entry.images:
             return ()
-        kept = await self.journal.kept(entry)
-        return tuple(recorded_image(each.record, index=each.index, folder=self._folder) for each in kept)
+        kept = await self.journal.perform(queries.kept_images, entry.key)
+        return tuple(recorded_image(record, index=index, folder=self._folder) for index, record in kept)
 
     async def withdrawn(self, entry: Entry) -> tuple[Image, ...]:
         """Return the images of a job that were recorded once and whose files were damaged later.
@@ -134,8 +135,8 @@ class RunRecorder:
         Raises:
             JournalError: The journal broke.
         """
-        kept = await self.journal.withdrawn(entry)
-        return tuple(recorded_image(each.record, index=each.index, folder=self._folder) for each in kept)
+        kept = await self.journal.perform(queries.withdrawn_images, entry.key)
+        return tuple(recorded_image(record, index=index, folder=self._folder) for index, record in kept)
 
     async def lacks_withdrawn(self, entry: Entry) -> bool:
         """Return whether images of a job were withdrawn and are still missing.
@@ -152,7 +153,7 @@ class RunRecorder:
         Raises:
             JournalError: The journal broke.
         """
-        found = await self.journal.failure(entry.key)
+        found = await self.journal.perform(queries.failure, entry.key)
         return found is not None and (found.error or {}).get("type") != FILTERED_PART
 
     async def adopt(self, part: Part, entry: Entry, found: tuple[Image, ...], *, missing: int = 0) -> None:
@@ -167,7 +168,7 @@ class RunRecorder:
         Raises:
             JournalError: The journal broke.
         """
-        await self.journal.adopt(entry, images=self.records(part, found), missing=missing)
+        await self.journal.perform(transitions.adopt, entry, images=self.records(part, found), missing=missing)
 
     def records(
         self, part: Part, images: tuple[Image, ...], outcome: Outcome | None = None
@@ -189,9 +190,9 @@ class RunRecorder:
         spending = self.spending
         if spending.max_images is None and spending.max_usd is None:
             return Budget()
-        totals = await self.journal.counts()
+        totals = await self.journal.perform(queries.totals)
         images, usd = totals.doubtful_images, totals.doubtful_usd
-        for model, count in (await self.journal.images_by_model()).items():
+        for model, count in (await self.journal.perform(queries.images_by_model)).items():
             images, usd = images + count, usd + count * spending.price(model)
         return Budget(max_images=spending.max_images, max_usd=spending.max_usd, spent=Cost(images, usd))
 

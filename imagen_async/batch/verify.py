@@ -20,7 +20,7 @@ import attrs
 
 from imagen_async._cancellation import unbroken
 from imagen_async.batch.folder import INNER_NAME
-from imagen_async.batch.journal import read_images
+from imagen_async.batch.journal import read_images, transitions
 from imagen_async.exceptions import StoreError, printable
 
 if TYPE_CHECKING:
@@ -231,7 +231,7 @@ async def withdraw_damaged(journal: Journal, folder: Path) -> int:
                 if damage.problem is Problem.UNREADABLE:
                     path = str(folder / damage.file_name)
                     raise StoreError(f"{printable(path)} cannot be checked: {damage.detail}", path=path)
-            await journal.withdraw([(damage.key, damage.index) for damage in page])
+            await journal.perform(transitions.withdraw, [(damage.key, damage.index) for damage in page])
             withdrawn += len(page)
     finally:
         pages.close()

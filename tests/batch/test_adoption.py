@@ -5,16 +5,16 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from imagen_async import ImageRequest
-from imagen_async.batch.journal import Journal, read_status
+from imagen_async.batch.journal import read_status, transitions
 from imagen_async.exceptions import LimitReachedError
 from imagen_async.stores.local import LocalStore
+from tests.batch.journals import Step, replace_step
 from tests.batch.running import FOX, OWL, caught, errors, files, metadata, prompts, run, strays
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from imagen_async.batch.journal import Entry
     from imagen_async.sandbox import SandboxGateway
     from imagen_async.sandbox.pytest_plugin import SandboxFactory
 
@@ -56,8 +56,8 @@ async def crash(
 
     with monkeypatch.context() as crashing:
         crashing.setattr(LocalStore, "_publish", publish)
-        crashing.setattr(Journal, "done", dead)
-        crashing.setattr(Journal, "doubt", dead)
+        replace_step(crashing, transitions.done, dead)
+        replace_step(crashing, transitions.doubt, dead)
         with pytest.raises(CrashError):
             await run(gateway, rows, folder, asking=asking)
 
@@ -66,15 +66,14 @@ async def test_a_job_that_is_to_ask_again_for_filtered_images_is_known_to_the_ne
     imagen_sandbox_factory: SandboxFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gateway = await imagen_sandbox_factory(faults={"short": 1.0}, faults_per_body=1)
-    real = Journal.answered
 
-    async def answered(self: Journal, entry: Entry) -> None:
-        await real(self, entry)
+    async def answered(record: Step) -> None:
+        await record()
         raise CrashError
 
     rows = [ImageRequest(FOX, n=4, id="fox")]
     with monkeypatch.context() as patched:
-        patched.setattr(Journal, "answered", answered)
+        replace_step(patched, transitions.answered, answered)
         await crash(monkeypatch, gateway, rows, tmp_path, asking={"top_up": 1})
     there = files(tmp_path)
     assert there

@@ -11,7 +11,15 @@ import pytest
 
 from imagen_async.batch import metadata as module
 from imagen_async.batch.folder import ERRORS_NAME, METADATA_NAME
-from imagen_async.batch.journal import Admission, Doubt, Entry, Journal, queries
+from imagen_async.batch.journal import (
+    Admission,
+    Doubt,
+    Entry,
+    Journal,
+    admission,
+    queries,
+    transitions,
+)
 from imagen_async.batch.metadata import ErrorsFile, MetadataFile
 from imagen_async.exceptions import StoreError
 
@@ -27,14 +35,16 @@ async def journal(tmp_path: Path) -> AsyncIterator[Journal]:
 
 
 async def admit(journal: Journal, line: int, job_id: str | None = None) -> Entry:
-    [entry] = await journal.admit([Admission(line.to_bytes(16, "big"), id=job_id, line=line)])
+    [entry] = await journal.perform(admission.admit, [Admission(line.to_bytes(16, "big"), id=job_id, line=line)])
     return entry
 
 
 async def keep_images(journal: Journal, *names: str) -> None:
     for name in names:
         entry = await admit(journal, int.from_bytes(name.encode(), "big"))
-        await journal.done(entry, status="succeeded", images=[(0, {"file_name": name})], attempts=1)
+        await journal.perform(
+            transitions.done, entry, status="succeeded", images=[(0, {"file_name": name})], attempts=1
+        )
 
 
 def text_of(*names: str) -> str:
@@ -150,7 +160,7 @@ async def test_a_link_is_not_followed(tmp_path: Path, journal: Journal, *, begun
     with pytest.raises(StoreError):
         await MetadataFile(journal, tmp_path).flush()
     entry = await admit(journal, 3)
-    await journal.done(entry, status="failed", attempts=1)
+    await journal.perform(transitions.done, entry, status="failed", attempts=1)
     with pytest.raises(StoreError, match="is a link"):
         await ErrorsFile(journal, tmp_path).append(entry.key)
     assert target.read_text() == ""
@@ -204,20 +214,20 @@ async def test_a_failed_job_is_appended_and_gone_once_it_succeeded(tmp_path: Pat
     errors = ErrorsFile(journal, tmp_path)
     entry = await admit(journal, 4, "fox")
     told = {"type": "RejectedError", "message": "no\x1b[31m", "prompt": "a fox", "request_id": "r", "code": "c"}
-    await journal.done(entry, status="failed", attempts=2, error=told)
+    await journal.perform(transitions.done, entry, status="failed", attempts=2, error=told)
     await errors.append(entry.key)
     assert (tmp_path / ERRORS_NAME).read_text() == (
         '{"id": "fox", "line": 4, "status": "failed", "prompt": "a fox", "error": "RejectedError", '
         '"message": "no\\u001b[31m", "request_id": "r", "attempts": 2, "at": 7.0, "code": "c"}\n'
     )
     other = await admit(journal, 5)
-    await journal.done(other, status="filtered", attempts=1)
+    await journal.perform(transitions.done, other, status="filtered", attempts=1)
     await errors.append(other.key)
-    await journal.done(entry, status="succeeded", attempts=3)
+    await journal.perform(transitions.done, entry, status="succeeded", attempts=3)
     assert [line["line"] for line in error_lines(tmp_path)] == [4, 5]
     assert await errors.rewrite() == 1
     assert [line["line"] for line in error_lines(tmp_path)] == [5]
-    await journal.done(other, status="succeeded", attempts=2)
+    await journal.perform(transitions.done, other, status="succeeded", attempts=2)
     assert await errors.rewrite() == 0
     assert not (tmp_path / ERRORS_NAME).exists()
     assert not remains(tmp_path)
@@ -233,7 +243,9 @@ async def test_every_doubt_is_reported_also_that_of_a_job_that_succeeded(
     ]
     for line, status in enumerate(["succeeded", "in_doubt", "succeeded", "failed", "succeeded", "succeeded"], 1):
         entry = await admit(journal, line)
-        await journal.done(entry, status=status, attempts=3, doubts=doubts if line < 6 else ())
+        await journal.perform(transitions.done, entry, status=status, attempts=3)
+        for doubt in doubts if line < 6 else ():
+            await journal.perform(transitions.doubt, entry, doubt)
     assert await ErrorsFile(journal, tmp_path).rewrite() == 5
     lines = error_lines(tmp_path)
     assert [(line["line"], line["status"]) for line in lines] == [
@@ -256,7 +268,7 @@ async def test_a_rewrite_that_fails_leaves_the_old_file(
 ) -> None:
     errors = ErrorsFile(journal, tmp_path)
     entry = await admit(journal, 1)
-    await journal.done(entry, status="failed", attempts=1)
+    await journal.perform(transitions.done, entry, status="failed", attempts=1)
     await errors.rewrite()
     before = (tmp_path / ERRORS_NAME).read_text()
     (tmp_path / f".{ERRORS_NAME}.new").write_text("of a run that was killed")

@@ -10,10 +10,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imagen_async.batch import Report, Source, open_source
-from imagen_async.batch.journal import Journal, read_receipt
+from imagen_async.batch.journal import (
+    Journal,
+    queries,
+    read_receipt,
+    transitions,
+)
 from imagen_async.batch.receipt import mark_of, receipt_of, report_in
 from imagen_async.catalog import CATALOG, Model
 from imagen_async.exceptions import ConfigurationError, InvalidInputError, JournalError
+from tests.batch.journals import replace_step
 from tests.batch.running import FOX, OWL, WHALE, caught, metadata, run
 from tests.profiles import times
 
@@ -165,7 +171,7 @@ async def test_a_run_without_a_receipt_at_its_end_is_none_the_worse(
     async def fail(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr(Journal, "leave_receipt", fail)
+    replace_step(monkeypatch, transitions.set_receipt, fail)
     path, out = file_of(tmp_path, *ROWS), tmp_path / "out"
     assert (await run(imagen_sandbox, open_source(path), out)).summary.ok
     assert (await run(imagen_sandbox, open_source(path), out)).statuses == ["skipped"] * 3
@@ -194,18 +200,18 @@ async def test_damage_that_is_to_be_made_good_is_looked_for_in_a_finished_file(
 
 async def test_a_withdrawn_image_takes_the_receipt_with_it(tmp_path: Path) -> None:
     async with await Journal.open(tmp_path, fsync=False) as journal:
-        await journal.leave_receipt("of a file")
-        assert await journal.receipt() == "of a file"
-        await journal.leave_receipt("of another")
-        assert await journal.receipt() == "of another"
-        await journal.withdraw([(bytes(16), 0)])
-        assert await journal.receipt() is None
+        await journal.perform(transitions.set_receipt, "of a file")
+        assert await journal.perform(queries.receipt) == "of a file"
+        await journal.perform(transitions.set_receipt, "of another")
+        assert await journal.perform(queries.receipt) == "of another"
+        await journal.perform(transitions.withdraw, [(bytes(16), 0)])
+        assert await journal.perform(queries.receipt) is None
 
 
 async def test_a_receipt_is_read_from_outside_only_when_its_journal_was_closed(tmp_path: Path) -> None:
     assert read_receipt(tmp_path) is None
     async with await Journal.open(tmp_path, fsync=False) as journal:
-        await journal.leave_receipt("of a file")
+        await journal.perform(transitions.set_receipt, "of a file")
         assert read_receipt(tmp_path) is None
     assert read_receipt(tmp_path) == "of a file"
     (tmp_path / "journal.sqlite-wal").write_bytes(b"what a killed run left")

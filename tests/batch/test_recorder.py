@@ -8,12 +8,13 @@ from imagen_async import ImageRequest
 from imagen_async.batch import Batch, Progress
 from imagen_async.batch.budget import Cost
 from imagen_async.batch.disk_space import Space
-from imagen_async.batch.journal import Journal, read_status
+from imagen_async.batch.journal import Journal, read_status, transitions
 from imagen_async.batch.metadata import MetadataFile
 from imagen_async.batch.recorder import RunRecorder, SpendingCaps
 from imagen_async.catalog import CATALOG, Model
 from imagen_async.exceptions import LimitReachedError, StoreError
 from imagen_async.stores.local import LocalStore
+from tests.batch.journals import replace_step
 from tests.batch.running import FOX, OWL, Held, caught, client, errors, files, metadata, numbered, prompts, run
 
 if TYPE_CHECKING:
@@ -140,8 +141,8 @@ async def test_what_is_adopted_is_counted_once(
         raise CrashError
 
     with monkeypatch.context() as crashing:
-        crashing.setattr(Journal, "done", dead)
-        crashing.setattr(Journal, "doubt", dead)
+        replace_step(crashing, transitions.done, dead)
+        replace_step(crashing, transitions.doubt, dead)
         with pytest.raises(CrashError):
             await run(imagen_sandbox, [FOX], tmp_path, asking={"slots": 1})
     assert len(files(tmp_path)) == 1
@@ -311,8 +312,8 @@ async def test_what_a_crash_left_in_flight_is_a_doubt_of_the_next_run(
         raise RuntimeError("dead")
 
     with monkeypatch.context() as crashing:
-        crashing.setattr(Journal, "done", dead)
-        crashing.setattr(Journal, "doubt", dead)
+        replace_step(crashing, transitions.done, dead)
+        replace_step(crashing, transitions.doubt, dead)
         crashing.setattr(LocalStore, "_publish", gone)
         with pytest.raises(RuntimeError, match="dead"):
             await run(gateway, [ImageRequest(FOX, n=2)], tmp_path)

@@ -8,8 +8,9 @@ import pytest
 
 from imagen_async import ImageRequest
 from imagen_async.batch import Verification
-from imagen_async.batch.journal import Journal, read_status
+from imagen_async.batch.journal import read_status, transitions
 from imagen_async.exceptions import ImagenError, LimitReachedError, StoreError
+from tests.batch.journals import replace_step
 from tests.batch.running import FOX, OWL, caught, errors, files, metadata, numbered, prompts, run
 from tests.batch.test_adoption import crash
 
@@ -103,7 +104,7 @@ async def test_a_run_that_dies_before_its_first_request_leaves_what_the_next_one
     await run(imagen_sandbox, rows, tmp_path)
     place(tmp_path, 1).write_bytes(place(tmp_path, 0).read_bytes())
     with monkeypatch.context() as dying:
-        dying.setattr(Journal, "intent", _dead)
+        replace_step(dying, transitions.intent, _dead)
         with pytest.raises(_DeadError):
             await run(imagen_sandbox, rows, tmp_path, redo_damaged=True)
     told = read_status(tmp_path / ".imagen")
@@ -132,7 +133,7 @@ async def test_a_file_that_is_put_back_is_taken_over_not_bought(
     content = lost.read_bytes()
     lost.unlink()
     with monkeypatch.context() as dying:
-        dying.setattr(Journal, "intent", _dead)
+        replace_step(dying, transitions.intent, _dead)
         with pytest.raises(_DeadError):
             await run(imagen_sandbox, rows, tmp_path, redo_damaged=True)
     lost.write_bytes(content)
@@ -215,7 +216,7 @@ async def test_the_folder_is_free_after_a_redo_that_was_refused(
     imagen_sandbox: SandboxGateway, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await run(imagen_sandbox, [FOX], tmp_path)
-    monkeypatch.setattr(Journal, "withdraw", _refused)
+    replace_step(monkeypatch, transitions.withdraw, _refused)
     with pytest.raises(ImagenError, match="no"):
         await run(imagen_sandbox, [FOX], tmp_path, redo_damaged=True)
     assert (await run(imagen_sandbox, [FOX], tmp_path)).statuses == ["skipped"]

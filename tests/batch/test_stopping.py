@@ -12,7 +12,7 @@ import pytest
 
 from imagen_async import ImageRequest
 from imagen_async.batch import Batch, open_source
-from imagen_async.batch.journal import Journal, read_status
+from imagen_async.batch.journal import read_status, transitions
 from imagen_async.exceptions import (
     AuthenticationError,
     ConfigurationError,
@@ -25,6 +25,7 @@ from imagen_async.exceptions import (
 from imagen_async.outcome import Outcome, Status
 from imagen_async.sandbox import SANDBOX_KEY
 from imagen_async.stores.local import LocalStore
+from tests.batch.journals import Step, replace_step
 from tests.batch.running import (
     FOX,
     OWL,
@@ -169,15 +170,14 @@ async def test_a_job_that_is_cancelled_before_it_is_sent_is_in_no_doubt(
     imagen_sandbox: SandboxGateway, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recording = asyncio.Event()
-    real = Journal.intent
 
-    async def intent(self: Journal, entry: Any, **asked: Any) -> None:
-        await real(self, entry, **asked)
+    async def intent(record: Step) -> None:
+        await record()
         recording.set()
         await asyncio.Event().wait()
 
     with monkeypatch.context() as slow:
-        slow.setattr(Journal, "intent", intent)
+        replace_step(slow, transitions.intent, intent)
         async with (
             client(imagen_sandbox) as asker,
             Batch(asker, [FOX], output=tmp_path, fsync=False, max_images=1) as batch,
@@ -220,16 +220,15 @@ async def test_a_job_that_is_cancelled_while_its_end_is_recorded_keeps_that_end(
     fault = {"done": {}, "doubt": {"504": 1.0}, "never_sent": {"429": 1.0}}[method]
     gateway = await imagen_sandbox_factory(faults=fault)
     recording = asyncio.Event()
-    real = getattr(Journal, method)
 
-    async def slow(self: Journal, *arguments: Any, **options: Any) -> None:
-        await real(self, *arguments, **options)
+    async def slow(record: Step) -> None:
+        await record()
         if not recording.is_set():
             recording.set()
             await asyncio.Event().wait()
 
     with monkeypatch.context() as slowly:
-        slowly.setattr(Journal, method, slow)
+        replace_step(slowly, getattr(transitions, method), slow)
         async with client(gateway) as asker, Batch(asker, [FOX], output=tmp_path, fsync=False):
             await recording.wait()
     status = read_status(tmp_path / ".imagen")
@@ -248,10 +247,10 @@ async def test_a_job_that_is_cancelled_while_its_interruption_is_recorded_keeps_
     imagen_sandbox: SandboxGateway, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recording = asyncio.Event()
-    doubt, publish = Journal.doubt, LocalStore._publish
+    publish = LocalStore._publish
 
-    async def slow(self: Journal, *arguments: Any) -> None:
-        await doubt(self, *arguments)
+    async def slow(record: Step) -> None:
+        await record()
         recording.set()
         await asyncio.Event().wait()
 
@@ -261,7 +260,7 @@ async def test_a_job_that_is_cancelled_while_its_interruption_is_recorded_keeps_
         return publish(self, temporary, name, ending)
 
     with monkeypatch.context() as bad:
-        bad.setattr(Journal, "doubt", slow)
+        replace_step(bad, transitions.doubt, slow)
         bad.setattr(LocalStore, "_publish", full)
         async with client(imagen_sandbox) as asker, Batch(asker, numbered(1, n=2), output=tmp_path, fsync=False):
             await recording.wait()
@@ -471,18 +470,17 @@ async def test_a_failing_disk_stops_the_batch_and_lists_what_was_paid(
 async def test_a_failing_journal_stops_the_batch_before_more_is_sent(
     imagen_sandbox: SandboxGateway, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = Journal.intent
     seen = 0
 
-    async def intent(self: Journal, entry: Any, **asked: Any) -> None:
+    async def intent(record: Step) -> None:
         nonlocal seen
         seen += 1
         if seen > 5:
             raise JournalError("the journal cannot be written")
-        await real(self, entry, **asked)
+        await record()
 
     with monkeypatch.context() as broken:
-        broken.setattr(Journal, "intent", intent)
+        replace_step(broken, transitions.intent, intent)
         stopped = await caught(imagen_sandbox, numbered(20), tmp_path, asking={"slots": 2})
     assert isinstance(stopped.error, JournalError)
     # The fifth may have been about to leave when the sixth failed; then it stays.

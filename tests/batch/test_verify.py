@@ -9,7 +9,10 @@ import pytest
 
 from imagen_async import ImageRequest
 from imagen_async.batch import Problem, Verification
-from imagen_async.batch.journal import Journal
+from imagen_async.batch.journal import (
+    Journal,
+    queries,
+)
 from imagen_async.exceptions import JournalError
 from tests.batch.running import FOX, files, metadata, numbered, run
 
@@ -154,7 +157,7 @@ async def test_a_folder_is_verified_while_a_run_goes_on(imagen_sandbox: SandboxG
     await run(imagen_sandbox, numbered(4), tmp_path)
     (tmp_path / min(files(tmp_path))).unlink()
     async with await Journal.open(tmp_path / ".imagen", fsync=False) as journal:
-        await journal.counts()
+        await journal.perform(queries.totals)
         assert list(found(tmp_path).values()) == ["missing"]
 
 

@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from imagen_async.batch.journal import Admission, Doubt, Journal
+from imagen_async.batch.journal import (
+    Admission,
+    Doubt,
+    Journal,
+    admission,
+    transitions,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -66,12 +72,14 @@ async def left_by_a_run(folder: Path, *, doubts: int, in_flight: int = 0, reques
     """Leave what a killed run leaves: some requests in doubt, of three images each, and some in flight, of two."""
     async with await Journal.open(folder / ".imagen", fsync=False, clock=lambda: 1_767_614_400.0) as journal:
         items = [Admission(bytes([n]) * 16, id=f"fox-{n}", line=n, n=3) for n in range(doubts + in_flight)]
-        for number, entry in enumerate(await journal.admit(items)):
+        for number, entry in enumerate(await journal.perform(admission.admit, items)):
             in_doubt = number < doubts
-            await journal.intent(entry, attempt=1, images=3 if in_doubt else 2, usd=0.12 if in_doubt else 0.08)
+            await journal.perform(
+                transitions.intent, entry, attempt=1, images=3 if in_doubt else 2, usd=0.12 if in_doubt else 0.08
+            )
             if in_doubt:
                 doubt = Doubt(attempt=1, at=1_767_614_400.0, reason="lost", request_id=request_id, images=3, usd=0.12)
-                await journal.doubt(entry, doubt)
+                await journal.perform(transitions.doubt, entry, doubt)
 
 
 def test_requests_in_doubt_are_counted_and_listed(invoke: Invoke, tmp_path: Path) -> None:
@@ -102,8 +110,8 @@ def test_requests_in_flight_during_a_run_are_not_in_doubt(invoke: Invoke, tmp_pa
     async def look() -> tuple[str, dict[str, Any]]:
         await left_by_a_run(tmp_path / "out", doubts=1)
         async with await Journal.open(tmp_path / "out" / ".imagen", fsync=False) as journal:
-            [entry] = await journal.admit([Admission(bytes([9]) * 16, id="owl", n=2)])
-            await journal.intent(entry, attempt=1, images=2, usd=0.08)
+            [entry] = await journal.perform(admission.admit, [Admission(bytes([9]) * 16, id="owl", n=2)])
+            await journal.perform(transitions.intent, entry, attempt=1, images=2, usd=0.08)
             return invoke("status", "out").out, invoke("status", "out", "--json").json
 
     said, figures = asyncio.run(look())
@@ -127,8 +135,8 @@ def test_of_many_requests_in_doubt_the_newest_five_are_listed_and_the_rest_count
 def test_an_unknown_price_is_not_an_amount(invoke: Invoke, tmp_path: Path) -> None:
     async def leave() -> None:
         async with await Journal.open(tmp_path / "out" / ".imagen", fsync=False) as journal:
-            [entry] = await journal.admit([Admission(bytes(16), line=12)])
-            await journal.intent(entry, attempt=1, images=1)
+            [entry] = await journal.perform(admission.admit, [Admission(bytes(16), line=12)])
+            await journal.perform(transitions.intent, entry, attempt=1, images=1)
 
     asyncio.run(leave())
     said = invoke("status", "out").out
@@ -139,10 +147,12 @@ def test_an_unknown_price_is_not_an_amount(invoke: Invoke, tmp_path: Path) -> No
 def test_foreign_text_in_a_listed_request_cannot_control_the_terminal(invoke: Invoke, tmp_path: Path) -> None:
     async def leave() -> None:
         async with await Journal.open(tmp_path / "out" / ".imagen", fsync=False) as journal:
-            [entry] = await journal.admit([Admission(bytes(16), id="\x1b[2J\nforged line" + 500 * "x")])
-            await journal.intent(entry, attempt=1, images=1)
+            [entry] = await journal.perform(
+                admission.admit, [Admission(bytes(16), id="\x1b[2J\nforged line" + 500 * "x")]
+            )
+            await journal.perform(transitions.intent, entry, attempt=1, images=1)
             hostile = Doubt(attempt=1, at=1.0, reason="\x07", request_id="\x1b]0;mine\x07" + 500 * "y", images=1)
-            await journal.doubt(entry, hostile)
+            await journal.perform(transitions.doubt, entry, hostile)
 
     asyncio.run(leave())
     said = invoke("status", "out").out
@@ -200,9 +210,9 @@ def test_damaged_images_are_made_anew_only_on_request(invoke: Invoke, prompts: P
 def test_an_impossible_time_is_shown_as_a_number(invoke: Invoke, tmp_path: Path) -> None:
     async def leave() -> None:
         async with await Journal.open(tmp_path / "out" / ".imagen", fsync=False) as journal:
-            [entry] = await journal.admit([Admission(bytes(16), id="fox")])
-            await journal.intent(entry, attempt=1, images=1)
-            await journal.doubt(entry, Doubt(attempt=1, at=1e300, reason="lost", images=1))
+            [entry] = await journal.perform(admission.admit, [Admission(bytes(16), id="fox")])
+            await journal.perform(transitions.intent, entry, attempt=1, images=1)
+            await journal.perform(transitions.doubt, entry, Doubt(attempt=1, at=1e300, reason="lost", images=1))
 
     asyncio.run(leave())
     ran = invoke("status", "out")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections import Counter
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,7 @@ import pytest
 
 from imagen_async import ImageRequest
 from imagen_async.batch import Batch
-from imagen_async.batch.journal import Doubt, Entry, Journal, read_status
+from imagen_async.batch.journal import Doubt, Entry, read_status, transitions
 from imagen_async.client.client import ImagenClient
 from imagen_async.events import Event, Retry, Stopped
 from imagen_async.exceptions import (
@@ -206,14 +207,14 @@ async def test_in_a_batch_nothing_leaves_after_what_stops_everything(
 async def test_when_the_journal_breaks_nothing_more_leaves_and_what_was_in_flight_will_be_in_doubt(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = Journal.doubt
+    real = transitions.doubt
 
-    async def breaks(self: Journal, entry: Entry, doubt: Doubt) -> None:
+    def breaks(connection: sqlite3.Connection, entry: Entry, doubt: Doubt) -> None:
         if entry.id == "bad":
-            self._writer._refusal = "it broke"
-        await real(self, entry, doubt)
+            raise sqlite3.OperationalError("it broke")
+        real(connection, entry, doubt)
 
-    monkeypatch.setattr(Journal, "doubt", breaks)
+    monkeypatch.setattr(transitions, "doubt", breaks)
     scene = Scene(500)
     async with scene.client() as client:
         with pytest.raises(JournalError, match="it broke"):

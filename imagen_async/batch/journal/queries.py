@@ -15,7 +15,7 @@ from imagen_async.batch.journal.values import (
     RECEIPT,
     Doubt,
     Failure,
-    KeptImage,
+    Image,
     ListedDoubt,
     RecordedImage,
     Totals,
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     import sqlite3
 
 __all__ = [
-    "doubts_after",
     "failure",
     "failures_after",
     "image_line",
@@ -128,12 +127,6 @@ def _doubt(row: tuple[Any, ...]) -> Doubt:
     return Doubt(attempt=attempt, at=at, reason=reason, request_id=request_id, images=images, usd=usd)
 
 
-def doubts_after(connection: sqlite3.Connection, last: int, limit: int) -> list[tuple[int, ListedDoubt]]:
-    """Return the next doubts, oldest first, each with the number to go on from; `last` is 0 at first."""
-    rows = connection.execute(f"{_DOUBTS} WHERE seq > ? ORDER BY seq LIMIT ?", (last, limit))
-    return [(row[0], _listed(row)) for row in rows]
-
-
 def newest_doubts(connection: sqlite3.Connection, limit: int) -> list[ListedDoubt]:
     """Return the last doubts, newest first."""
     return [_listed(row) for row in connection.execute(f"{_DOUBTS} ORDER BY seq DESC LIMIT ?", (limit,))]
@@ -151,16 +144,16 @@ def _listed(row: tuple[Any, ...]) -> ListedDoubt:
     return ListedDoubt(key=key, id=job_id, line=line, status=status, doubt=_doubt(tuple(doubt)))
 
 
-def kept_images(connection: sqlite3.Connection, key: bytes) -> list[KeptImage]:
+def kept_images(connection: sqlite3.Connection, key: bytes) -> list[Image]:
     """Return a job's images, by index."""
-    rows = connection.execute("SELECT idx, record FROM images JOIN jobs USING (job) WHERE key = ? ORDER BY idx", (key,))
-    return [KeptImage(index=index, record=_loaded(record)) for index, record in rows]
+    query = "SELECT idx, record FROM images JOIN jobs USING (job) WHERE key = ? ORDER BY idx"
+    return [(index, _loaded(record)) for index, record in connection.execute(query, (key,))]
 
 
-def withdrawn_images(connection: sqlite3.Connection, key: bytes) -> list[KeptImage]:
-    """Return what was recorded once of a job and withdrawn; an index may come more than once."""
-    question = "SELECT idx, record FROM withdrawn JOIN jobs USING (job) WHERE key = ? ORDER BY idx, seq"
-    return [KeptImage(index=index, record=_loaded(record)) for index, record in connection.execute(question, (key,))]
+def withdrawn_images(connection: sqlite3.Connection, key: bytes) -> list[Image]:
+    """Return a job's withdrawn images; an index may appear more than once."""
+    query = "SELECT idx, record FROM withdrawn JOIN jobs USING (job) WHERE key = ? ORDER BY idx, seq"
+    return [(index, _loaded(record)) for index, record in connection.execute(query, (key,))]
 
 
 def images_after(connection: sqlite3.Connection, seq: int, limit: int) -> list[RecordedImage]:

@@ -1,9 +1,8 @@
 """The one thread that owns the journal's connection, and group commit.
 
-Operations that wait are run together in one transaction and acknowledged together after its commit, so that a
-hundred waiters share one flush of the disk. The rules it keeps: nothing is acknowledged before it is durable;
-an operation that fails takes no other with it; after a failed commit or a broken file nothing is accepted any
-more. What an operation does it does not know.
+Waiting steps run together in one transaction and are acknowledged together after its commit, so that a hundred waiters
+share one flush of the disk. The rules: nothing is acknowledged before it is durable; a step that fails does not affect
+the others; after a failed commit or damage to the file no further step is accepted.
 """
 
 from __future__ import annotations
@@ -14,26 +13,25 @@ import sqlite3
 import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager, suppress
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import attrs
 
 from imagen_async._cancellation import ended
 from imagen_async.exceptions import JournalError, printable
 
-__all__ = ["Step", "Writer"]
+__all__ = ["Writer"]
 
+P = ParamSpec("P")
 T = TypeVar("T")
-Step: TypeAlias = Callable[[sqlite3.Connection], T]
-"""A synchronous operation inside a transaction; it may be run again after a rollback."""
 
 LARGEST_GROUP = 1024
-"""Operations after which no more are taken into a group, so that a commit's first waiter is not the last served."""
+"""Most steps in one transaction; it bounds the wait of the first one."""
 
 
 @attrs.frozen(eq=False)
 class _Waiting:
-    step: Step[Any]
+    step: Callable[[sqlite3.Connection], Any]
     future: asyncio.Future[Any]
 
 
@@ -59,7 +57,7 @@ class Writer:
         self._ended: asyncio.Future[None] = self._loop.create_future()
         self._refusal: str | None = None
         self._closing = False
-        # A daemon: a program that forgets to close must still be able to end; the file stands a kill at any time.
+        # A daemon: a program that forgets to close it must still be able to end, and the file survives a kill.
         self._thread = threading.Thread(target=self._run, name="imagen-journal", daemon=True)
 
     async def start(self) -> None:
@@ -72,40 +70,39 @@ class Writer:
         try:
             await asyncio.shield(self._opened)
         except BaseException:
-            # Cancelled while opening, or refused: in both cases the folder is free when we say so.
+            # Cancelled while opening, or refused: the folder is unlocked before the caller continues.
             self._opened.add_done_callback(_seen)
             await self.close()
             raise
 
-    async def perform(self, step: Step[T]) -> T:
-        """Run `step` in the thread; return what it returns, once that is durable.
+    async def perform(
+        self, step: Callable[Concatenate[sqlite3.Connection, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """Run `step` with these arguments in the thread, in a transaction; return its result once it is durable.
 
-        A cancelled wait does not take the step back.
+        The step may run again after a rollback. Cancelling the wait does not undo it.
 
         Raises:
-            JournalError: The journal is closed, or broke; whatever else the step raised passes as it is.
+            JournalError: The journal is closed or broken. Other errors of the step are raised unchanged.
         """
         if self._refusal is not None or self._closing:
             raise JournalError(self._refusal or "the journal is closed")
         future: asyncio.Future[T] = self._loop.create_future()
-        self._queue.put(_Waiting(step, future))
+        self._queue.put(_Waiting(lambda connection: step(connection, *args, **kwargs), future))
         return await future
 
     async def close(self) -> None:
-        """Finish what waits, close the connection and end the thread; a second call waits for the first.
+        """Finish the waiting steps, close the connection and end the thread; a second call waits for the first.
 
-        A cancellation arrives only when that is done.
+        A cancellation is raised only after that.
         """
-        self._stop()
+        if not self._closing:
+            self._closing = True
+            self._queue.put(None)
         cancelled = await ended(self._ended)
         self._thread.join()
         if cancelled is not None:
             raise cancelled
-
-    def _stop(self) -> None:
-        if not self._closing:
-            self._closing = True
-            self._queue.put(None)
 
     # --- in the thread ---
 
@@ -114,20 +111,17 @@ class Writer:
             with self._session() as connection:
                 self._resolve([_Result(self._opened)])
                 self._serve(connection)
-        except BaseException as error:  # noqa: BLE001 - whatever it is, somebody awaits it and a thread has no caller
+        except BaseException as error:  # noqa: BLE001 - a thread has no caller; the waiters get it
             self._refusal = self._refusal or f"the journal stopped: {printable(str(error))}"
             self._resolve([_Result(self._opened, error=error)])
         self._resolve([*self._left_over(), _Result(self._ended)])
 
     def _serve(self, connection: sqlite3.Connection) -> None:
         while group := self._next_group():
-            if self._refusal is None:
-                self._resolve(self._committed(connection, group))
-            else:
-                self._resolve(self._refused(group))
+            self._resolve(self._served(connection, group))
 
     def _next_group(self) -> list[_Waiting]:
-        """Wait for an operation, then take those that wait with it; empty at the end."""
+        """Wait for a step, then take all that wait with it; empty at the end."""
         group: list[_Waiting] = []
         item = self._queue.get()
         with suppress(queue.Empty):
@@ -140,27 +134,25 @@ class Writer:
                 self._queue.put(None)  # the end, for the next round
         return group
 
-    def _committed(self, connection: sqlite3.Connection, group: list[_Waiting]) -> list[_Result]:
+    def _served(self, connection: sqlite3.Connection, group: list[_Waiting]) -> list[_Result]:
+        if self._refusal is not None:
+            return self._refused(group)
         try:
             return _transacted(connection, group)
-        except (sqlite3.DatabaseError, UnicodeDecodeError) as error:  # text that is none is damaged
-            if not _is_of_the_operation(error):
+        except (sqlite3.DatabaseError, UnicodeDecodeError) as error:  # invalid UTF-8 in a text column is damage
+            if not _is_of_the_step(error):
                 self._refusal = (
                     f"the journal cannot be written ({printable(str(error))}): nothing more is sent without it. "
                     "Free or check the disk, then run again to go on"
                 )
                 return self._refused(group)
-            failure: Exception = JournalError(f"the journal refused an operation: {printable(str(error))}")
-        except BaseException as error:  # noqa: BLE001 - it belongs to the operation's caller, not to this thread
+            failure: Exception = JournalError(f"the journal refused a step: {printable(str(error))}")
+        except BaseException as error:  # noqa: BLE001 - it is raised in the step's caller
             failure = _deliverable(error)
         if len(group) == 1:
             return [_Result(group[0].future, error=failure)]
-        # One of them is to blame, and the rollback took all: each gets a transaction of its own.
-        return [result for waiting in group for result in self._again(connection, waiting)]
-
-    def _again(self, connection: sqlite3.Connection, waiting: _Waiting) -> list[_Result]:
-        alone = [waiting]
-        return self._committed(connection, alone) if self._refusal is None else self._refused(alone)
+        # One step failed, and the rollback undid all: each gets a transaction of its own.
+        return [result for waiting in group for result in self._served(connection, [waiting])]
 
     def _refused(self, group: list[_Waiting]) -> list[_Result]:
         refusal = self._refusal or "the journal is closed"
@@ -175,7 +167,7 @@ class Writer:
         return results
 
     def _resolve(self, results: list[_Result]) -> None:
-        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+        with suppress(RuntimeError):  # the loop is closed, and with it every waiter
             self._loop.call_soon_threadsafe(_deliver, results)
 
 
@@ -191,16 +183,16 @@ def _transacted(connection: sqlite3.Connection, group: list[_Waiting]) -> list[_
     return results
 
 
-def _is_of_the_operation(error: Exception) -> bool:
-    """Whether the values are at fault, not the file, the disk or the memory."""
+def _is_of_the_step(error: Exception) -> bool:
+    """Return whether the step's values are at fault, not the file, the disk or the memory."""
     return isinstance(error, sqlite3.IntegrityError | sqlite3.DataError | sqlite3.ProgrammingError)
 
 
 def _deliverable(error: BaseException) -> Exception:
-    """Return the error as it is, unless a future cannot carry it or it would end the caller's program."""
+    """Return the error, or another one if a future cannot hold it or it would end the caller's program."""
     if isinstance(error, Exception) and not isinstance(error, StopIteration):
         return error
-    return JournalError(f"an operation of the journal ended with {type(error).__name__}")
+    return JournalError(f"a step of the journal ended with {type(error).__name__}")
 
 
 def _deliver(results: list[_Result]) -> None:

@@ -1,62 +1,42 @@
-"""What the journal writes: the states a job goes through, as functions over a connection.
+"""What the journal records: the states of a job, as steps for `Journal.perform`.
 
-The rules it keeps: no row before an intent; a job that succeeded stays so, unless an image of it is withdrawn; an image
-is recorded once; a request
-that may have been billed and did not bring all is never forgotten. Each function runs inside a transaction that
-its caller commits, and may run again after a rollback. Nothing here knows threads, files or the event loop.
+The rules: no row before an intent; a job that succeeded stays so unless one of its images is withdrawn; an image is
+recorded once; a request that may have been billed and did not bring all of its images is never forgotten. Each step
+runs inside a transaction and may run again after a rollback. Each raises `JournalError` if the journal is closed or
+broken.
 """
 
 from __future__ import annotations
 
-import itertools
-import re
 from typing import TYPE_CHECKING, Any
 
-from imagen_async.batch.journal.json_lines import storable
-from imagen_async.batch.journal.values import ABANDONED, DIGEST_BYTES, INTERRUPTED, RECEIPT, Admission, Doubt, Entry
+from imagen_async.batch.journal.json_lines import json_line, storable
+from imagen_async.batch.journal.schema import JOB_STATES
+from imagen_async.batch.journal.values import ABANDONED, INTENT, INTERRUPTED, RECEIPT, Doubt, Entry, Image
 from imagen_async.exceptions import JournalError, printable
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Mapping
 
 __all__ = [
-    "EncodedImage",
     "abandon",
-    "admit",
+    "adopt",
     "answered",
-    "begin_run",
     "done",
     "doubt",
-    "found",
     "intent",
     "never_sent",
-    "received",
     "set_position",
     "set_receipt",
     "withdraw",
 ]
 
-EncodedImage = tuple[int, int, str]
-"""An image's index, its size in bytes, and its line of metadata."""
-
-_Known = list[Any]
-"""What the journal has of a job: stem, status, images, attempts, requests in doubt, Idempotency-Key."""
-
-_TOGETHER = 250
-"""Jobs that are looked up with one question: SQLite takes a thousand parameters everywhere, and more gain nothing."""
-
-_LIKE_A_KEY = re.compile(r"[0-9a-f]{32}(?:[0-9a-f]{8})?")
+_ENDS = frozenset(JOB_STATES) - {INTENT}
 
 
-def begin_run(connection: sqlite3.Connection) -> None:
-    """Make the run's own tables: equals seen so far and stems handed out; on disk, not in memory."""
-    connection.execute("CREATE TEMP TABLE seen (digest BLOB PRIMARY KEY, times INTEGER NOT NULL) WITHOUT ROWID")
-    connection.execute("CREATE TEMP TABLE stems (stem TEXT PRIMARY KEY, key BLOB NOT NULL) WITHOUT ROWID")
-
-
-def abandon(connection: sqlite3.Connection, *, at: float) -> int:
-    """Turn what a dead run left in flight into doubts and `INTERRUPTED` jobs; return how many."""
+def abandon(connection: sqlite3.Connection) -> int:
+    """Turn the requests that a killed run left in flight into doubts and `INTERRUPTED` jobs; return how many."""
     connection.execute(
         "INSERT INTO doubts (job, attempt, at, reason, images, usd) "
         "SELECT job, attempts, updated, ?, asked_images, asked_usd FROM jobs WHERE status = 'intent' "
@@ -64,155 +44,131 @@ def abandon(connection: sqlite3.Connection, *, at: float) -> int:
         (ABANDONED,),
     )
     moved = connection.execute(
-        "UPDATE jobs SET status = ?, before = NULL, updated = ? WHERE status = 'intent'", (INTERRUPTED, at)
+        "UPDATE jobs SET status = ?, before = NULL, updated = now() WHERE status = 'intent'", (INTERRUPTED,)
     )
     return moved.rowcount
 
 
-def admit(connection: sqlite3.Connection, items: Iterable[Admission]) -> list[Entry]:
-    """Look jobs up, in the order of the input; nothing but the run's own tables is written."""
-    entries: list[Entry] = []
-    rest = iter(items)
-    while group := list(itertools.islice(rest, _TOGETHER)):
-        keys = _numbered(connection, [item.digest for item in group])
-        known = _known(connection, keys)
-        entries += [_admitted(connection, item, key, known.get(key)) for item, key in zip(group, keys, strict=True)]
-    return entries
-
-
-def _known(connection: sqlite3.Connection, keys: Sequence[bytes]) -> dict[bytes, _Known]:
-    columns = "key, stem, status, images, attempts, in_doubt, asked_key"
-    wanted = ", ".join("?" * len(keys))
-    rows = connection.execute(f"SELECT {columns} FROM jobs WHERE key IN ({wanted})", keys)  # noqa: S608 - question marks
-    return {key: known for key, *known in rows}
-
-
-def _admitted(connection: sqlite3.Connection, item: Admission, key: bytes, known: _Known | None) -> Entry:
-    stem, status, images, attempts, in_doubt, asked_key = known or (None, None, 0, 0, 0, None)
-    if stem is None:
-        wish = item.id if item.stem is None else item.stem
-        stem = key.hex() if known or wish is None else _claimed_stem(connection, storable(wish), key)
-    return Entry(
-        key=key,
-        stem=stem,
-        id=item.id,
-        line=item.line,
-        n=item.n,
-        status=status,
-        images=images,
-        attempts=attempts,
-        in_doubt=in_doubt,
-        idempotency_key=asked_key,
-    )
-
-
-def _numbered(connection: sqlite3.Connection, digests: Sequence[bytes]) -> list[bytes]:
-    """Make keys of digests: equals are numbered as they come."""
-    for digest in digests:
-        if len(digest) != DIGEST_BYTES:
-            raise JournalError(f"a request's digest must be {DIGEST_BYTES} bytes, not {len(digest)}")
-    wanted = ", ".join("?" * len(digests))
-    times: dict[bytes, int] = dict(
-        connection.execute(f"SELECT digest, times FROM temp.seen WHERE digest IN ({wanted})", digests)  # noqa: S608 - question marks
-    )
-    keys: list[bytes] = []
-    for digest in digests:
-        earlier = times.get(digest, 0)
-        times[digest] = earlier + 1
-        keys.append(digest + earlier.to_bytes(4, "big") if earlier else digest)
-    connection.executemany(
-        "INSERT INTO temp.seen VALUES (?, ?) ON CONFLICT (digest) DO UPDATE SET times = excluded.times", times.items()
-    )
-    return keys
-
-
-def _claimed_stem(connection: sqlite3.Connection, wish: str, key: bytes) -> str:
-    stem = next(stem for stem in _wishes(wish, key.hex()) if not _is_taken(connection, stem, key))
-    connection.execute("INSERT INTO temp.stems VALUES (?, ?) ON CONFLICT DO NOTHING", (stem, key))
-    return stem
-
-
-def _wishes(wish: str, digits: str) -> Iterator[str]:
-    if not _LIKE_A_KEY.fullmatch(wish):  # that shape belongs to the jobs without an id
-        yield wish
-    yield f"{wish}~{digits[:8]}"
-    yield f"{wish}~{digits}"
-    yield from (f"{wish}~{digits}~{number}" for number in itertools.count(2))
-
-
-def _is_taken(connection: sqlite3.Connection, stem: str, key: bytes) -> bool:
-    owners = connection.execute(
-        "SELECT 1 FROM jobs WHERE stem = :stem AND key <> :key UNION ALL "
-        "SELECT 1 FROM temp.stems WHERE stem = :stem AND key <> :key",
-        {"stem": stem, "key": key},
-    )
-    return owners.fetchone() is not None
-
-
 def intent(
-    connection: sqlite3.Connection, entry: Entry, *, attempt: int, images: int, usd: float, key: str | None, at: float
+    connection: sqlite3.Connection,
+    entry: Entry,
+    *,
+    attempt: int,
+    images: int,
+    usd: float = 0.0,
+    key: str | None = None,
 ) -> None:
-    """Note that a request for `entry` is about to be sent, and what it asks for."""
+    """Record that a request is about to be sent. If the run dies before its end is recorded, it is in doubt.
+
+    Args:
+        connection: Inside a transaction.
+        entry: As admitted in this run.
+        attempt: Counted from 1 in each run.
+        images: How many images the request asks for.
+        usd: What they may cost by list price; 0 where the price is unknown.
+        key: The request's ``Idempotency-Key``, for a run that sends it again.
+
+    Raises:
+        JournalError: The job has succeeded: send nothing.
+    """
     changed = connection.execute(
         "INSERT INTO jobs (key, stem, id, line, n, status, attempts, asked_images, asked_usd, asked_key, updated) "
-        "VALUES (?, ?, ?, ?, ?, 'intent', ?, ?, ?, ?, ?) "
+        "VALUES (?, ?, ?, ?, ?, 'intent', ?, ?, ?, ?, now()) "
         "ON CONFLICT (key) DO UPDATE SET before = CASE status WHEN 'intent' THEN before ELSE status END, "
         "status = 'intent', line = excluded.line, n = excluded.n, attempts = excluded.attempts, "
         "asked_images = excluded.asked_images, asked_usd = excluded.asked_usd, asked_key = excluded.asked_key, "
         "updated = excluded.updated WHERE status <> 'succeeded'",
-        (*_identity(entry), entry.attempts + attempt, images, usd, key, at),
+        (*_identity(entry), entry.attempts + attempt, images, usd, key),
     )
     if not changed.rowcount:
         raise JournalError(f"{_named(entry)} has succeeded already: nothing may be sent for it")
 
 
-def never_sent(connection: sqlite3.Connection, entry: Entry, *, at: float) -> None:
-    """Take the last intent back: the job's state becomes what it was before."""
+def never_sent(connection: sqlite3.Connection, entry: Entry) -> None:
+    """Remove the last intent: no byte of its request left, or the gateway refused it unbilled.
+
+    A job that was new is forgotten; one with earlier attempts in this run is interrupted; any other gets back its
+    earlier state. Without an intent nothing happens.
+    """
     restored = connection.execute(
         "UPDATE jobs SET status = coalesce(before, :ended), before = NULL, attempts = max(attempts - 1, :last), "
-        "updated = :at WHERE key = :key AND status = 'intent' AND (before IS NOT NULL OR attempts > 1 OR :last > 0)",
-        {"key": entry.key, "ended": INTERRUPTED, "last": _last_doubt(connection, entry), "at": at},
+        "updated = now() WHERE key = :key AND status = 'intent' AND (before IS NOT NULL OR attempts > 1 OR :last > 0)",
+        {"key": entry.key, "ended": INTERRUPTED, "last": _last_doubt(connection, entry)},
     )
     if not restored.rowcount:
         connection.execute("DELETE FROM jobs WHERE key = ? AND status = 'intent'", (entry.key,))
 
 
-def answered(connection: sqlite3.Connection, entry: Entry, *, at: float) -> None:
-    """Leave a job for the next run: its last request has been answered, and another one is to follow."""
+def answered(connection: sqlite3.Connection, entry: Entry) -> None:
+    """Record that the last request has its response and another one follows: the job is interrupted until then."""
     connection.execute(
-        "UPDATE jobs SET status = ?, before = NULL, asked_key = NULL, updated = ? WHERE key = ? AND status = 'intent'",
-        (INTERRUPTED, at, entry.key),
+        "UPDATE jobs SET status = ?, before = NULL, asked_key = NULL, updated = now() "
+        "WHERE key = ? AND status = 'intent'",
+        (INTERRUPTED, entry.key),
     )
 
 
 def _last_doubt(connection: sqlite3.Connection, entry: Entry) -> int:
-    # A number that a doubt has must not be given to another attempt, or that one's doubt would be lost.
+    # Two attempts with one number would share one doubt.
     last = connection.execute(
         "SELECT max(attempt) FROM doubts WHERE job = (SELECT job FROM jobs WHERE key = ?)", (entry.key,)
     ).fetchone()
     return int(last[0] or 0)
 
 
-def doubt(connection: sqlite3.Connection, entry: Entry, doubts: Iterable[Doubt]) -> None:
-    """Record requests that may have been billed and did not bring all images; each attempt once."""
-    job = _known_job(connection, entry)
-    connection.executemany(
+def doubt(connection: sqlite3.Connection, entry: Entry, doubt: Doubt) -> None:
+    """Record that an attempt may have been billed and did not bring all of its images; once for each attempt.
+
+    Raises:
+        JournalError: The job has no intent.
+    """
+    connection.execute(
         "INSERT INTO doubts (job, attempt, at, request_id, reason, images, usd) VALUES (?, ?, ?, ?, ?, ?, ?) "
         "ON CONFLICT (job, attempt) DO NOTHING",
-        [(job, *_doubt_values(entry, each)) for each in doubts],
+        (
+            _known_job(connection, entry),
+            entry.attempts + doubt.attempt,
+            doubt.at,
+            _text(doubt.request_id),
+            storable(doubt.reason),
+            doubt.images,
+            doubt.usd,
+        ),
     )
 
 
-def _doubt_values(entry: Entry, doubt: Doubt) -> tuple[int, float, str | None, str, int, float]:
-    attempt = entry.attempts + doubt.attempt
-    return attempt, doubt.at, _text(doubt.request_id), storable(doubt.reason), doubt.images, doubt.usd
+def adopt(connection: sqlite3.Connection, entry: Entry, *, images: Iterable[Image], missing: int = 0) -> None:
+    """Record images whose files an earlier run published and was killed before it recorded them.
+
+    The last request in doubt brought them: it is in doubt only for the missing images, or no longer. Call it before
+    the job's first intent in this run.
+
+    Args:
+        connection: Inside a transaction.
+        entry: As admitted in this run.
+        images: As for `done`.
+        missing: Images of the job that are neither recorded nor found; with none the job has succeeded.
+
+    Raises:
+        JournalError: As `done`, or images are missing and the job is new or in flight.
+    """
+    _lower_last_doubt(connection, entry, missing)
+    if not missing:
+        done(connection, entry, status="succeeded", images=images, attempts=0)
+        return
+    job = _known_job(connection, entry)
+    if connection.execute("SELECT 1 FROM jobs WHERE job = ? AND status = 'intent'", (job,)).fetchone():
+        # `never_sent` could then forget the job, and its images would have none.
+        raise JournalError(f"{_named(entry)} is in flight: images of earlier runs are recorded before its intent")
+    for image in images:
+        _record(connection, entry, job, image)
 
 
-def received(connection: sqlite3.Connection, entry: Entry, *, missing: int) -> None:
-    """Lower the last doubt of `entry` to what is missing still: the rest of what it was billed for has been found.
+def _lower_last_doubt(connection: sqlite3.Connection, entry: Entry, missing: int) -> None:
+    """Lower the job's last doubt to `missing` images if its last request is the one in doubt.
 
-    That request asked for all that was missing then, and none was sent after it: a later one that is in no doubt has
-    brought what was found, and left the doubts before it as they are. With nothing missing there is no doubt of it.
+    That request asked for all images that were missing then. If a later request is not in doubt, it brought the
+    images, and the doubts before it stay as they are.
     """
     row = connection.execute(
         "SELECT seq FROM doubts JOIN jobs USING (job) WHERE key = ? AND status <> 'succeeded' AND attempt = attempts",
@@ -230,16 +186,6 @@ def received(connection: sqlite3.Connection, entry: Entry, *, missing: int) -> N
         connection.execute("DELETE FROM doubts WHERE seq = ?", row)
 
 
-def found(connection: sqlite3.Connection, entry: Entry, images: Iterable[EncodedImage]) -> None:
-    """Record images of a job that is known and not under way, and leave its state as it is."""
-    job = _known_job(connection, entry)
-    if connection.execute("SELECT 1 FROM jobs WHERE job = ? AND status = 'intent'", (job,)).fetchone():
-        # Taking that intent back could forget the job, and its images would be nobody's.
-        raise JournalError(f"{_named(entry)} is under way: what earlier runs left of it is recorded before")
-    for image in images:
-        _record(connection, entry, job, image)
-
-
 def _known_job(connection: sqlite3.Connection, entry: Entry) -> int:
     row = connection.execute("SELECT job FROM jobs WHERE key = ?", (entry.key,)).fetchone()
     if row is None:
@@ -252,15 +198,29 @@ def done(
     entry: Entry,
     *,
     status: str,
-    images: Iterable[EncodedImage],
+    images: Iterable[Image] = (),
     attempts: int,
-    error: str | None,
-    at: float,
+    error: Mapping[str, Any] | None = None,
 ) -> None:
-    """Record how a job ended, with its images."""
+    """Record how a job ended, with its images.
+
+    Args:
+        connection: Inside a transaction.
+        entry: As admitted in this run.
+        status: A value of `Status` other than ``skipped``, or `INTERRUPTED`.
+        images: Those that are new. Images of earlier runs stay, and the same image again changes nothing.
+        attempts: Requests that this run sent for the job.
+        error: For ``errors.jsonl``: ``type``, ``message``, ``request_id``, ``prompt`` and more.
+
+    Raises:
+        JournalError: The status or a record is invalid, the job has succeeded already, or another image with the same
+            index is recorded.
+    """
+    if status not in _ENDS:
+        raise JournalError(f"{status!r} is not an end of a job: use one of {', '.join(sorted(_ENDS))}")
     rows = connection.execute(
         "INSERT INTO jobs (key, stem, id, line, n, status, attempts, updated, error) "
-        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) "
+        "VALUES (?, ?, ?, ?, ?, ?, ?, now(), ?) "
         "ON CONFLICT (key) DO UPDATE SET status = excluded.status, before = NULL, line = excluded.line, "
         "n = excluded.n, attempts = max(attempts, excluded.attempts), updated = excluded.updated, "
         "in_doubt = CASE excluded.status WHEN 'succeeded' THEN 0 ELSE in_doubt END, "
@@ -268,7 +228,7 @@ def done(
         "asked_key = CASE WHEN EXISTS (SELECT 1 FROM doubts WHERE doubts.job = jobs.job "
         "AND doubts.attempt = max(jobs.attempts, excluded.attempts)) THEN asked_key END, "
         "error = excluded.error WHERE status <> 'succeeded' OR excluded.status = 'succeeded' RETURNING job",
-        (*_identity(entry), status, entry.attempts + attempts, at, error),
+        (*_identity(entry), status, entry.attempts + attempts, None if error is None else json_line(error)),
     ).fetchall()
     if not rows:
         raise JournalError(f"{_named(entry)} has succeeded already: it cannot become {status}")
@@ -276,11 +236,12 @@ def done(
         _record(connection, entry, rows[0][0], image)
 
 
-def _record(connection: sqlite3.Connection, entry: Entry, job: int, image: EncodedImage) -> None:
-    index, size, line = image
+def _record(connection: sqlite3.Connection, entry: Entry, job: int, image: Image) -> None:
+    index, record = image
+    size, line = record.get("bytes"), json_line(record)
     added = connection.execute(
         "INSERT INTO images (job, idx, bytes, record) VALUES (?, ?, ?, ?) ON CONFLICT (job, idx) DO NOTHING",
-        (job, index, size, line),
+        (job, index, size if isinstance(size, int) else 0, line),
     )
     if added.rowcount:
         return
@@ -289,28 +250,32 @@ def _record(connection: sqlite3.Connection, entry: Entry, job: int, image: Encod
         raise JournalError(f"{_named(entry)} has another image {index} already: an image is recorded once")
 
 
-def withdraw(connection: sqlite3.Connection, images: Iterable[tuple[bytes, int]], *, at: float) -> None:
-    """Take images, by key and index, out of the account: their files are damaged, and a run is to ask for them again.
+def withdraw(connection: sqlite3.Connection, images: Iterable[tuple[bytes, int]]) -> None:
+    """Mark images as missing because their files are damaged; they stay counted as bought.
 
-    What was recorded of them is kept aside. A job that had succeeded is interrupted, so that the next run takes it up;
-    any other stays what it is.
+    A job that had succeeded is interrupted, so that the run requests its images again; any other state stays. Call it
+    before anything is in flight, and write the exports anew.
+
+    Args:
+        connection: Inside a transaction.
+        images: Key of the job and index of the image; unknown ones are ignored.
     """
     for key, index in images:
         place = (key, index)
         moved = connection.execute(
             "INSERT INTO withdrawn (job, idx, at, record) "
-            "SELECT job, idx, ?, record FROM images JOIN jobs USING (job) WHERE key = ? AND idx = ?",
-            (at, *place),
+            "SELECT job, idx, now(), record FROM images JOIN jobs USING (job) WHERE key = ? AND idx = ?",
+            place,
         )
         if moved.rowcount:
             connection.execute("DELETE FROM images WHERE job = (SELECT job FROM jobs WHERE key = ?) AND idx = ?", place)
             connection.execute(
-                "UPDATE jobs SET in_doubt = 0, asked_key = NULL, updated = :at, "
-                "status = CASE status WHEN 'succeeded' THEN :interrupted ELSE status END WHERE key = :key",
-                {"interrupted": INTERRUPTED, "at": at, "key": key},
+                "UPDATE jobs SET in_doubt = 0, asked_key = NULL, updated = now(), "
+                "status = CASE status WHEN 'succeeded' THEN ? ELSE status END WHERE key = ?",
+                (INTERRUPTED, key),
             )
     set_receipt(connection, None)
-    # What was exported has their lines, and the number of the last image may be given to another.
+    # The exported file has their lines, and the number of the last image may be used again.
     connection.execute("UPDATE exports SET seq = 0, offset = 0")
 
 

@@ -20,7 +20,7 @@ __all__ = [
     "Doubt",
     "Entry",
     "Failure",
-    "KeptImage",
+    "Image",
     "ListedDoubt",
     "RecordedImage",
     "Totals",
@@ -40,6 +40,9 @@ RECEIPT = "receipt"
 
 DIGEST_BYTES = 16
 """The length of a request's digest."""
+
+Image = tuple[int, Mapping[str, Any]]
+"""One image of a job: its index, and its record in ``metadata.jsonl``; ``bytes`` of the record is counted."""
 
 
 @attrs.frozen
@@ -145,14 +148,6 @@ class Failure:
     at: float
     error: Mapping[str, Any] | None
     doubts: tuple[Doubt, ...]
-
-
-@attrs.frozen(kw_only=True)
-class KeptImage:
-    """One image of a job: its index and its line in the metadata, as a mapping."""
-
-    index: int
-    record: Mapping[str, Any]
 
 
 @attrs.frozen(kw_only=True)

@@ -11,7 +11,13 @@ import os
 import sys
 from pathlib import Path
 
-from imagen_async.batch.journal import Admission, Entry, Journal
+from imagen_async.batch.journal import (
+    Admission,
+    Entry,
+    Journal,
+    admission,
+    transitions,
+)
 from imagen_async.batch.metadata import ErrorsFile, MetadataFile
 
 
@@ -20,15 +26,15 @@ def say(word: str, entry: Entry) -> None:
 
 
 async def run_job(journal: Journal, errors: ErrorsFile, entry: Entry) -> None:
-    await journal.intent(entry, attempt=1, images=1)
+    await journal.perform(transitions.intent, entry, attempt=1, images=1)
     say("intent", entry)
     if entry.line % 5 == 0:
-        await journal.done(entry, status="failed", attempts=1, error={"message": "no"})
+        await journal.perform(transitions.done, entry, status="failed", attempts=1, error={"message": "no"})
         say("failed", entry)
         await errors.append(entry.key)
         return
     images = [(index, {"file_name": f"{entry.line}-{index}.png", "bytes": 10}) for index in range(2)]
-    await journal.done(entry, status="succeeded", images=images, attempts=1)
+    await journal.perform(transitions.done, entry, status="succeeded", images=images, attempts=1)
     say("succeeded", entry)
 
 
@@ -44,7 +50,7 @@ async def main(folder: Path, jobs: int) -> None:
         writing = asyncio.create_task(keep_writing(metadata))
         for start in range(1, jobs + 1, 16):
             items = [Admission(line.to_bytes(16, "big"), line=line, n=2) for line in range(start, start + 16)]
-            entries = await journal.admit(items)
+            entries = await journal.perform(admission.admit, items)
             await asyncio.gather(
                 *(run_job(journal, errors, entry) for entry in entries if entry.status in {None, "interrupted"})
             )

@@ -24,10 +24,12 @@ from imagen_async.batch.journal import (
     Admission,
     Doubt,
     Journal,
+    admission,
     folder_in_use,
     read_newest_doubts,
     read_status,
     soundness,
+    transitions,
 )
 from imagen_async.batch.journal.schema import JOURNAL_NAME
 from imagen_async.exceptions import JournalError
@@ -54,15 +56,16 @@ class Left:
 
 
 async def work(journal: Journal, numbers: range) -> None:
-    """Do jobs that end in every way, each in a transaction or two of its own."""
+    """Run jobs that end in every way, each in transactions of its own."""
     items = [Admission(n.to_bytes(16, "big"), id=f"job {n}", line=n, n=2) for n in numbers]
-    for entry in await journal.admit(items):
-        await journal.intent(entry, attempt=1, images=2, usd=0.08)
+    for entry in await journal.perform(admission.admit, items):
+        await journal.perform(transitions.intent, entry, attempt=1, images=2, usd=0.08)
         status = STATES[entry.line % len(STATES)]
         kept = {"succeeded": 2, "partial": 1}.get(status, 0)
         images = [(i, {"file_name": f"{entry.line}-{i}.png", "bytes": 1000, "prompt": "x" * 300}) for i in range(kept)]
-        doubts = [Doubt(attempt=1, at=1.0, reason="lost", images=2, usd=0.08)] if status == "in_doubt" else []
-        await journal.done(entry, status=status, images=images, attempts=1, doubts=doubts)
+        await journal.perform(transitions.done, entry, status=status, images=images, attempts=1)
+        if status == "in_doubt":
+            await journal.perform(transitions.doubt, entry, Doubt(attempt=1, at=1.0, reason="lost", images=2, usd=0.08))
 
 
 def rows_of(connection: sqlite3.Connection) -> Rows:
@@ -116,8 +119,8 @@ async def cut_off(folder: Path) -> Left:
     async with await Journal.open(folder, fsync=False) as journal:
         await work(journal, range(60, 64))
         before = await journal.perform(rows_of)
-        [entry] = await journal.admit([Admission(bytes([9] * 16), id="the last", line=99)])
-        await journal.intent(entry, attempt=1, images=1, usd=0.04)
+        [entry] = await journal.perform(admission.admit, [Admission(bytes([9] * 16), id="the last", line=99)])
+        await journal.perform(transitions.intent, entry, attempt=1, images=1, usd=0.04)
         files, after = files_in(folder), await journal.perform(rows_of)
     return Left(files, before, after)
 
@@ -141,7 +144,7 @@ def taken_up(folder: Path) -> Rows:
 
 
 async def rows_in(folder: Path) -> Rows:
-    with Journal(folder, fsync=False)._session() as connection:
+    with Journal(folder, fsync=False).session() as connection:
         connection.text_factory = lambda text: text.decode(errors="replace")
         return rows_of(connection)
 

@@ -8,6 +8,8 @@ import gc
 import hashlib
 import os
 import sqlite3
+import subprocess
+import sys
 import threading
 from collections import Counter
 from contextlib import closing
@@ -29,11 +31,14 @@ from imagen_async.batch.journal import (
     folder_in_use,
     read_newest_doubts,
     read_status,
-    transitions,
 )
+from imagen_async.batch.journal.admission import admit, begin_run
+from imagen_async.batch.journal.queries import images_by_model, kept_images, totals, withdrawn_images
 from imagen_async.batch.journal.schema import connect
 from imagen_async.batch.journal.thread import LARGEST_GROUP
+from imagen_async.batch.journal.transitions import adopt, done, doubt, intent, never_sent, withdraw
 from imagen_async.exceptions import JournalError, JournalLockedError
+from tests.batch.journals import doubts_in, failures_in
 from tests.profiles import times
 
 if TYPE_CHECKING:
@@ -63,21 +68,21 @@ async def open_journal(folder: Path) -> Journal:
 
 
 async def admit_one(journal: Journal, name: str, *, job_id: str | None = None, line: int = 1, n: int = 1) -> Entry:
-    [entry] = await journal.admit([Admission(digest(name), id=job_id, line=line, n=n)])
+    [entry] = await journal.perform(admit, [Admission(digest(name), id=job_id, line=line, n=n)])
     return entry
 
 
 async def readmitted(folder: Path, names: Sequence[str]) -> list[Entry]:
     async with await open_journal(folder) as journal:
-        return await journal.admit([Admission(digest(name)) for name in names])
+        return await journal.perform(admit, [Admission(digest(name)) for name in names])
 
 
 async def test_a_job_that_was_reported_done_is_done_after_reopening(tmp_path: Path) -> None:
     async with await open_journal(tmp_path) as journal:
         entry = await admit_one(journal, "fox", n=2)
         assert (entry.status, entry.images, entry.attempts) == (None, 0, 0)
-        await journal.intent(entry, attempt=1, images=1)
-        await journal.done(entry, status="succeeded", images=[(0, {"a": 1}), (1, {"a": 2})], attempts=1)
+        await journal.perform(intent, entry, attempt=1, images=1)
+        await journal.perform(done, entry, status="succeeded", images=[(0, {"a": 1}), (1, {"a": 2})], attempts=1)
     [again] = await readmitted(tmp_path, ["fox"])
     assert (again.status, again.images, again.attempts) == ("succeeded", 2, 1)
     assert (again.key, again.stem) == (entry.key, entry.stem)
@@ -86,15 +91,18 @@ async def test_a_job_that_was_reported_done_is_done_after_reopening(tmp_path: Pa
 async def test_admission_alone_writes_no_row(tmp_path: Path) -> None:
     async with await open_journal(tmp_path) as journal:
         await admit_one(journal, "fox", job_id="fox")
-        assert sum((await journal.counts()).jobs.values()) == 0
+        assert sum((await journal.perform(totals)).jobs.values()) == 0
 
 
 async def test_equal_requests_are_numbered_and_keep_their_numbers_in_another_order(tmp_path: Path) -> None:
     async with await open_journal(tmp_path) as journal:
         items = [Admission(digest(name)) for name in ("fox", "owl", "fox", "fox")]
-        entries = [*await journal.admit(items[:2]), *await journal.admit(items[2:])]
+        entries = [
+            *await journal.perform(admit, items[:2]),
+            *await journal.perform(admit, items[2:]),
+        ]
         assert len({entry.key for entry in entries}) == 4
-        await journal.done(entries[2], status="failed", attempts=1)
+        await journal.perform(done, entries[2], status="failed", attempts=1)
     again = await readmitted(tmp_path, ["fox", "fox", "owl", "new", "fox"])
     assert [entry.status for entry in again] == [None, "failed", None, None, None]
     assert {entry.key for entry in entries} <= {entry.key for entry in again}
@@ -110,10 +118,10 @@ def test_equals_are_numbered_alike_however_the_input_is_grouped(names: list[int]
                 "key BLOB, stem TEXT, status TEXT, images INTEGER, attempts INTEGER, in_doubt INTEGER, asked_key TEXT"
             )
             connection.execute(f"CREATE TABLE jobs ({columns})")
-            transitions.begin_run(connection)
+            begin_run(connection)
             rest = iter([Admission(digest(str(name))) for name in names])
             groups = [list(islice(rest, size)) for size in sizes] + [list(rest)]
-            return [entry.key for group in groups for entry in transitions.admit(connection, group)]
+            return [entry.key for group in groups for entry in admit(connection, group)]
 
     times_seen: Counter[int] = Counter()
     expected = []
@@ -127,9 +135,9 @@ def test_equals_are_numbered_alike_however_the_input_is_grouped(names: list[int]
 async def test_more_jobs_than_one_question_asks_for_are_found_each_with_its_own(tmp_path: Path) -> None:
     names = [str(number) for number in range(700)]
     async with await open_journal(tmp_path) as journal:
-        entries = await journal.admit([Admission(digest(name)) for name in names])
+        entries = await journal.perform(admit, [Admission(digest(name)) for name in names])
         for attempts, entry in enumerate(entries[::7], 1):
-            await journal.done(entry, status="failed", attempts=attempts)
+            await journal.perform(done, entry, status="failed", attempts=attempts)
     again = await readmitted(tmp_path, names)
     assert [entry.key for entry in again] == [digest(name) for name in names]
     assert [entry.attempts for entry in again[::7]] == list(range(1, 101))
@@ -139,22 +147,26 @@ async def test_more_jobs_than_one_question_asks_for_are_found_each_with_its_own(
 async def test_an_id_names_the_files_and_a_second_owner_of_it_gets_another_name(tmp_path: Path) -> None:
     async with await open_journal(tmp_path) as journal:
         names = ("fox", "fox", "owl")
-        entries = await journal.admit([Admission(digest(name), id="a/b") for name in names])
+        entries = await journal.perform(admit, [Admission(digest(name), id="a/b") for name in names])
         assert entries[0].stem == "a/b"
         assert entries[2].stem == f"a/b~{entries[2].key.hex()[:8]}"
         assert len({entry.stem for entry in entries}) == 3
         for entry in entries:
-            await journal.intent(entry, attempt=1, images=1)
+            await journal.perform(intent, entry, attempt=1, images=1)
     async with await open_journal(tmp_path) as journal:
         # The other way round: the stems stay with those that own them.
-        again = await journal.admit([Admission(digest(name), id="a/b") for name in ("owl", "new", "fox", "fox")])
+        again = await journal.perform(
+            admit, [Admission(digest(name), id="a/b") for name in ("owl", "new", "fox", "fox")]
+        )
         assert [again[0].stem, again[2].stem, again[3].stem] == [entries[2].stem, entries[0].stem, entries[1].stem]
         assert again[1].stem not in {entry.stem for entry in entries}
 
 
 async def test_an_id_that_looks_like_a_key_does_not_take_that_keys_name(tmp_path: Path) -> None:
     async with await open_journal(tmp_path) as journal:
-        thief, owner = await journal.admit([Admission(digest("x"), id=digest("fox").hex()), Admission(digest("fox"))])
+        thief, owner = await journal.perform(
+            admit, [Admission(digest("x"), id=digest("fox").hex()), Admission(digest("fox"))]
+        )
         assert owner.stem == digest("fox").hex()
         assert thief.stem != owner.stem
 
@@ -163,67 +175,67 @@ async def test_ids_that_claim_each_others_second_names_still_differ(tmp_path: Pa
     short, full = (f"a~{digest('fox').hex()[:length]}" for length in (8, 32))
     ids = ["a", short, full, "a"]
     async with await open_journal(tmp_path) as journal:
-        entries = await journal.admit(
-            [Admission(digest(name), id=job_id) for name, job_id in zip("123", ids, strict=False)]
+        entries = await journal.perform(
+            admit, [Admission(digest(name), id=job_id) for name, job_id in zip("123", ids, strict=False)]
         )
-        entries += await journal.admit([Admission(digest("fox"), id="a")])
+        entries += await journal.perform(admit, [Admission(digest("fox"), id="a")])
         assert len({entry.stem for entry in entries}) == 4
 
 
 async def test_ids_that_no_database_text_can_hold_are_kept_apart(tmp_path: Path) -> None:
     async with await open_journal(tmp_path) as journal:
-        entries = await journal.admit(
-            [Admission(bytes([i] * 16), id=c) for i, c in enumerate(("\ud800", "\ud801", "a\0b", "a"))]
+        entries = await journal.perform(
+            admit, [Admission(bytes([i] * 16), id=c) for i, c in enumerate(("\ud800", "\ud801", "a\0b", "a"))]
         )
         for entry in entries:
-            await journal.intent(entry, attempt=1, images=1)
+            await journal.perform(intent, entry, attempt=1, images=1)
         assert len({entry.stem for entry in entries}) == 4
 
 
 async def test_a_digest_of_another_length_is_refused(tmp_path: Path) -> None:
     async with await open_journal(tmp_path) as journal:
         with pytest.raises(JournalError, match="16 bytes, not 3"):
-            await journal.admit([Admission(b"abc")])
+            await journal.perform(admit, [Admission(b"abc")])
 
 
 async def test_what_was_in_flight_when_a_run_died_is_in_doubt_once_and_interrupted(tmp_path: Path) -> None:
     async with await open_journal(tmp_path) as journal:
         entry = await admit_one(journal, "fox", job_id="fox", line=7, n=3)
-        await journal.intent(entry, attempt=1, images=3, usd=0.12)
-        await journal.doubt(entry, doubt_of(1, images=2, usd=0.08))
-        await journal.intent(entry, attempt=2, images=2, usd=0.08)
+        await journal.perform(intent, entry, attempt=1, images=3, usd=0.12)
+        await journal.perform(doubt, entry, doubt_of(1, images=2, usd=0.08))
+        await journal.perform(intent, entry, attempt=2, images=2, usd=0.08)
     for died in (1, 0):  # closing without an end is what dying looks like
         async with await Journal.open(tmp_path, fsync=False, clock=lambda: 900.0) as journal:
             assert journal.abandoned == died
-            listed = [listed async for listed in journal.doubts()]
+            listed = await doubts_in(journal)
             assert listed[0].doubt == doubt_of(1, images=2, usd=0.08)
             left = listed[1].doubt
             # When it was sent, which the gateway's records can be searched for; not when that was found.
             assert (left.attempt, left.at, left.request_id, left.images, left.usd) == (2, 100.0, None, 2, 0.08)
             assert "in flight" in left.reason
             assert (listed[1].id, listed[1].line, listed[1].status) == ("fox", 7, INTERRUPTED)
-            totals = await journal.counts()
-            assert (totals.doubts, totals.doubtful_images, totals.doubtful_usd) == (2, 4, 0.16)
-            assert totals.unanswered == Unanswered(requests=0, images=0, usd=0.0)
+            sums = await journal.perform(totals)
+            assert (sums.doubts, sums.doubtful_images, sums.doubtful_usd) == (2, 4, 0.16)
+            assert sums.unanswered == Unanswered(requests=0, images=0, usd=0.0)
 
 
 async def test_what_died_between_two_attempts_is_in_doubt_for_the_first_alone(tmp_path: Path) -> None:
     async with await open_journal(tmp_path) as journal:
         entry = await admit_one(journal, "fox", n=3)
-        await journal.intent(entry, attempt=1, images=3, usd=0.12)
-        await journal.doubt(entry, doubt_of(1, images=1))
-        assert (await journal.counts()).unanswered.requests == 0
+        await journal.perform(intent, entry, attempt=1, images=3, usd=0.12)
+        await journal.perform(doubt, entry, doubt_of(1, images=1))
+        assert (await journal.perform(totals)).unanswered.requests == 0
     async with await open_journal(tmp_path) as journal:
-        assert [each.doubt async for each in journal.doubts()] == [doubt_of(1, images=1)]
+        assert [each.doubt for each in await doubts_in(journal)] == [doubt_of(1, images=1)]
 
 
 async def test_from_outside_a_dead_runs_requests_are_told_as_the_doubts_that_they_become(tmp_path: Path) -> None:
     async with await open_journal(tmp_path) as journal:
-        entries = await journal.admit([Admission(digest(str(i)), id=f"job{i}", line=i, n=2) for i in range(4)])
+        entries = await journal.perform(admit, [Admission(digest(str(i)), id=f"job{i}", line=i, n=2) for i in range(4)])
         for entry in entries:
-            await journal.intent(entry, attempt=1, images=2, usd=0.08)
-        await journal.doubt(entries[0], doubt_of(1))
-        await journal.never_sent(entries[1])
+            await journal.perform(intent, entry, attempt=1, images=2, usd=0.08)
+        await journal.perform(doubt, entries[0], doubt_of(1))
+        await journal.perform(never_sent, entries[1])
         running = read_newest_doubts(tmp_path, running=True, limit=9)
         assert [each.id for each in running] == ["job0"]
     before = read_status(tmp_path)
@@ -232,7 +244,7 @@ async def test_from_outside_a_dead_runs_requests_are_told_as_the_doubts_that_the
     told = read_newest_doubts(tmp_path, running=False, limit=9)
     assert [each.id for each in told] == ["job2", "job3", "job0"]
     async with await open_journal(tmp_path) as journal:
-        listed = [each.doubt async for each in journal.doubts()]
+        listed = [each.doubt for each in await doubts_in(journal)]
         assert [each.doubt for each in told] == [*listed[1:], listed[0]]
     after = read_status(tmp_path)
     assert (after.doubts, after.doubtful_images, after.doubtful_usd) == (3, 5, 0.2)
@@ -241,11 +253,11 @@ async def test_from_outside_a_dead_runs_requests_are_told_as_the_doubts_that_the
 @pytest.mark.parametrize("limit", [0, 1, 3, 5])
 async def test_no_more_doubts_are_read_than_asked_for_and_the_newest_come_first(tmp_path: Path, limit: int) -> None:
     async with await open_journal(tmp_path) as journal:
-        entries = await journal.admit([Admission(digest(str(i)), line=i) for i in range(5)])
+        entries = await journal.perform(admit, [Admission(digest(str(i)), line=i) for i in range(5)])
         for entry in entries:
-            await journal.intent(entry, attempt=1, images=1)
+            await journal.perform(intent, entry, attempt=1, images=1)
         for entry in entries[:3]:
-            await journal.doubt(entry, doubt_of(1))
+            await journal.perform(doubt, entry, doubt_of(1))
     told = read_newest_doubts(tmp_path, running=False, limit=limit)
     assert [each.line for each in told] == [3, 4, 2, 1, 0][:limit]
 
@@ -256,21 +268,22 @@ async def test_attempts_are_numbered_over_all_runs(tmp_path: Path) -> None:
             entry = await admit_one(journal, "fox")
             assert entry.attempts == 2 * run
             for attempt in (1, 2):
-                await journal.intent(entry, attempt=attempt, images=1)
-                await journal.doubt(entry, doubt_of(attempt))
-            await journal.done(entry, status="in_doubt", attempts=2, doubts=[doubt_of(1), doubt_of(2)])
-            assert [d.doubt.attempt async for d in journal.doubts()] == list(range(1, 2 * run + 3))
-            assert (await journal.counts()).attempts == 2 * run + 2
+                await journal.perform(intent, entry, attempt=attempt, images=1)
+                await journal.perform(doubt, entry, doubt_of(attempt))
+            await journal.perform(done, entry, status="in_doubt", attempts=2)
+            await journal.perform(doubt, entry, doubt_of(2))
+            assert [d.doubt.attempt for d in await doubts_in(journal)] == list(range(1, 2 * run + 3))
+            assert (await journal.perform(totals)).attempts == 2 * run + 2
 
 
 async def test_a_new_job_whose_request_never_left_is_forgotten(tmp_path: Path) -> None:
     async with await open_journal(tmp_path) as journal:
         entry = await admit_one(journal, "fox")
-        await journal.intent(entry, attempt=1, images=1)
-        await journal.never_sent(entry)
-        await journal.never_sent(entry)
-        totals = await journal.counts()
-        assert (sum(totals.jobs.values()), totals.attempts) == (0, 0)
+        await journal.perform(intent, entry, attempt=1, images=1)
+        await journal.perform(never_sent, entry)
+        await journal.perform(never_sent, entry)
+        sums = await journal.perform(totals)
+        assert (sum(sums.jobs.values()), sums.attempts) == (0, 0)
     [again] = await readmitted(tmp_path, ["fox"])
     assert again.status is None
 
@@ -279,22 +292,22 @@ async def test_a_new_job_whose_request_never_left_is_forgotten(tmp_path: Path) -
 async def test_an_old_job_whose_request_never_left_is_what_it_was(tmp_path: Path, status: str) -> None:
     async with await open_journal(tmp_path) as journal:
         entry = await admit_one(journal, "fox")
-        await journal.done(entry, status=status, images=[(0, {})], attempts=3, error={"message": "no"})
+        await journal.perform(done, entry, status=status, images=[(0, {})], attempts=3, error={"message": "no"})
     async with await open_journal(tmp_path) as journal:
         entry = await admit_one(journal, "fox")
-        await journal.intent(entry, attempt=1, images=1)
-        await journal.never_sent(entry)
-        [failure] = [failure async for failure in journal.failures()]
+        await journal.perform(intent, entry, attempt=1, images=1)
+        await journal.perform(never_sent, entry)
+        [failure] = await failures_in(journal)
         assert (failure.status, failure.attempts, failure.error) == (status, 3, {"message": "no"})
 
 
 async def test_a_doubt_is_not_forgotten_with_a_later_attempt_that_never_left(tmp_path: Path) -> None:
     async with await open_journal(tmp_path) as journal:
         entry = await admit_one(journal, "fox")
-        await journal.intent(entry, attempt=1, images=1)
-        await journal.doubt(entry, doubt_of(1))
-        await journal.intent(entry, attempt=2, images=1)
-        await journal.never_sent(entry)
+        await journal.perform(intent, entry, attempt=1, images=1)
+        await journal.perform(doubt, entry, doubt_of(1))
+        await journal.perform(intent, entry, attempt=2, images=1)
+        await journal.perform(never_sent, entry)
     [again] = await readmitted(tmp_path, ["fox"])
     assert (again.status, again.attempts) == (INTERRUPTED, 1)
 
@@ -302,87 +315,89 @@ async def test_a_doubt_is_not_forgotten_with_a_later_attempt_that_never_left(tmp
 async def test_a_doubt_keeps_its_number_when_its_own_intent_is_taken_back(tmp_path: Path) -> None:
     async with await open_journal(tmp_path) as journal:
         entry = await admit_one(journal, "fox")
-        await journal.intent(entry, attempt=1, images=1)
-        await journal.doubt(entry, doubt_of(1))
-        await journal.never_sent(entry)
+        await journal.perform(intent, entry, attempt=1, images=1)
+        await journal.perform(doubt, entry, doubt_of(1))
+        await journal.perform(never_sent, entry)
     async with await open_journal(tmp_path) as journal:
         entry = await admit_one(journal, "fox")
-        await journal.intent(entry, attempt=1, images=1)
-        await journal.doubt(entry, doubt_of(1))
-        assert [listed.doubt.attempt async for listed in journal.doubts()] == [1, 2]
+        await journal.perform(intent, entry, attempt=1, images=1)
+        await journal.perform(doubt, entry, doubt_of(1))
+        assert [listed.doubt.attempt for listed in await doubts_in(journal)] == [1, 2]
 
 
 async def test_a_doubt_without_an_intent_is_refused(tmp_path: Path) -> None:
     async with await open_journal(tmp_path) as journal:
         with pytest.raises(JournalError, match="no intent"):
-            await journal.doubt(await admit_one(journal, "fox"), doubt_of(1))
+            await journal.perform(doubt, await admit_one(journal, "fox"), doubt_of(1))
 
 
 async def test_nothing_is_sent_for_a_job_that_succeeded_and_it_cannot_fail_any_more(tmp_path: Path) -> None:
     async with await open_journal(tmp_path) as journal:
         entry = await admit_one(journal, "fox")
-        await journal.done(entry, status="succeeded", images=[(0, {"a": 1})], attempts=1)
+        await journal.perform(done, entry, status="succeeded", images=[(0, {"a": 1})], attempts=1)
         with pytest.raises(JournalError, match="succeeded already"):
-            await journal.intent(entry, attempt=2, images=1)
+            await journal.perform(intent, entry, attempt=2, images=1)
         with pytest.raises(JournalError, match="cannot become failed"):
-            await journal.done(entry, status="failed", attempts=1)
-        await journal.done(entry, status="succeeded", images=[(0, {"a": 1})], attempts=1)
-        totals = await journal.counts()
-        assert (totals.jobs["succeeded"], totals.images) == (1, 1)
+            await journal.perform(done, entry, status="failed", attempts=1)
+        await journal.perform(done, entry, status="succeeded", images=[(0, {"a": 1})], attempts=1)
+        sums = await journal.perform(totals)
+        assert (sums.jobs["succeeded"], sums.images) == (1, 1)
 
 
 async def test_an_image_is_recorded_once(tmp_path: Path) -> None:
     async with await open_journal(tmp_path) as journal:
         entry = await admit_one(journal, "fox", n=2)
-        await journal.done(entry, status="partial", images=[(1, {"bytes": 10})], attempts=1)
+        await journal.perform(done, entry, status="partial", images=[(1, {"bytes": 10})], attempts=1)
         with pytest.raises(JournalError, match="another image 1"):
-            await journal.done(entry, status="succeeded", images=[(0, {}), (1, {"bytes": 11})], attempts=1)
-        assert [image.index for image in await journal.kept(entry)] == [1]
-        await journal.done(entry, status="succeeded", images=[(0, {"bytes": 5}), (1, {"bytes": 10})], attempts=2)
-        assert [(image.index, image.record) for image in await journal.kept(entry)] == [
+            await journal.perform(done, entry, status="succeeded", images=[(0, {}), (1, {"bytes": 11})], attempts=1)
+        assert [index for index, _ in await journal.perform(kept_images, entry.key)] == [1]
+        await journal.perform(
+            done, entry, status="succeeded", images=[(0, {"bytes": 5}), (1, {"bytes": 10})], attempts=2
+        )
+        assert await journal.perform(kept_images, entry.key) == [
             (0, {"bytes": 5}),
             (1, {"bytes": 10}),
         ]
-        totals = await journal.counts()
-        assert (totals.images, totals.bytes) == (2, 15)
+        sums = await journal.perform(totals)
+        assert (sums.images, sums.bytes) == (2, 15)
 
 
 @pytest.mark.parametrize("status", ["skipped", INTENT, "nonsense"])
 async def test_only_an_end_ends_a_job(tmp_path: Path, status: str) -> None:
     async with await open_journal(tmp_path) as journal:
         with pytest.raises(JournalError, match="not an end"):
-            await journal.done(await admit_one(journal, "fox"), status=status, attempts=1)
+            await journal.perform(done, await admit_one(journal, "fox"), status=status, attempts=1)
 
 
-async def test_failures_and_doubts_are_listed_whole_across_pages(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("imagen_async.batch.journal.journal.PAGE", 3)
+async def test_failures_are_listed_by_line_and_doubts_by_age(tmp_path: Path) -> None:
     async with await open_journal(tmp_path) as journal:
         # Equal lines: two inputs may have been used on one folder.
-        entries = await journal.admit([Admission(digest(str(i)), line=9 - i // 3) for i in range(10)])
+        entries = await journal.perform(admit, [Admission(digest(str(i)), line=9 - i // 3) for i in range(10)])
         for entry in entries:
-            await journal.done(entry, status="in_doubt", attempts=1, doubts=[doubt_of(1)], error={"type": "T"})
+            await journal.perform(done, entry, status="in_doubt", attempts=1, error={"type": "T"})
+            await journal.perform(doubt, entry, doubt_of(1))
         winner = await admit_one(journal, "winner")
-        await journal.done(winner, status="succeeded", attempts=2, doubts=[doubt_of(1)])
-        failures = [failure async for failure in journal.failures()]
+        await journal.perform(done, winner, status="succeeded", attempts=2)
+        await journal.perform(doubt, winner, doubt_of(1))
+        failures = await failures_in(journal)
         assert {failure.key for failure in failures} == {entry.key for entry in entries}
         assert [failure.line for failure in failures] == sorted(entry.line for entry in entries)
         assert all(failure.error == {"type": "T"} and failure.doubts == (doubt_of(1),) for failure in failures)
-        assert [listed.key async for listed in journal.doubts()] == [entry.key for entry in (*entries, winner)]
+        assert [listed.key for listed in await doubts_in(journal)] == [entry.key for entry in (*entries, winner)]
 
 
 async def test_an_operation_that_fails_takes_no_other_with_it(tmp_path: Path) -> None:
     async with await open_journal(tmp_path) as journal:
-        entries = await journal.admit([Admission(digest(str(i))) for i in range(20)])
-        await journal.done(entries[7], status="succeeded", attempts=1)
+        entries = await journal.perform(admit, [Admission(digest(str(i))) for i in range(20)])
+        await journal.perform(done, entries[7], status="succeeded", attempts=1)
         results = await asyncio.gather(
-            *(journal.intent(entry, attempt=1, images=1) for entry in entries), return_exceptions=True
+            *(journal.perform(intent, entry, attempt=1, images=1) for entry in entries),
+            return_exceptions=True,
         )
         assert [index for index, result in enumerate(results) if result is not None] == [7]
         assert isinstance(results[7], JournalError)
-        totals = await journal.counts()
-        assert (totals.jobs[INTENT], totals.attempts) == (19, 20)
+        sums = await journal.perform(totals)
+        assert (sums.jobs[INTENT], sums.attempts) == (19, 20)
 
 
 async def test_a_record_that_is_no_json_is_its_callers_error_alone(tmp_path: Path) -> None:
@@ -391,22 +406,23 @@ async def test_a_record_that_is_no_json_is_its_callers_error_alone(tmp_path: Pat
         endless: dict[str, object] = {}
         endless["self"] = endless
         with pytest.raises(JournalError, match="cannot be written as JSON"):
-            await journal.done(entry, status="succeeded", images=[(0, endless)], attempts=1)
-        await journal.done(entry, status="succeeded", images=[(0, {})], attempts=1)
+            await journal.perform(done, entry, status="succeeded", images=[(0, endless)], attempts=1)
+        await journal.perform(done, entry, status="succeeded", images=[(0, {})], attempts=1)
 
 
 async def test_a_full_disk_fails_all_that_wait_and_everything_after(tmp_path: Path) -> None:
     async with await open_journal(tmp_path) as journal:
         acknowledged = await admit_one(journal, "first")
-        await journal.intent(acknowledged, attempt=1, images=1)
+        await journal.perform(intent, acknowledged, attempt=1, images=1)
         await journal.perform(_no_more_pages)
-        entries = await journal.admit([Admission(digest(str(i)), id="x" * 4000 + str(i)) for i in range(50)])
+        entries = await journal.perform(admit, [Admission(digest(str(i)), id="x" * 4000 + str(i)) for i in range(50)])
         results = await asyncio.gather(
-            *(journal.intent(entry, attempt=1, images=1) for entry in entries), return_exceptions=True
+            *(journal.perform(intent, entry, attempt=1, images=1) for entry in entries),
+            return_exceptions=True,
         )
         assert all(isinstance(result, JournalError) for result in results)
         with pytest.raises(JournalError, match=r"cannot be written \(database or disk is full\)"):
-            await journal.counts()
+            await journal.perform(totals)
     assert read_status(tmp_path).jobs[INTENT] == 1
     assert not folder_in_use(tmp_path)
 
@@ -421,7 +437,7 @@ async def test_a_second_run_in_this_process_is_refused_and_the_first_goes_on(tmp
         assert folder_in_use(tmp_path)
         with pytest.raises(JournalLockedError, match="another run is using"):
             await open_journal(tmp_path)
-        await journal.intent(await admit_one(journal, "fox"), attempt=1, images=1)
+        await journal.perform(intent, await admit_one(journal, "fox"), attempt=1, images=1)
         with pytest.raises(JournalLockedError):
             await open_journal(tmp_path)
     assert not folder_in_use(tmp_path)
@@ -431,11 +447,12 @@ async def test_a_second_run_in_this_process_is_refused_and_the_first_goes_on(tmp
 
 async def test_the_status_can_be_read_during_a_run_and_after_it(tmp_path: Path) -> None:
     async with await open_journal(tmp_path) as journal:
-        entries = await journal.admit([Admission(digest(str(i))) for i in range(3)])
-        await journal.intent(entries[0], attempt=1, images=1)
-        await journal.done(entries[1], status="succeeded", images=[(0, {"bytes": 9})], attempts=1)
-        await journal.done(entries[2], status="in_doubt", attempts=2, doubts=[doubt_of(2)])
-        expected = await journal.counts()
+        entries = await journal.perform(admit, [Admission(digest(str(i))) for i in range(3)])
+        await journal.perform(intent, entries[0], attempt=1, images=1)
+        await journal.perform(done, entries[1], status="succeeded", images=[(0, {"bytes": 9})], attempts=1)
+        await journal.perform(done, entries[2], status="in_doubt", attempts=2)
+        await journal.perform(doubt, entries[2], doubt_of(2))
+        expected = await journal.perform(totals)
         assert await asyncio.to_thread(read_status, tmp_path) == expected
         assert {state: count for state, count in expected.jobs.items() if count} == {
             INTENT: 1,
@@ -450,27 +467,27 @@ async def test_the_status_can_be_read_during_a_run_and_after_it(tmp_path: Path) 
 async def test_a_closed_journal_refuses_and_closing_twice_is_fine(tmp_path: Path) -> None:
     journal = await open_journal(tmp_path)
     entry = await admit_one(journal, "fox")
-    waiting = asyncio.ensure_future(journal.intent(entry, attempt=1, images=1))
+    waiting = asyncio.ensure_future(journal.perform(intent, entry, attempt=1, images=1))
     await asyncio.sleep(0)
     await asyncio.gather(journal.close(), journal.close())
     await waiting
     assert read_status(tmp_path).jobs[INTENT] == 1
     with pytest.raises(JournalError, match="closed"):
-        await journal.counts()
+        await journal.perform(totals)
 
 
 async def test_a_cancelled_wait_does_not_take_the_operation_back(tmp_path: Path, gate: threading.Event) -> None:
     async with await open_journal(tmp_path) as journal:
         entry = await admit_one(journal, "fox")
         held_up = asyncio.ensure_future(journal.perform(lambda _: gate.wait(30)))
-        task = asyncio.ensure_future(journal.intent(entry, attempt=1, images=1))
+        task = asyncio.ensure_future(journal.perform(intent, entry, attempt=1, images=1))
         await asyncio.sleep(0)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
         gate.set()
         assert await held_up
-        assert (await journal.counts()).jobs[INTENT] == 1
+        assert (await journal.perform(totals)).jobs[INTENT] == 1
 
 
 async def test_a_cancelled_opening_releases_the_folder(
@@ -502,9 +519,9 @@ async def test_a_cancelled_opening_releases_the_folder(
 
 async def test_more_operations_than_one_group_takes_are_all_done(tmp_path: Path, gate: threading.Event) -> None:
     async with await open_journal(tmp_path) as journal:
-        entries = await journal.admit([Admission(i.to_bytes(16, "big")) for i in range(2 * LARGEST_GROUP)])
+        entries = await journal.perform(admit, [Admission(i.to_bytes(16, "big")) for i in range(2 * LARGEST_GROUP)])
         held_up = asyncio.ensure_future(journal.perform(lambda _: gate.wait(30)))
-        waiting = [asyncio.ensure_future(journal.intent(entry, attempt=1, images=1)) for entry in entries]
+        waiting = [asyncio.ensure_future(journal.perform(intent, entry, attempt=1, images=1)) for entry in entries]
         await asyncio.sleep(0)
         closing = asyncio.ensure_future(journal.close())
         await asyncio.sleep(0)
@@ -520,7 +537,7 @@ async def test_after_a_failed_commit_what_waits_is_refused_too(tmp_path: Path, g
 
     journal = await open_journal(tmp_path)
     breaking = asyncio.ensure_future(journal.perform(breaks))
-    waiting = [asyncio.ensure_future(journal.counts()) for _ in range(3)]
+    waiting = [asyncio.ensure_future(journal.perform(totals)) for _ in range(3)]
     await asyncio.sleep(0)
     gate.set()
     results = await asyncio.gather(breaking, *waiting, return_exceptions=True)
@@ -530,29 +547,30 @@ async def test_after_a_failed_commit_what_waits_is_refused_too(tmp_path: Path, g
 
 async def test_a_value_that_sqlite_refuses_harms_nobody_else(tmp_path: Path) -> None:
     async with await open_journal(tmp_path) as journal:
-        entries = await journal.admit([Admission(digest("huge"), n=1 << 70), Admission(digest("fox"))])
+        entries = await journal.perform(admit, [Admission(digest("huge"), n=1 << 70), Admission(digest("fox"))])
         results = await asyncio.gather(
-            *(journal.intent(entry, attempt=1, images=1) for entry in entries), return_exceptions=True
+            *(journal.perform(intent, entry, attempt=1, images=1) for entry in entries),
+            return_exceptions=True,
         )
         assert [type(result) for result in results] == [OverflowError, type(None)]
-        with pytest.raises(JournalError, match="refused an operation"):
+        with pytest.raises(JournalError, match="refused a step"):
             await journal.perform(lambda connection: connection.execute("INSERT INTO exports VALUES (NULL, 0, 0)"))
-        assert (await journal.counts()).jobs[INTENT] == 1
+        assert (await journal.perform(totals)).jobs[INTENT] == 1
 
 
-async def test_a_journal_outlives_its_closed_loop_without_a_word(tmp_path: Path) -> None:
-    def forget_to_close() -> threading.Thread:
-        async def use() -> Journal:
-            journal = await open_journal(tmp_path)
-            await journal.counts()
-            return journal
-
-        journal = asyncio.run(use())
-        journal._writer._stop()
-        return journal._writer._thread
-
-    thread = await asyncio.to_thread(forget_to_close)
-    await asyncio.to_thread(thread.join)
+def test_a_program_that_forgets_to_close_its_journal_ends_quietly(tmp_path: Path) -> None:
+    script = (
+        "import asyncio, pathlib, sys\n"
+        "from imagen_async.batch.journal import Journal, queries\n"
+        "async def use():\n"
+        "    journal = await Journal.open(pathlib.Path(sys.argv[1]), fsync=False)\n"
+        "    await journal.perform(queries.totals)\n"
+        "    return journal\n"
+        "journal = asyncio.run(use())\n"
+    )
+    command = [sys.executable, "-W", "error", "-c", script, str(tmp_path)]
+    ended = subprocess.run(command, capture_output=True, timeout=60, check=False)  # noqa: S603 - our own script
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, b"", b"")
     assert not folder_in_use(tmp_path)
 
 
@@ -603,7 +621,7 @@ async def test_no_error_of_an_operation_ends_the_thread(
 
     async with await open_journal(tmp_path) as journal:
         first = asyncio.ensure_future(journal.perform(stops))
-        second = asyncio.ensure_future(journal.counts())
+        second = asyncio.ensure_future(journal.perform(totals))
         await asyncio.sleep(0)
         gate.set()
         with pytest.raises(JournalError, match=error.__name__):
@@ -614,9 +632,9 @@ async def test_no_error_of_an_operation_ends_the_thread(
 async def test_an_end_never_lowers_the_number_of_requests_sent(tmp_path: Path) -> None:
     async with await open_journal(tmp_path) as journal:
         entry = await admit_one(journal, "fox")
-        await journal.intent(entry, attempt=2, images=1)
-        await journal.done(entry, status="succeeded", attempts=1)
-        assert (await journal.counts()).attempts == 2
+        await journal.perform(intent, entry, attempt=2, images=1)
+        await journal.perform(done, entry, status="succeeded", attempts=1)
+        assert (await journal.perform(totals)).attempts == 2
 
 
 @pytest.mark.parametrize(("fsync", "level"), [(True, 2), (False, 1)])
@@ -631,52 +649,52 @@ async def test_commits_wait_for_the_disk_unless_told_not_to(tmp_path: Path, *, f
 async def test_images_that_were_found_lower_the_last_doubt_to_what_is_missing(tmp_path: Path) -> None:
     async with await open_journal(tmp_path) as journal:
         entry = await admit_one(journal, "fox", n=4)
-        await journal.intent(entry, attempt=1, images=4, usd=0.16)
-        await journal.doubt(entry, doubt_of(1, images=4, usd=0.16))
-        await journal.intent(entry, attempt=2, images=4, usd=0.16)
+        await journal.perform(intent, entry, attempt=1, images=4, usd=0.16)
+        await journal.perform(doubt, entry, doubt_of(1, images=4, usd=0.16))
+        await journal.perform(intent, entry, attempt=2, images=4, usd=0.16)
     async with await open_journal(tmp_path) as journal:
         entry = await admit_one(journal, "fox", n=4)
         for _ in range(2):  # as often as runs begin
-            await journal.adopt(entry, images=[(index, {"bytes": 5}) for index in range(3)], missing=1)
-        asked = [(each.doubt.attempt, each.doubt.images, each.doubt.usd) async for each in journal.doubts()]
+            await journal.perform(adopt, entry, images=[(index, {"bytes": 5}) for index in range(3)], missing=1)
+        asked = [(each.doubt.attempt, each.doubt.images, each.doubt.usd) for each in await doubts_in(journal)]
         assert asked == [(1, 4, 0.16), (2, 1, 0.04)]
-        totals = await journal.counts()
-        assert (totals.doubts, totals.doubtful_images, totals.doubtful_usd, totals.images) == (2, 5, 0.2, 3)
-        assert totals.jobs[INTERRUPTED] == 1
+        sums = await journal.perform(totals)
+        assert (sums.doubts, sums.doubtful_images, sums.doubtful_usd, sums.images) == (2, 5, 0.2, 3)
+        assert sums.jobs[INTERRUPTED] == 1
 
 
 async def test_no_image_is_found_of_a_job_that_was_never_begun(tmp_path: Path) -> None:
     async with await open_journal(tmp_path) as journal:
         with pytest.raises(JournalError, match="no intent"):
-            await journal.adopt(await admit_one(journal, "fox"), images=[(0, {})], missing=1)
-        assert (await journal.counts()).images == 0
+            await journal.perform(adopt, await admit_one(journal, "fox"), images=[(0, {})], missing=1)
+        assert (await journal.perform(totals)).images == 0
 
 
 async def test_an_adopted_job_has_succeeded_and_only_its_last_request_is_in_doubt_no_more(tmp_path: Path) -> None:
     async with await open_journal(tmp_path) as journal:
         entry = await admit_one(journal, "fox")
-        await journal.intent(entry, attempt=1, images=1)
-        await journal.doubt(entry, doubt_of(1))
-        await journal.intent(entry, attempt=2, images=1)
+        await journal.perform(intent, entry, attempt=1, images=1)
+        await journal.perform(doubt, entry, doubt_of(1))
+        await journal.perform(intent, entry, attempt=2, images=1)
     async with await open_journal(tmp_path) as journal:
         entry = await admit_one(journal, "fox")
-        await journal.adopt(entry, images=[(0, {"bytes": 4})])
-        assert [listed.doubt.attempt async for listed in journal.doubts()] == [1]
-        totals = await journal.counts()
-        assert (totals.jobs["succeeded"], totals.doubts, totals.attempts, totals.bytes) == (1, 1, 2, 4)
+        await journal.perform(adopt, entry, images=[(0, {"bytes": 4})])
+        assert [listed.doubt.attempt for listed in await doubts_in(journal)] == [1]
+        sums = await journal.perform(totals)
+        assert (sums.jobs["succeeded"], sums.doubts, sums.attempts, sums.bytes) == (1, 1, 2, 4)
 
 
 async def test_what_was_recorded_of_a_later_request_settles_no_doubt_of_an_earlier_one(tmp_path: Path) -> None:
     async with await open_journal(tmp_path) as journal:
         entry = await admit_one(journal, "fox")
-        await journal.intent(entry, attempt=1, images=1)
-        await journal.doubt(entry, doubt_of(1))
-        await journal.intent(entry, attempt=2, images=1)
-        await journal.done(entry, status=INTERRUPTED, images=[(0, {"bytes": 4})], attempts=2)
+        await journal.perform(intent, entry, attempt=1, images=1)
+        await journal.perform(doubt, entry, doubt_of(1))
+        await journal.perform(intent, entry, attempt=2, images=1)
+        await journal.perform(done, entry, status=INTERRUPTED, images=[(0, {"bytes": 4})], attempts=2)
     async with await open_journal(tmp_path) as journal:
-        await journal.adopt(await admit_one(journal, "fox"), images=[])
-        assert [listed.doubt.attempt async for listed in journal.doubts()] == [1]
-        assert (await journal.counts()).jobs["succeeded"] == 1
+        await journal.perform(adopt, await admit_one(journal, "fox"), images=[])
+        assert [listed.doubt.attempt for listed in await doubts_in(journal)] == [1]
+        assert (await journal.perform(totals)).jobs["succeeded"] == 1
 
 
 @pytest.mark.parametrize("which", [1, 2])
@@ -696,34 +714,36 @@ async def test_a_folder_that_cannot_be_synced_is_a_journal_error_and_the_next_op
         with pytest.raises(JournalError, match="Input/output error"):
             await Journal.open(tmp_path / "inner")
     async with await Journal.open(tmp_path / "inner") as journal:
-        assert (await journal.counts()).jobs["intent"] == 0
+        assert (await journal.perform(totals)).jobs["intent"] == 0
 
 
 async def test_a_withdrawn_image_is_missing_but_was_bought(tmp_path: Path) -> None:
     async with await open_journal(tmp_path) as journal:
         entry = await admit_one(journal, "fox", n=2)
         images = [(0, {"bytes": 7, "model": "m"}), (1, {"bytes": 5, "model": "m"})]
-        await journal.done(entry, status="succeeded", images=images, attempts=1)
-        await journal.withdraw([(entry.key, 1), (entry.key, 1), (entry.key, 3)])
-        totals = await journal.counts()
-        assert (totals.images, totals.bytes, totals.jobs["interrupted"]) == (1, 7, 1)
-        assert await journal.images_by_model() == {"m": 2}
+        await journal.perform(done, entry, status="succeeded", images=images, attempts=1)
+        await journal.perform(withdraw, [(entry.key, 1), (entry.key, 1), (entry.key, 3)])
+        sums = await journal.perform(totals)
+        assert (sums.images, sums.bytes, sums.jobs["interrupted"]) == (1, 7, 1)
+        assert await journal.perform(images_by_model) == {"m": 2}
     [entry] = await readmitted(tmp_path, ["fox"])
     assert (entry.status, entry.images, entry.attempts) == ("interrupted", 1, 1)
     async with await open_journal(tmp_path) as journal:
-        assert [(image.index, image.record["bytes"]) for image in await journal.withdrawn(entry)] == [(1, 5)]
+        assert [(index, record["bytes"]) for index, record in await journal.perform(withdrawn_images, entry.key)] == [
+            (1, 5)
+        ]
         entry = await admit_one(journal, "fox", n=2)
-        await journal.done(entry, status="succeeded", images=[(1, {"bytes": 6, "model": "m"})], attempts=1)
-        assert [image.record["bytes"] for image in await journal.kept(entry)] == [7, 6]
-        assert await journal.images_by_model() == {"m": 3}
+        await journal.perform(done, entry, status="succeeded", images=[(1, {"bytes": 6, "model": "m"})], attempts=1)
+        assert [record["bytes"] for _, record in await journal.perform(kept_images, entry.key)] == [7, 6]
+        assert await journal.perform(images_by_model) == {"m": 3}
 
 
 @pytest.mark.parametrize("status", ["partial", "interrupted", "in_doubt"])
 async def test_a_withdrawal_takes_success_alone_from_a_job(tmp_path: Path, status: str) -> None:
     async with await open_journal(tmp_path) as journal:
         entry = await admit_one(journal, "fox", n=2)
-        await journal.done(entry, status=status, images=[(0, {})], attempts=1)
-        await journal.withdraw([(entry.key, 0)])
+        await journal.perform(done, entry, status=status, images=[(0, {})], attempts=1)
+        await journal.perform(withdraw, [(entry.key, 0)])
     [entry] = await readmitted(tmp_path, ["fox"])
     assert (entry.status, entry.images) == (status, 0)
 
@@ -731,16 +751,16 @@ async def test_a_withdrawal_takes_success_alone_from_a_job(tmp_path: Path, statu
 async def test_withdrawing_what_was_never_recorded_changes_nothing(tmp_path: Path) -> None:
     async with await open_journal(tmp_path) as journal:
         entry = await admit_one(journal, "fox")
-        await journal.done(entry, status="succeeded", images=[(0, {})], attempts=1)
-        await journal.withdraw([(entry.key, 1), (digest("owl"), 0)])
-        await journal.withdraw([])
-        assert (await journal.counts()).jobs["succeeded"] == 1
+        await journal.perform(done, entry, status="succeeded", images=[(0, {})], attempts=1)
+        await journal.perform(withdraw, [(entry.key, 1), (digest("owl"), 0)])
+        await journal.perform(withdraw, [])
+        assert (await journal.perform(totals)).jobs["succeeded"] == 1
 
 
 async def test_a_record_that_is_no_json_any_more_is_a_typed_error(tmp_path: Path) -> None:
     async with await open_journal(tmp_path) as journal:
         entry = await admit_one(journal, "fox")
-        await journal.done(entry, status="succeeded", images=[(0, {"bytes": 7})], attempts=1)
+        await journal.perform(done, entry, status="succeeded", images=[(0, {"bytes": 7})], attempts=1)
         await journal.perform(lambda connection: connection.execute("UPDATE images SET record = '{\x1b'").rowcount)
         with pytest.raises(JournalError, match=r"damaged: a record in it is no JSON: \{\\x1b"):
-            await journal.kept(entry)
+            await journal.perform(kept_images, entry.key)

@@ -15,8 +15,20 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from imagen_async.batch.journal import INTENT, INTERRUPTED, Admission, Doubt, Entry, Journal, read_status
+from imagen_async.batch.journal import (
+    INTENT,
+    INTERRUPTED,
+    Admission,
+    Doubt,
+    Entry,
+    Journal,
+    admission,
+    queries,
+    read_status,
+    transitions,
+)
 from imagen_async.exceptions import JournalError
+from tests.batch.journals import doubts_in, failures_in
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterable
@@ -73,7 +85,7 @@ class JournalMachine(RuleBasedStateMachine):
     def open(self) -> None:
         self.journal = self.wait(Journal.open(self.folder, fsync=False, clock=lambda: 1.0))
         self.entries: list[Entry] = self.wait(
-            self.journal.admit([Admission(bytes([name]) * 16, line=name) for name in range(5)])
+            self.journal.perform(admission.admit, [Admission(bytes([name]) * 16, line=name) for name in range(5)])
         )
         self.sent = [0] * 5
         for entry, job in zip(self.entries, self.model, strict=True):
@@ -85,7 +97,7 @@ class JournalMachine(RuleBasedStateMachine):
         job, entry = self.model[name], self.entries[name]
         attempt, (images, usd) = self.sent[name] + 1, asked
         key = f"key {next(self.keys)}"
-        work = self.journal.intent(entry, attempt=attempt, images=images, usd=usd, key=key)
+        work = self.journal.perform(transitions.intent, entry, attempt=attempt, images=images, usd=usd, key=key)
         if job.status == "succeeded":
             with pytest.raises(JournalError):
                 self.wait(work)
@@ -98,7 +110,7 @@ class JournalMachine(RuleBasedStateMachine):
     @rule(name=names)
     def never_sent(self, name: int) -> None:
         job = self.model[name]
-        self.wait(self.journal.never_sent(self.entries[name]))
+        self.wait(self.journal.perform(transitions.never_sent, self.entries[name]))
         if job.status != INTENT:
             return
         if job.before is None and job.attempts == 1 and not job.doubts:
@@ -110,7 +122,7 @@ class JournalMachine(RuleBasedStateMachine):
     @rule(name=names)
     def answered(self, name: int) -> None:
         job = self.model[name]
-        self.wait(self.journal.answered(self.entries[name]))
+        self.wait(self.journal.perform(transitions.answered, self.entries[name]))
         if job.status == INTENT:
             job.status, job.before, job.key = INTERRUPTED, None, None
 
@@ -120,18 +132,22 @@ class JournalMachine(RuleBasedStateMachine):
         doubt = Doubt(attempt=attempt, at=1.0, reason="lost", images=asked[0], usd=asked[1])
         if job.status is None:
             with pytest.raises(JournalError):
-                self.wait(self.journal.doubt(entry, doubt))
+                self.wait(self.journal.perform(transitions.doubt, entry, doubt))
         elif attempt:
-            self.wait(self.journal.doubt(entry, doubt))
+            self.wait(self.journal.perform(transitions.doubt, entry, doubt))
             job.in_doubt += entry.attempts + attempt not in job.doubts
             job.doubts.setdefault(entry.attempts + attempt, asked)  # what is recorded already stays so
 
     @rule(name=names, status=st.sampled_from(ENDS), images=st.sets(st.integers(0, 3)))
     def done(self, name: int, status: str, images: set[int]) -> None:
         job, entry = self.model[name], self.entries[name]
-        kept = {image.index for image in self.wait(self.journal.kept(entry))}
-        work = self.journal.done(
-            entry, status=status, images=[(index, {"bytes": 3}) for index in images], attempts=self.sent[name]
+        kept = {index for index, _ in self.wait(self.journal.perform(queries.kept_images, entry.key))}
+        work = self.journal.perform(
+            transitions.done,
+            entry,
+            status=status,
+            images=[(index, {"bytes": 3}) for index in images],
+            attempts=self.sent[name],
         )
         if job.status == "succeeded" and status != "succeeded":
             with pytest.raises(JournalError):
@@ -149,8 +165,10 @@ class JournalMachine(RuleBasedStateMachine):
         job, entry = self.model[name], self.entries[name]
         if job.status is None and not missing:  # a job that was never begun has left no files
             return
-        kept = {image.index for image in self.wait(self.journal.kept(entry))}
-        work = self.journal.adopt(entry, images=[(index, {"bytes": 3}) for index in images], missing=missing)
+        kept = {index for index, _ in self.wait(self.journal.perform(queries.kept_images, entry.key))}
+        work = self.journal.perform(
+            transitions.adopt, entry, images=[(index, {"bytes": 3}) for index in images], missing=missing
+        )
         if missing and job.status in {None, INTENT}:
             with pytest.raises(JournalError):
                 self.wait(work)
@@ -170,8 +188,8 @@ class JournalMachine(RuleBasedStateMachine):
     @rule(name=names, index=st.integers(0, 3))
     def withdraw(self, name: int, index: int) -> None:
         job, entry = self.model[name], self.entries[name]
-        kept = {image.index for image in self.wait(self.journal.kept(entry))}
-        self.wait(self.journal.withdraw([(entry.key, index)]))
+        kept = {place for place, _ in self.wait(self.journal.perform(queries.kept_images, entry.key))}
+        self.wait(self.journal.perform(transitions.withdraw, [(entry.key, index)]))
         if index in kept:
             job.images -= 1
             self.withdrawn += 1
@@ -192,12 +210,12 @@ class JournalMachine(RuleBasedStateMachine):
     @precondition(lambda self: hasattr(self, "journal"))
     @invariant()
     def sums_and_lists_agree(self) -> None:
-        totals = self.wait(self.journal.counts())
+        totals = self.wait(self.journal.perform(queries.totals))
         statuses = [job.status for job in self.model if job.status]
         assert {state: n for state, n in totals.jobs.items() if n} == {s: statuses.count(s) for s in statuses}
         assert totals.attempts == sum(job.attempts for job in self.model)
         assert (totals.images, totals.bytes) == (images := sum(job.images for job in self.model), 3 * images)
-        assert sum(self.wait(self.journal.images_by_model()).values()) == images + self.withdrawn
+        assert sum(self.wait(self.journal.perform(queries.images_by_model)).values()) == images + self.withdrawn
         doubts = [asked for job in self.model for asked in job.doubts.values()]
         assert totals.doubts == len(doubts)
         assert (totals.doubtful_images, totals.doubtful_usd) == summed(doubts)
@@ -211,8 +229,8 @@ class JournalMachine(RuleBasedStateMachine):
         assert read_status(self.folder) == totals
 
     async def listed(self) -> tuple[list[int], list[tuple[int, int, int, float]]]:
-        failures = [failure.line async for failure in self.journal.failures()]
-        doubts = [(each.line, each.doubt) async for each in self.journal.doubts()]
+        failures = [failure.line for failure in await failures_in(self.journal)]
+        doubts = [(each.line, each.doubt) for each in await doubts_in(self.journal)]
         return failures, sorted((line, doubt.attempt, doubt.images, doubt.usd) for line, doubt in doubts)
 
     def teardown(self) -> None:

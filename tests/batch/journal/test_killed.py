@@ -14,9 +14,19 @@ from typing import TYPE_CHECKING
 import pytest
 
 from imagen_async.batch.folder import ERRORS_NAME, METADATA_NAME
-from imagen_async.batch.journal import INTENT, Admission, Entry, Journal, folder_in_use, read_status
+from imagen_async.batch.journal import (
+    INTENT,
+    Admission,
+    Entry,
+    Journal,
+    admission,
+    folder_in_use,
+    queries,
+    read_status,
+)
 from imagen_async.batch.metadata import ErrorsFile, MetadataFile
 from imagen_async.exceptions import JournalLockedError
+from tests.batch.journals import doubts_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -39,7 +49,9 @@ def run_and_kill(folder: Path, after: int) -> set[tuple[str, int]]:
 
 
 async def states(journal: Journal) -> dict[int, Entry]:
-    entries = await journal.admit([Admission(line.to_bytes(16, "big"), line=line) for line in range(1, JOBS + 1)])
+    entries = await journal.perform(
+        admission.admit, [Admission(line.to_bytes(16, "big"), line=line) for line in range(1, JOBS + 1)]
+    )
     return {entry.line: entry for entry in entries}
 
 
@@ -57,7 +69,7 @@ async def test_a_killed_run_loses_nothing_that_it_acknowledged(tmp_path: Path, s
             known = await states(journal)
             for word, line in acknowledged:
                 assert word == "intent" or known[line].status == word
-            in_doubt = {doubt.line async for doubt in journal.doubts()}
+            in_doubt = {doubt.line for doubt in await doubts_in(journal)}
             ended = {line for word, line in acknowledged if word != "intent"}
             sent = {line for word, line in acknowledged if word == "intent"}
             # Ended but not said so is possible; sent and forgotten is not.
@@ -100,4 +112,4 @@ async def test_a_second_process_is_refused_while_it_can_read_the_status(tmp_path
         with pytest.raises(JournalLockedError, match="another run"):
             await Journal.open(tmp_path / ".imagen", fsync=False)
     async with await Journal.open(tmp_path / ".imagen", fsync=False) as journal:
-        assert (await journal.counts()).jobs[INTENT] == 0
+        assert (await journal.perform(queries.totals)).jobs[INTENT] == 0

@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from imagen_async.batch.journal import Admission, Journal, folder_in_use, read_status
+from imagen_async.batch.journal import (
+    Admission,
+    Journal,
+    admission,
+    folder_in_use,
+    queries,
+    read_status,
+    transitions,
+)
 from imagen_async.batch.journal.lock import LOCK_NAME, held
 from imagen_async.batch.journal.schema import JOURNAL_NAME
 from imagen_async.exceptions import JournalError
@@ -24,9 +32,11 @@ VERSION_2 = Path(__file__).with_name("version_2.sql")
 async def used_journal(folder: Path) -> Path:
     """Make a journal with some hundred jobs."""
     async with await Journal.open(folder, fsync=False) as journal:
-        entries = await journal.admit([Admission(i.to_bytes(16, "big"), id=f"job {i}") for i in range(300)])
+        entries = await journal.perform(
+            admission.admit, [Admission(i.to_bytes(16, "big"), id=f"job {i}") for i in range(300)]
+        )
         for entry in entries:
-            await journal.done(entry, status="failed", attempts=1, error={"message": "no" * 50})
+            await journal.perform(transitions.done, entry, status="failed", attempts=1, error={"message": "no" * 50})
     return folder / JOURNAL_NAME
 
 
@@ -43,7 +53,7 @@ async def refusal(folder: Path) -> str:
 
 async def test_the_folder_and_those_above_it_are_made(tmp_path: Path) -> None:
     async with await Journal.open(tmp_path / "a" / "b ?#%" / ".imagen") as journal:
-        await journal.counts()
+        await journal.perform(queries.totals)
     assert sum(read_status(tmp_path / "a" / "b ?#%" / ".imagen").jobs.values()) == 0
 
 
@@ -90,12 +100,12 @@ async def test_a_journal_of_version_2_is_read_as_it_is_and_brought_up_to_date_by
     assert (before.jobs["succeeded"], before.jobs["intent"], before.doubts, before.unanswered.requests) == (1, 1, 3, 1)
     items = [Admission(number.to_bytes(16, "big")) for number in range(4)]
     async with await Journal.open(tmp_path, fsync=False) as journal:
-        succeeded, interrupted, killed, damaged = await journal.admit(items)
+        succeeded, interrupted, killed, damaged = await journal.perform(admission.admit, items)
         # Those before a success count no more: that of the damaged image is one of them.
         assert [entry.in_doubt for entry in (succeeded, interrupted, killed, damaged)] == [0, 1, 1, 0]
-        await journal.intent(interrupted, attempt=1, images=1, key="K")
+        await journal.perform(transitions.intent, interrupted, attempt=1, images=1, key="K")
     async with await Journal.open(tmp_path, fsync=False) as journal:
-        entry = (await journal.admit(items))[1]
+        entry = (await journal.perform(admission.admit, items))[1]
         assert (entry.in_doubt, entry.idempotency_key) == (2, "K")
     assert read_status(tmp_path).doubts == 5
 
