@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Generator, Iterable
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Coroutine, Generator, Iterable
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 from imagen_async._cancellation import ended
@@ -49,7 +49,7 @@ class Stream(AsyncIterator[_Out], Generic[_In, _Out]):
 
     def __init__(
         self,
-        function: Callable[[_In], Awaitable[_Out]],
+        function: Callable[[_In], Coroutine[Any, Any, _Out]],
         source: Iterable[_In] | AsyncIterable[_In],
         *,
         window: int,
@@ -62,14 +62,12 @@ class Stream(AsyncIterator[_Out], Generic[_In, _Out]):
         self._ordered = ordered
         self._immediate = immediate
         self._room = asyncio.Semaphore(window)
-        self._running: deque[asyncio.Future[_Out]] = deque()
-        """Ordered: every call whose result is not taken, in the order of the source."""
         self._tasks: set[asyncio.Task[_Out]] = set()
-        self._finished: deque[asyncio.Future[_Out]] = deque()
+        self._results: deque[asyncio.Future[_Out]] = deque()
+        """Results that are not consumed, in the order of the consumer; if ordered, also those that are not ready."""
         self._wake = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop
         self._reader: asyncio.Task[None] | None = None
-        self._exhausted = False
         self._source_error: BaseException | None = None
         self._raised = False
         self._closed = False
@@ -77,13 +75,14 @@ class Stream(AsyncIterator[_Out], Generic[_In, _Out]):
         self._stop.subscribe(self._on_stop)
 
     def __repr__(self) -> str:
-        return f"<Stream {len(self._tasks)} in flight, {len(self._finished)} ready>"
+        ready = sum(result.done() for result in self._results)
+        return f"<Stream {len(self._tasks)} in flight, {ready} ready>"
 
     async def __aenter__(self) -> Self:
         self._loop = asyncio.get_running_loop()
         self._reader = self._loop.create_task(self._read(), name="imagen-stream-reader")
         # Not by the task itself: one that is cancelled before its first step never runs.
-        self._reader.add_done_callback(self._end_of_source)
+        self._reader.add_done_callback(lambda _: self._wake.set())
         return self
 
     async def __aexit__(
@@ -104,13 +103,17 @@ class Stream(AsyncIterator[_Out], Generic[_In, _Out]):
         if self._reader is None:
             raise RuntimeError("a stream is iterated inside its own 'async with'")
         while True:
-            task = self._next_done()
-            if task is not None:
+            if self._results and self._results[0].done():
+                result = self._results.popleft()
                 self._room.release()
-                if _error_of(task) is None:
-                    return task.result()
-            elif self._exhausted and not self._tasks and not self._running:
-                self._raise_or_end()
+                if _error_of(result) is None:
+                    return result.result()
+            elif self._reader.done() and not self._tasks and not self._results:
+                failure = self._stop.cause or self._source_error
+                if failure is None or self._raised:
+                    raise StopAsyncIteration
+                self._raised = True
+                raise failure
             else:
                 self._wake.clear()
                 await self._wake.wait()
@@ -128,32 +131,19 @@ class Stream(AsyncIterator[_Out], Generic[_In, _Out]):
         for task in tasks:
             task.cancel()
         cancelled = await ended(*tasks)
-        calls: tuple[asyncio.Future[object], ...] = (*tasks, *self._finished, *self._running)  # type: ignore[arg-type] # of any result
+        calls: tuple[asyncio.Future[object], ...] = (*tasks, *self._results)  # type: ignore[arg-type] # of any result
         for call in calls:
             if not call.cancelled():
                 call.exception()  # retrieved: no consumer is left
-        self._finished.clear()
-        self._running.clear()
+        self._results.clear()
         self._wake.set()  # another task may be waiting for a result
         if cancelled is not None:
             raise cancelled
-
-    def _next_done(self) -> asyncio.Future[_Out] | None:
-        if not self._ordered:
-            return self._finished.popleft() if self._finished else None
-        return self._running.popleft() if self._running and self._running[0].done() else None
 
     def _on_stop(self) -> None:
         if self._reader is not None and not self._reader.done():
             self._reader.cancel()
         self._wake.set()
-
-    def _raise_or_end(self) -> None:
-        failure = self._stop.cause or self._source_error
-        if failure is not None and not self._raised:
-            self._raised = True
-            raise failure
-        raise StopAsyncIteration
 
     async def _read(self) -> None:
         """Start a task for each item of the source while there is room."""
@@ -167,10 +157,6 @@ class Stream(AsyncIterator[_Out], Generic[_In, _Out]):
                 raise
         except Exception as error:  # noqa: BLE001 - the source is foreign code; its error is raised to the consumer
             self._source_error = error
-
-    def _end_of_source(self, _: asyncio.Task[None]) -> None:
-        self._exhausted = True
-        self._wake.set()
 
     async def _read_async(self, source: AsyncIterable[_In]) -> None:
         items = aiter(source)
@@ -218,29 +204,23 @@ class Stream(AsyncIterator[_Out], Generic[_In, _Out]):
     def _start(self, item: _In) -> None:
         result = None if self._immediate is None else self._immediate(item)
         if result is not None:
-            self._give(result)
+            ready: asyncio.Future[_Out] = self._loop.create_future()
+            ready.set_result(result)
+            self._results.append(ready)
+            self._wake.set()
             return
-        task = self._loop.create_task(self._call(item))
+        task = self._loop.create_task(self._function(item))
         self._tasks.add(task)
         task.add_done_callback(self._end)
         if self._ordered:
-            self._running.append(task)
-
-    def _give(self, result: _Out) -> None:
-        given: asyncio.Future[_Out] = self._loop.create_future()
-        given.set_result(result)
-        (self._running if self._ordered else self._finished).append(given)
-        self._wake.set()
-
-    async def _call(self, item: _In) -> _Out:
-        return await self._function(item)
+            self._results.append(task)
 
     def _end(self, task: asyncio.Task[_Out]) -> None:
         self._tasks.discard(task)
         if self._closed:
             return
         if not self._ordered:
-            self._finished.append(task)
+            self._results.append(task)
         error = _error_of(task)
         if error is not None and not isinstance(error, NoResult):
             self._stop.stop(error)
