@@ -77,6 +77,15 @@ class AttemptRunner:
         self._listeners = listeners
         self._clock = clock
         self._wall_clock = wall_clock
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    async def open(self) -> None:
+        """Prepare for the running event loop, once: the one place where a client changes its event loop."""
+        loop = asyncio.get_running_loop()
+        if self._loop is not loop:
+            self._loop = loop
+            self._receiving.open()
+            await self._transport.open()
 
     async def run(self, job: Job) -> None:
         """Request what a job misses as soon as the limiter permits it; what came and what failed is kept on the job.
@@ -85,6 +94,8 @@ class AttemptRunner:
             ImagenError: The attempt failed, or must not be made.
             JobStopped: The job was stopped while it waited.
         """
+        if self._loop is not asyncio.get_running_loop():
+            await self.open()
         sent = False
         try:
             while not sent:
@@ -105,8 +116,12 @@ class AttemptRunner:
 
     async def _permit(self, job: Job) -> Lease:
         job.wait.begin()
-        job.paid = job.paid or self._pay(job)
-        deadline = math.inf if job.failure is None else self.deadline(job)  # a first attempt waits as long as it takes
+        deadline = math.inf  # a first attempt waits as long as it takes
+        if job.failure is not None:
+            deadline = self.deadline(job)
+            if not job.paid and failure_class(job.failure) in _UNANSWERED:
+                # Such a failure may be an outage's; a refusal costs nothing.
+                job.paid = self._limiter.shared.pay(timed_out=isinstance(job.failure, TimeoutExceededError))
         try:
             return await self._limiter.acquire(images=len(job.missing), deadline=deadline)
         except NoTimeLeft:
@@ -114,12 +129,6 @@ class AttemptRunner:
             raise job.failure from None
         finally:
             job.wait.end()
-
-    def _pay(self, job: Job) -> int:
-        """Pay for a retry after a failure that may be an outage's; a refusal costs nothing."""
-        if job.failure is None or failure_class(job.failure) not in _UNANSWERED:
-            return 0
-        return self._limiter.shared.pay(timed_out=isinstance(job.failure, TimeoutExceededError))
 
     async def _send(self, job: Job, lease: Lease) -> bool:
         """Send a request if it still may leave; return whether it did."""

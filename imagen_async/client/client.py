@@ -188,7 +188,7 @@ class ImagenClient:
             on_throttled=self._throttled,
         )
         policy = self.retry
-        attempts = AttemptRunner(
+        self._attempts = AttemptRunner(
             self._transport,
             self._receiving,
             self.limiter,
@@ -197,7 +197,7 @@ class ImagenClient:
             clock=clock,
             wall_clock=wall_clock,
         )
-        self._jobs = JobRunner(attempts, self.limiter, policy=policy, clock=clock, sleep=sleep, draw=draw)
+        self._jobs = JobRunner(self._attempts, self.limiter, policy=policy, clock=clock, sleep=sleep, draw=draw)
 
     def __repr__(self) -> str:
         if not hasattr(self, "limiter"):
@@ -207,6 +207,7 @@ class ImagenClient:
         )
 
     async def __aenter__(self) -> Self:
+        await self._attempts.open()
         return self
 
     async def __aexit__(
@@ -336,6 +337,7 @@ class ImagenClient:
             GatewayError: The gateway refused; `AuthenticationError` for a bad key.
             ProtocolError: The answer is no list of models.
         """
+        await self._attempts.open()
         async with self._transport.get(MODELS) as answering:
             if answering.status != 200:  # noqa: PLR2004 - the contract's one good status
                 # Without a name for the body, as in `exchange`.

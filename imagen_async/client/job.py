@@ -158,8 +158,12 @@ class Job:
         earlier = self.in_doubt if failure is FailureClass.AMBIGUOUS else 0
         return earlier + sum(attempt.failure is failure for attempt in self.attempts)
 
-    def outcome(self, status: Status, *, error: ImagenError | None = None, elapsed_s: float) -> Outcome:
-        """Return the outcome of what has come of it."""
+    def elapsed(self, now: float) -> float:
+        """Return the seconds since the first permit; 0 before."""
+        return 0.0 if self.started is None else now - self.started
+
+    def outcome(self, status: Status, *, error: ImagenError | None = None, now: float) -> Outcome:
+        """Return the outcome at `now`, in the clock's seconds: the images so far and what is known about the others."""
         return Outcome(
             request=self.request,
             status=status,
@@ -170,5 +174,5 @@ class Job:
             reasons=self.reasons,
             created=self.created,
             request_id=self.request_id if error is None else getattr(error, "request_id", None),
-            elapsed_s=elapsed_s,
+            elapsed_s=self.elapsed(now),
         )

@@ -75,7 +75,15 @@ class JobRunner:
         error: ImagenError | None = None
         try:
             with job.wait:
-                await self._fill(job)
+                await self._retrying(self._attempts.run, job)
+                # What the safety filter has removed is requested again, a few times.
+                while (
+                    job.missing and job.top_ups < self._policy.top_up and self._clock() < self._attempts.deadline(job)
+                ):
+                    job.top_ups += 1
+                    await job.recorder.answered(job.brought)
+                    job.renew()
+                    await self._retrying(self._attempts.run, job)
             if not job.images:
                 error = _filtered(job)
         except JobStopped:
@@ -83,33 +91,18 @@ class JobRunner:
         except ImagenError as raised:
             error = raised
         if error is None:
-            return self._outcome(job, Status.PARTIAL if job.missing else Status.SUCCEEDED)
+            return job.outcome(Status.PARTIAL if job.missing else Status.SUCCEEDED, now=self._clock())
         error.attempts = tuple(job.attempts)
-        outcome = self._outcome(job, _status(job, error), error)
+        outcome = job.outcome(_status(job, error), error=error, now=self._clock())
         self._attempts.emit(Failed, job, status=outcome.status, error=error)
         return outcome
-
-    async def _fill(self, job: Job) -> None:
-        """Request until nothing is missing, or the safety filter has removed it as often as it is requested again."""
-        await self._retrying(self._attempts.run, job)
-        while job.missing and job.top_ups < self._policy.top_up and self._clock() < self._attempts.deadline(job):
-            job.top_ups += 1
-            await job.recorder.answered(job.brought)
-            job.renew()
-            await self._retrying(self._attempts.run, job)
 
     def _so_far(self, job: Job) -> Outcome | None:
         """Return the outcome of a job that was stopped; None if nothing was sent for it, and so nothing paid."""
         if not job.requests:
             return None
         error = job.failure or (None if job.images else _filtered(job))
-        return self._outcome(job, Status.PARTIAL if error is None else _status(job, error), error)
-
-    def _outcome(self, job: Job, status: Status, error: ImagenError | None = None) -> Outcome:
-        return job.outcome(status, error=error, elapsed_s=self._elapsed(job))
-
-    def _elapsed(self, job: Job) -> float:
-        return 0.0 if job.started is None else self._clock() - job.started
+        return job.outcome(Status.PARTIAL if error is None else _status(job, error), error=error, now=self._clock())
 
     def _gives_up(self, state: RetryCallState) -> bool:
         job, error = _of(state)
@@ -117,7 +110,7 @@ class JobRunner:
             failure_class(error),
             attempts=job.in_doubt + len(job.attempts) - job.count(FailureClass.REFUSED),
             ambiguous=job.count(FailureClass.AMBIGUOUS),
-            elapsed=self._elapsed(job) + max(state.upcoming_sleep, self._limiter.shared.paused()),
+            elapsed=job.elapsed(self._clock()) + max(state.upcoming_sleep, self._limiter.shared.paused()),
             should_retry=error.should_retry if isinstance(error, GatewayError) else None,
         )
 

@@ -47,21 +47,18 @@ class StopScope:
     Attributes:
         stopped: Whether they were stopped; a job that starts to wait afterwards is stopped immediately.
         cause: The first error for which they were stopped, or None.
+        forbids_sending: Whether not even a request whose intent is recorded may leave; a cap has room for all of those.
         waiting: The waits that a stop ends.
     """
 
-    __slots__ = ("_callbacks", "cause", "stopped", "waiting")
+    __slots__ = ("_callbacks", "cause", "forbids_sending", "stopped", "waiting")
 
     def __init__(self) -> None:
         self._callbacks: list[Callable[[], object]] = []
         self.stopped = False
         self.cause: BaseException | None = None
+        self.forbids_sending = False
         self.waiting: set[StoppableWait] = set()
-
-    @property
-    def forbids_sending(self) -> bool:
-        """Whether not even a request whose intent is recorded may leave; a cap has room for all of those."""
-        return self.cause is not None and not isinstance(self.cause, LimitReachedError)
 
     def subscribe(self, callback: Callable[[], object]) -> None:
         """Call `callback` when the scope stops, and once more if a cause becomes known only later."""
@@ -72,6 +69,7 @@ class StopScope:
         news = not self.stopped or (self.cause is None and cause is not None)
         self.stopped = True
         self.cause = self.cause or cause
+        self.forbids_sending = self.cause is not None and not isinstance(self.cause, LimitReachedError)
         waiting, self.waiting = self.waiting, set()
         for each in waiting:
             each.cancel()

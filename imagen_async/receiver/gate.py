@@ -90,11 +90,9 @@ class Backlog:
 
     async def enter(self, size: int) -> None:
         """Wait until `size` bytes fit, and add them."""
-        if not self._waiting and self._fits(size):
-            self.size += size
-            return
         admitted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append((admitted, size))
+        self._admit()
         try:
             await admitted
         except asyncio.CancelledError:
@@ -109,15 +107,15 @@ class Backlog:
         self.size -= size
         self._admit()
 
-    def _fits(self, size: int) -> bool:
-        return not self.size or self.size + size <= self.capacity()
-
     def _admit(self) -> None:
-        while self._waiting and (self._waiting[0][0].done() or self._fits(self._waiting[0][1])):
-            admitted, size = self._waiting.popleft()
+        while self._waiting:
+            admitted, size = self._waiting[0]
             if not admitted.done():
+                if self.size and self.size + size > self.capacity():
+                    return
                 self.size += size
                 admitted.set_result(None)
+            self._waiting.popleft()
 
 
 class Passage:

@@ -49,7 +49,7 @@ class ImageSink:
         fault: What is wrong with the image, or None; nothing more of it is taken then.
         image: What was committed, or None.
         store_error: What the store raised last, or None.
-        lost: Whether bytes of the image are neither in the store nor in memory.
+        whole: Whether the image is complete, verified, and is or can be committed.
     """
 
     def __init__(self, store: Store, name: ImageName, place: int, caps: Caps, *, spill: Spill, sha256: bool) -> None:
@@ -58,7 +58,7 @@ class ImageSink:
         self.fault: ProtocolError | None = None
         self.image: Image | None = None
         self.store_error: StoreError | None = None
-        self.lost = False
+        self.whole = False
         self._store = store
         self._name = name
         self._place = place
@@ -74,16 +74,6 @@ class ImageSink:
         self._spilled: list[bytes] | None = None
         """The whole image so far, once the store has failed."""
         self._reserved = 0
-
-    @property
-    def whole(self) -> bool:
-        """Whether the image is complete, verified, and is or can be committed."""
-        return self._facts is not None and not self.lost
-
-    @property
-    def open(self) -> bool:
-        """Whether there is something to discard."""
-        return self._sink is not None or self._spilled is not None
 
     def take(self, span: Payload) -> None:
         """Decode and verify a span of base64 text, and gather its bytes.
@@ -109,6 +99,7 @@ class ImageSink:
         try:
             self._verify(self._decoder.flush())
             self._facts = self._inspector.finish()
+            self.whole = True
         except ProtocolError as error:
             self._fail(error)
 
@@ -257,7 +248,7 @@ class ImageSink:
         self._reserved += size
 
     def _lose(self) -> None:
-        self.lost = True
+        self.whole = False
         self._release()
         assert self.store_error is not None, "nothing is lost while the store works"  # noqa: S101 - set in `_recover`
         raise self.store_error

@@ -77,6 +77,14 @@ class ReceiverContext:
         self.spill = spill
         self.threads = WriterThreads(writers)
         self.gate = Gate(max_reading, threads=lambda: self.threads.count)
+        self._writers = writers
+
+    def open(self) -> None:
+        """Start anew in the running event loop, with threads and a gate of its own; closed threads stay closed."""
+        if not self.threads.closed:
+            self.threads.close()
+            self.threads = WriterThreads(self._writers)
+            self.gate = Gate(self.gate.size, threads=lambda: self.threads.count)
 
 
 class Receiver:
@@ -148,23 +156,21 @@ class Receiver:
             StoreError: An image cannot be kept; the images that can be are committed.
             CancelledError: The caller was cancelled; whole images are committed.
         """
-        if body.here:  # in memory already: it does not have to pass the gate
-            await self._receive(body)
-            return
-        if self._context.gate.full:
-            body.hold()  # an unread body occupies a socket buffer, not an image's memory
-        async with self._passage:
-            await self._receive(body)
-
-    async def _receive(self, body: Body) -> None:
         try:
-            await self._read(body)
+            if body.here:  # in memory already: it does not have to pass the gate
+                await self._read(body)
+            else:
+                if self._context.gate.full:
+                    body.hold()  # an unread body occupies a socket buffer, not an image's memory
+                async with self._passage:
+                    await self._read(body)
         except (StoreError, asyncio.CancelledError):
             await unbroken(self._salvage(body.mask, retry=False))
             raise
         finally:
             self._passage.written()
-            await self._discard()
+            if left := [sink for sink in self._sinks.values() if sink.image is None]:
+                await self._run(_discard_all, left)
 
     async def _read(self, body: Body) -> None:
         passage = self._passage
@@ -173,7 +179,8 @@ class Receiver:
                 passage.receiving = False
                 await self._write_gathered()
                 passage.receiving = True
-            await passage.complete(self._pending())
+            unwritten = 0 if self._run is _in_the_loop else sum(sink.pending for sink in self._sinks.values())
+            await passage.complete(unwritten)
             document = self._decoder.close().masked(body.mask)
         except (TransportError, ProtocolError) as error:
             self.fault = _explained(error, body.packed)
@@ -212,7 +219,11 @@ class Receiver:
             elif isinstance(event, PayloadStart):
                 self._entries.append(event.entry)
             else:
-                self._end(event.hole)
+                if event.hole in self._sinks:
+                    self._sinks[event.hole].finish()
+                # The last image stays gathered for the commit; the one before it need not stay in memory.
+                if (before := self._sinks.get(event.hole - 1)) is not None and before.gathered:
+                    self._full.append(before)
 
     def _begin(self, span: Payload) -> ImageSink:
         place = self._places.setdefault(self._entries[span.hole], len(self._places))
@@ -225,13 +236,6 @@ class Receiver:
         self._sinks[span.hole] = sink
         return sink
 
-    def _end(self, hole: int) -> None:
-        if hole in self._sinks:
-            self._sinks[hole].finish()
-        # The last image stays gathered for the commit; the one before it need not stay in memory.
-        if (before := self._sinks.get(hole - 1)) is not None and before.gathered:
-            self._full.append(before)
-
     async def _write_gathered(self) -> None:
         full, self._full = self._full, []
         for sink in full:
@@ -239,9 +243,6 @@ class Receiver:
                 await self._run(sink.write, sink.hand_over())
                 if sink.store_error is not None:
                     self._store_failed(sink.store_error)
-
-    def _pending(self) -> int:
-        return 0 if self._run is _in_the_loop else sum(sink.pending for sink in self._sinks.values())
 
     def _entry_fault(self, document: ResponseDocument) -> ProtocolError | None:
         """Return what is wrong with the first entry whose image cannot be used."""
@@ -310,11 +311,6 @@ class Receiver:
     def _store_failed(self, error: StoreError) -> None:
         self._passage.written()  # spilled images count in the spill, and may wait there for long
         self._on_store_failure(error)
-
-    async def _discard(self) -> None:
-        left = [sink for sink in self._sinks.values() if sink.open]
-        if left:
-            await self._run(_discard_all, left)
 
 
 async def _in_the_loop(work: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:

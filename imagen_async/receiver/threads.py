@@ -30,7 +30,9 @@ _RESUMED = 2
 class _Hop(Generic[_T]):
     """One piece of work on its way through a thread and back."""
 
-    __slots__ = ("_result", "ended", "error", "waiter", "work")
+    __slots__ = ("ended", "error", "result", "waiter", "work")
+
+    result: _T
 
     def __init__(self, work: Callable[[], _T], waiter: asyncio.Future[None]) -> None:
         self.work = work
@@ -41,21 +43,9 @@ class _Hop(Generic[_T]):
     def do(self) -> None:
         """Do the work, in a thread, and keep its result."""
         try:
-            self._result = self.work()
+            self.result = self.work()
         except BaseException as error:  # noqa: BLE001 - raised where the work is awaited
             self.error = error
-
-    def end(self) -> None:
-        """Resume the caller, in the event loop."""
-        self.ended = True
-        if not self.waiter.done():
-            self.waiter.set_result(None)
-
-    def result(self) -> _T:
-        """Return the result, or raise what the work raised."""
-        if self.error is not None:
-            raise self.error
-        return self._result
 
 
 class WriterThreads:
@@ -63,6 +53,10 @@ class WriterThreads:
 
     Args:
         count: How many; None for as many as `widen` asks for.
+
+    Attributes:
+        count: How many there are once they have started.
+        closed: Whether they were ended.
     """
 
     def __init__(self, count: int | None = None) -> None:
@@ -73,7 +67,7 @@ class WriterThreads:
         self._ended: deque[_Hop[Any]] = deque()
         self._woken = False
         """Whether the loop is about to look at `_ended`; set too early at worst, never too late."""
-        self._closed = False
+        self.closed = False
 
     def __repr__(self) -> str:
         return f"<WriterThreads: {self.count} threads>"
@@ -91,7 +85,7 @@ class WriterThreads:
         Raises:
             BaseException: Whatever `work` raised.
         """
-        if self._closed:
+        if self.closed:
             return work(*args, **kwargs)
         loop = asyncio.get_running_loop()
         if len(self._threads) < self.count:
@@ -107,13 +101,15 @@ class WriterThreads:
                     await hop.waiter
             raise
         try:
-            return hop.result()
+            if hop.error is not None:
+                raise hop.error
+            return hop.result
         finally:
             del hop  # an error's traceback holds this frame, which must not hold the error
 
     def close(self) -> None:
         """End the threads; every piece of work has been awaited by its caller."""
-        self._closed = True
+        self.closed = True
         threads, self._threads = self._threads, []
         for _ in threads:
             self._queue.put(None)
@@ -140,7 +136,10 @@ class WriterThreads:
     def _deliver(self, loop: asyncio.AbstractEventLoop) -> None:
         self._woken = False
         for _ in range(min(len(self._ended), _RESUMED)):
-            self._ended.popleft().end()
+            hop = self._ended.popleft()
+            hop.ended = True
+            if not hop.waiter.done():
+                hop.waiter.set_result(None)
         if self._ended:
             self._woken = True
             loop.call_soon(self._deliver, loop)

@@ -47,7 +47,7 @@ _KEEP_ALIVE = 5.0
 
 
 class Transport:
-    """A lazy aiohttp session for one gateway; serves one event loop after another.
+    """An aiohttp session for one gateway; `open` it in each event loop that it serves.
 
     Args:
         base_url: Checked by `url.gateway_url`.
@@ -106,11 +106,42 @@ class Transport:
             total=None, connect=None if self.owns_session else timeouts.connect, sock_connect=None
         )
         self._urls: dict[str, URL] = {}
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self._opened_in: asyncio.AbstractEventLoop | None = None
         self._closed = False
 
     def __repr__(self) -> str:
         return f"<Transport to {self.base_url}>"
+
+    async def open(self) -> None:
+        """Open the session for the running event loop, and close that of an earlier loop; a closed one stays closed."""
+        if self._closed:
+            return
+        before, former = self._session, self._opened_in
+        self._opened_in = asyncio.get_running_loop()
+        self.internals = aiohttp_internals.usable()
+        if before is not None and not self.owns_session:
+            return
+        traces = list(self._trace_configs)
+        connector = self._connector
+        if connector is not None:
+            traces.insert(0, _tracing())
+        elif self.internals:
+            # The limiter bounds the requests in flight: a bound here would count as time to connect.
+            connector = Connector(limit=0, keepalive_timeout=_KEEP_ALIVE)
+        else:
+            # Without the checks of `Connector` a kept connection may bring another request's response.
+            connector = aiohttp.TCPConnector(limit=0, force_close=True)
+            traces.insert(0, _tracing())
+        self._session = aiohttp.ClientSession(
+            connector=connector,
+            connector_owner=self._connector is None,
+            trace_configs=traces,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            trust_env=False,
+        )
+        if before is not None and former is not None:
+            # The connections of an event loop that has ended are closed with it.
+            await before.close() if former.is_closed() else before.detach()
 
     def post(self, path: str, body: bytes, headers: Mapping[str, str]) -> Response:
         """Return a POST, which ``async with`` sends; it is entered when the response's headers have arrived.
@@ -135,12 +166,16 @@ class Transport:
     async def send(
         self, method: str, path: str, body: bytes | None, headers: Mapping[str, str], flight: InFlight
     ) -> aiohttp.ClientResponse:
-        """Send one request; aiohttp's errors pass."""
+        """Send one request; aiohttp's errors pass.
+
+        Raises:
+            ConfigurationError: The session is closed, or was never opened.
+        """
         if (url := self._urls.get(path)) is None:
             url = self._urls[path] = self.base_url.joinpath(path.lstrip("/"))
         session = self._session
-        if session is None or session.closed or self._loop is not asyncio.get_running_loop():
-            session = await self._open()
+        if self._opened_in is None or session is None or session.closed:
+            raise ConfigurationError("the client or its session is closed: nothing can be sent")
         # With each request: aiohttp gives a session's own headers, and with them the key, to a proxy as well.
         every = self._headers.copy()
         every.update(headers)
@@ -160,39 +195,6 @@ class Transport:
             )
         finally:
             LEAVING.reset(leaving)
-
-    async def _open(self) -> aiohttp.ClientSession:
-        """Return the session for the running event loop; make it if it is ours."""
-        loop = asyncio.get_running_loop()
-        if self._closed or (self._session is not None and self._session.closed):
-            raise ConfigurationError("the client or its session is closed: nothing can be sent")
-        before, former = self._session, self._loop
-        self._loop = loop
-        self.internals = aiohttp_internals.usable()
-        if before is not None and not self.owns_session:
-            return before
-        traces = list(self._trace_configs)
-        connector = self._connector
-        if connector is not None:
-            traces.insert(0, _tracing())
-        elif self.internals:
-            # The limiter bounds the requests in flight: a bound here would count as time to connect.
-            connector = Connector(limit=0, keepalive_timeout=_KEEP_ALIVE)
-        else:
-            # Without the checks of `Connector` a kept connection may bring another request's response.
-            connector = aiohttp.TCPConnector(limit=0, force_close=True)
-            traces.insert(0, _tracing())
-        self._session = session = aiohttp.ClientSession(
-            connector=connector,
-            connector_owner=self._connector is None,
-            trace_configs=traces,
-            cookie_jar=aiohttp.DummyCookieJar(),
-            trust_env=False,
-        )
-        if before is not None and former is not None:
-            # The connections of an event loop that has ended are closed with it.
-            await before.close() if former.is_closed() else before.detach()
-        return session
 
 
 def _tracing() -> aiohttp.TraceConfig:

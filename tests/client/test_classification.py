@@ -118,6 +118,7 @@ async def failure(phase: str, error: BaseException, monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(aiohttp.ClientSession, "_request", request)
     transport = Transport(URL("https://gateway.example"), "sk-k", timeouts=Timeouts())
+    await transport.open()
     try:
         with pytest.raises(ImagenError) as caught:
             async with transport.post("/x", b"{}", {}) as answering:

@@ -163,6 +163,9 @@ class Gateway:
     early: list[float] = attrs.field(factory=list)
     refusals: int = 0
 
+    async def open(self) -> None:
+        """Do nothing: there is no session."""
+
     @asynccontextmanager
     async def post(self, path: str, body: bytes, headers: Mapping[str, str]) -> AsyncIterator[Said]:
         del path, headers

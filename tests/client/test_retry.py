@@ -121,6 +121,9 @@ class Script:
     quota: RetryQuota | None = None
     events: list[Event] = attrs.field(factory=list)
 
+    async def open(self) -> None:
+        """Do nothing: there is no session."""
+
     @asynccontextmanager
     async def post(self, path: str, body: bytes, headers: Mapping[str, str]) -> AsyncIterator[Said]:
         assert path == "/images/generations"

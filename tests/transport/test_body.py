@@ -33,8 +33,10 @@ PATH = "/images/generations"
 BODY = bytes(range(256)) * 4096
 
 
-def transport_to(base_url: str, connector: aiohttp.BaseConnector | None = None) -> Transport:
-    return Transport(gateway_url(base_url, allow_http=True), "key", timeouts=Timeouts(), connector=connector)
+async def transport_to(base_url: str, connector: aiohttp.BaseConnector | None = None) -> Transport:
+    transport = Transport(gateway_url(base_url, allow_http=True), "key", timeouts=Timeouts(), connector=connector)
+    await transport.open()
+    return transport
 
 
 async def body_of(answering: Response, *, tired_after: int = 2**30) -> bytes:
@@ -155,7 +157,7 @@ def test_however_a_body_comes_all_of_it_is_taken_in_order_and_no_byte_more(
 @internals_only
 async def test_many_bodies_come_over_one_connection() -> None:
     async with serving(answer(reply(BODY))) as server:
-        transport = transport_to(server.base_url)
+        transport = await transport_to(server.base_url)
         for tired_after in (2**30, 2**16, 1):
             async with transport.post(PATH, b"{}", {}) as answering:
                 assert answering._direct is not None
@@ -172,7 +174,7 @@ async def test_over_tls_it_is_the_same() -> None:
     authority.configure_trust(here)
     async with serving(answer(reply(BODY)), tls=there) as server, aiohttp.TCPConnector(ssl=here) as connector:
         url = server.base_url.replace("http:", "https:")
-        transport = transport_to(url, connector)
+        transport = await transport_to(url, connector)
         for tired_after in (2**30, 2**16):
             async with transport.post(PATH, b"{}", {}) as answering:
                 assert answering._direct is not None
@@ -184,7 +186,7 @@ async def test_over_tls_it_is_the_same() -> None:
 @internals_only
 async def test_what_waits_is_not_read() -> None:
     async with serving(answer(reply(BODY))) as server:
-        transport = transport_to(server.base_url)
+        transport = await transport_to(server.base_url)
         async with transport.post(PATH, b"{}", {}) as answering:
             assert answering._direct is not None
             answering.hold()
@@ -198,7 +200,7 @@ async def test_what_waits_is_not_read() -> None:
 @internals_only
 async def test_what_comes_before_anybody_takes_it_is_kept_and_the_rest_waits() -> None:
     async with serving(answer(reply(BODY))) as server:
-        transport = transport_to(server.base_url)
+        transport = await transport_to(server.base_url)
         async with transport.post(PATH, b"{}", {}) as answering:
             direct = answering._direct
             assert direct is not None
@@ -226,7 +228,7 @@ async def test_what_comes_before_anybody_takes_it_is_kept_and_the_rest_waits() -
 )  # fmt: skip
 async def test_what_needs_a_parser_goes_through_it(raw: bytes) -> None:
     async with serving(answer(raw, close=True)) as server:
-        transport = transport_to(server.base_url)
+        transport = await transport_to(server.base_url)
         async with transport.post(PATH, b"{}", {}) as answering:
             assert answering._direct is None
             assert await body_of(answering) == b"abc"
@@ -239,7 +241,7 @@ async def test_an_error_of_who_takes_ends_the_reading_and_the_connection() -> No
         raise LookupError("not this")
 
     async with serving(answer(reply(BODY))) as server:
-        transport = transport_to(server.base_url)
+        transport = await transport_to(server.base_url)
         with pytest.raises(LookupError, match="not this"):
             async with transport.post(PATH, b"{}", {}) as answering:
                 await answering.pump(lambda *_: True)
@@ -252,7 +254,7 @@ async def test_an_error_of_who_takes_ends_the_reading_and_the_connection() -> No
 
 async def test_a_body_that_breaks_says_where() -> None:
     async with serving(answer(reply(BODY, length=len(BODY) + 10), close=True)) as server:
-        transport = transport_to(server.base_url)
+        transport = await transport_to(server.base_url)
         with pytest.raises(DisconnectedError, match="cut off") as caught:
             async with transport.post(PATH, b"{}", {}) as answering:
                 await body_of(answering)

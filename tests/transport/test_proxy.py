@@ -100,6 +100,7 @@ async def test_the_environment_s_proxy_is_used_only_if_trusted(
     async with serving(answer(reply(b"{}"))) as server, serving(answer(reply(b"{}"))) as proxy:
         use(monkeypatch, {"HTTP_PROXY": f"http://fox:whiskers@127.0.0.1:{proxy.port}"})
         transport = transport_to(server.base_url, trust_env=trust_env)
+        await transport.open()
         async with transport.post("/images/generations", b"{}", {}) as response:
             assert response.status == 200
         assert (len(server.asked), len(proxy.asked)) == ((0, 1) if trust_env else (1, 0))

@@ -50,6 +50,7 @@ async def transport_to(
     if proxy is not None:
         options["proxy"] = read_proxy(proxy, url, allow_http=True)
     transport = Transport(url, key, **options)
+    await transport.open()
     try:
         yield transport
     finally:
@@ -153,9 +154,11 @@ def test_a_transport_is_made_without_a_loop_and_opens_nothing() -> None:
     assert KEY not in repr(transport)
 
 
-async def test_closing_what_was_never_opened_is_nothing() -> None:
-    async with transport_to("https://gateway.example/v1"):
-        pass
+async def test_a_transport_that_was_never_opened_can_be_closed_and_sends_nothing() -> None:
+    transport = Transport(URL("https://gateway.example/v1"), KEY, timeouts=Timeouts())
+    with pytest.raises(ConfigurationError, match="closed"):
+        await post(transport)
+    await transport.close()
 
 
 @pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")  # the first loop ends with an idle connection
@@ -163,7 +166,12 @@ async def test_closing_what_was_never_opened_is_nothing() -> None:
 def test_one_transport_serves_one_event_loop_after_another() -> None:
     with serving_apart(answer(OK)) as server:
         transport = Transport(gateway_url(server.base_url), KEY, timeouts=Timeouts())
-        assert [asyncio.run(post(transport)) for _ in range(3)] == [(200, b"{}")] * 3
+
+        async def open_and_post() -> tuple[int, bytes]:
+            await transport.open()
+            return await post(transport)
+
+        assert [asyncio.run(open_and_post()) for _ in range(3)] == [(200, b"{}")] * 3
         assert server.connections == 3
         asyncio.run(transport.close())
         gc.collect()
