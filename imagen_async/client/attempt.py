@@ -84,6 +84,7 @@ class AttemptRunner:
         loop = asyncio.get_running_loop()
         if self._loop is not loop:
             self._loop = loop
+            self._limiter.join()
             self._receiving.open()
             await self._transport.open()
 
