@@ -14,15 +14,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from imagen_async._cancellation import unbroken
+from imagen_async.batch.budget import Budget
 from imagen_async.batch.disk_space import MIN_FREE, Space
 from imagen_async.batch.folder import IMAGES_NAME, INNER_NAME, TEMPORARY_NAME, refuse_links
 from imagen_async.batch.intake import Intake, Item, Task
 from imagen_async.batch.invalid_rows import InvalidFile
-from imagen_async.batch.job_recorder import JobRecorder
 from imagen_async.batch.journal import Journal
 from imagen_async.batch.progress import Progress, Summary
 from imagen_async.batch.receipt import Receipt
-from imagen_async.batch.recorder import RunRecorder, SpendingCaps
+from imagen_async.batch.recorder import JobRecorder, RunRecorder
 from imagen_async.batch.resume import Earlier, Resume
 from imagen_async.batch.sources.feed import aside
 from imagen_async.batch.sources.source import Report, Source
@@ -38,7 +38,6 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from imagen_async.client.client import ImagenClient
-    from imagen_async.client.job import Job
 
 __all__ = ["Batch"]
 
@@ -113,7 +112,7 @@ class Batch(AsyncIterator[Outcome]):
         self._retry_failed = retry_failed
         self._redo_damaged = redo_damaged
         self._fsync = fsync
-        self._spending = SpendingCaps(max_images=max_images, max_usd=budget, catalog=client.catalog)
+        self._budget = Budget(max_images=max_images, max_usd=budget)
         self._invalid = InvalidFile(self._folder) if skip_invalid else None
         self._tell_skipped = tell_skipped
         self._clock = clock
@@ -123,8 +122,6 @@ class Batch(AsyncIterator[Outcome]):
         self._stop.subscribe(self._on_stop)
         self._stream: Stream[Task, Outcome] | None = None
         self._receipt: Receipt | None = None
-        self._fine = 0
-        """Jobs that succeeded, in this run or before."""
         self._began = self._ended = 0.0
         self.progress = Progress()
         self.report: Report | None = None
@@ -225,15 +222,22 @@ class Batch(AsyncIterator[Outcome]):
             self.progress.total = self.report.requests
 
     async def _leave_receipt(self) -> None:
-        whole = self.report is not None and not self.report.bad and self._fine == self._intake.planned
-        if self._receipt is not None and self.report is not None and whole:
+        complete = self.progress.succeeded + self.progress.skipped == self._intake.planned
+        if self._receipt is not None and self.report is not None and not self.report.bad and complete:
             await self._receipt.leave(self.report, self._recorder.journal)
 
     async def _begin(self, journal: Journal) -> None:
         self._recorder = RunRecorder(
-            journal, self._folder, spending=self._spending, progress=self.progress, fsync=self._fsync
+            journal,
+            self._folder,
+            budget=self._budget,
+            catalog=self._client.catalog,
+            progress=self.progress,
+            fsync=self._fsync,
         )
-        self._resume = Resume(self._recorder, self._store, policy=self._client.retry, retry_failed=self._retry_failed)
+        self._resume = Resume(
+            journal, self._folder, self._store, policy=self._client.retry, retry_failed=self._retry_failed
+        )
         await unbroken(asyncio.to_thread(self._store.sweep))
         if self._redo_damaged:
             await withdraw_damaged(journal, self._folder)
@@ -270,45 +274,40 @@ class Batch(AsyncIterator[Outcome]):
         if task.entry.status != Status.SUCCEEDED:
             return None
         outcome = Outcome(request=task.part.request, status=Status.SKIPPED)
-        self._count(outcome)
+        self.progress.count(outcome.status)
         return outcome
 
     async def _run(self, task: Task) -> Outcome:
-        outcome = await self._resume.ended(task)
-        if outcome is None:
-            earlier = await self._resume.earlier(task)
-            whole = len(earlier.images) == task.part.request.n
-            outcome = await (self._adopt(task, earlier) if whole else self._ask(task, earlier))
-        self._count(outcome)
+        left = await self._resume.left(task)
+        outcome = left if isinstance(left, Outcome) else await self._continue(task, left)
+        self.progress.count(outcome.status)
         return outcome
 
-    def _count(self, outcome: Outcome) -> None:
-        self.progress.count(outcome.status)
-        self._fine += outcome.ok
-
-    async def _adopt(self, task: Task, earlier: Earlier) -> Outcome:
-        await self._recorder.adopt(task.part, task.entry, earlier.found)
-        return Outcome(request=task.part.request, status=Status.SKIPPED, images=earlier.images)
-
-    async def _ask(self, task: Task, earlier: Earlier) -> Outcome:
-        """Request the missing images, and add them to those of earlier runs."""
-        await self._space.before_the_first(self._at_first())
+    async def _continue(self, task: Task, earlier: Earlier) -> Outcome:
+        """Adopt the images of earlier runs, and request the missing ones."""
         request, there = task.part.request, {image.index for image in earlier.images}
-        if earlier.found:
-            await self._recorder.adopt(task.part, task.entry, earlier.found, missing=request.n - len(there))
-        recorder = JobRecorder(self._recorder, task.part, task.entry, earlier)
+        recorder = JobRecorder(self._recorder, task, earlier)
+        missing = request.n - len(there)
+        if missing:
+            await self._space.before_the_first(self._at_first())
+        if earlier.found or not missing:
+            await recorder.adopt(missing=missing)
+        if not missing:
+            return Outcome(request=request, status=Status.SKIPPED, images=earlier.images)
         wanted = [index for index in task.part.indices if index not in there | earlier.filtered]
         if not wanted:  # withdrawn files were restored, and the safety filter removed the rest
             outcome = Outcome(request=request, status=Status.PARTIAL, images=earlier.images)
-            await recorder.ended(outcome)
-            return outcome
-        if (in_doubt := self._resume.in_doubt(task.entry)) is None:
+        elif (in_doubt := self._resume.in_doubt(task.entry)) is None:
             outcome = self._resume.still_in_doubt(task, earlier.images)
-            await recorder.ended(outcome)
-            return outcome
+        else:
+            outcome = earlier.with_outcome(await self._request(task, recorder, wanted, in_doubt))
+        await recorder.ended(outcome)
+        return outcome
+
+    async def _request(self, task: Task, recorder: JobRecorder, wanted: list[int], in_doubt: int) -> Outcome:
         try:
             job = self._client.job(
-                request,
+                task.part.request,
                 store=self._store,
                 image_id=task.entry.stem,
                 indices=wanted,
@@ -319,18 +318,7 @@ class Batch(AsyncIterator[Outcome]):
                 earlier_key=task.entry.idempotency_key,
             )
         except InvalidRequestError as error:  # the source knew other models than the client does
-            outcome = Outcome(request=request, status=Status.FAILED, error=error)
-        else:
-            outcome = earlier.with_outcome(await self._perform(job, recorder))
-        await recorder.ended(outcome)
-        return outcome
-
-    def _at_first(self) -> int:
-        """Return how many images may be in flight before their size is known."""
-        slots = self._client.limiter.size
-        return slots if self.report is None else min(slots, self.report.images)
-
-    async def _perform(self, job: Job, recorder: JobRecorder) -> Outcome:
+            return Outcome(request=task.part.request, status=Status.FAILED, error=error)
         try:
             return await self._client.perform(job)
         except ImagenError as error:
@@ -342,6 +330,11 @@ class Batch(AsyncIterator[Outcome]):
         except asyncio.CancelledError:
             recorder.keep(job.images)
             raise
+
+    def _at_first(self) -> int:
+        """Return how many images may be in flight before their size is known."""
+        permits = self._client.limiter.size
+        return permits if self.report is None else min(permits, self.report.images)
 
 
 async def _checked(source: Source) -> Report:

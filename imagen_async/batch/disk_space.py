@@ -1,7 +1,7 @@
-"""Room on the disk: looked at before the first request, and watched while a batch runs.
+"""Room on the disk, checked before the first request and while a batch runs.
 
-What has been asked for is paid for, so a run stops while there still is room for all that is under way, and for the
-journal. A disk that fills up faster than it is looked at, because others write to it, is `keeping`'s.
+A requested image is paid for, so a run stops while there is room for the images in flight and for the journal. A disk
+that fills up between two checks is handled by `receiver.spill`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from imagen_async.exceptions import ConfigurationError, StoreError, printable
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Callable
     from pathlib import Path
 
     from imagen_async.batch.progress import Progress
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["MIN_FREE", "Space", "free_bytes"]
 
 MIN_FREE = 16 * 2**20
-"""Bytes that stay free: for the journal and the text files, with the ends of all jobs that are under way."""
+"""Bytes that stay free: for the journal and the text files, when all jobs in flight end."""
 
 _USUAL_IMAGE = 3 * 2**20
 """Bytes of an image before some are known: a photographic PNG has 1 to 3 MB."""
@@ -29,7 +29,7 @@ _ENOUGH_TO_KNOW = 8
 
 
 def free_bytes(folder: Path) -> int | None:
-    """Return the bytes that may still be written in `folder`, or None where the system does not know."""
+    """Return the bytes that can be written in `folder`, or None if the system does not say."""
     try:
         usage = shutil.disk_usage(folder)
     except OSError:
@@ -41,10 +41,10 @@ class Space:
     """Watches the disk of one batch.
 
     Args:
-        folder: The output folder; it exists when it is looked at.
-        progress: Tells how large images are.
-        min_free: Bytes that are to stay free; 0 to look at nothing.
-        free: Looks; called in a thread.
+        folder: The output folder.
+        progress: Counts images and bytes.
+        min_free: Bytes that are to stay free; 0 turns the check off.
+        free: Returns the free bytes; called in a thread.
 
     Raises:
         ConfigurationError: `min_free` is negative.
@@ -64,55 +64,39 @@ class Space:
         self._progress = progress
         self._min_free = min_free
         self._free = free
-        self._looking = asyncio.Lock()
-        self._looked = False
+        self._checking = asyncio.Lock()
+        self._checked = False
 
     async def before_the_first(self, images: int) -> None:
-        """Look once, before anything is sent.
+        """Check once, before the first request.
 
         Args:
-            images: How many may be under way at first.
+            images: How many may be in flight at first.
 
         Raises:
             StoreError: There is no room for them.
         """
-        if self._looked:
+        if self._checked:
             return
-        async with self._looking:
-            if not self._looked:
-                await self._look(images)
-                self._looked = True
+        async with self._checking:
+            if not self._checked:
+                await self.check(images)
+                self._checked = True
 
-    async def watch(
-        self,
-        under_way: Callable[[], int],
-        *,
-        every_s: float = 1.0,
-        sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
-    ) -> None:
-        """Look every `every_s` seconds until cancelled.
-
-        Args:
-            under_way: Tells how many images may still come.
-            every_s: Seconds between two looks.
-            sleep: Waits.
+    async def check(self, images: int) -> None:
+        """Check that there is room for `images` more.
 
         Raises:
-            StoreError: Room is left for no more than what is under way.
+            StoreError: There is none.
         """
-        while self._min_free:
-            await sleep(every_s)
-            await self._look(under_way())
-
-    async def _look(self, images: int) -> None:
         if not self._min_free:
             return
         free = await asyncio.to_thread(self._free, self._folder)
         needed = self._min_free + images * self._usual_size()
         if free is not None and free < needed:
             raise StoreError(
-                f"only {_mib(free)} are free for {printable(str(self._folder))}, and {_mib(needed)} are to be before "
-                f"more is sent ({_mib(self._min_free)}, and the images under way): make room and run again, "
+                f"only {_mib(free)} are free in {printable(str(self._folder))}; sending more needs {_mib(needed)} "
+                f"({_mib(self._min_free)}, and the images in flight): make room and run again, "
                 "or lower min_free (--min-free)",
                 path=str(self._folder),
             )

@@ -8,7 +8,6 @@ happens in the journal's thread, and no list is ever held in memory. Which image
 
 from __future__ import annotations
 
-import asyncio
 import os
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
@@ -21,7 +20,7 @@ from imagen_async.stores.folders import sync_folder
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Awaitable, Callable, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
 
 __all__ = ["ErrorsFile", "MetadataFile", "error_line"]
@@ -56,19 +55,6 @@ class MetadataFile:
         # Two transactions: what `_prepare` claims or resets must be durable before the file changes.
         await self._journal.perform(self._prepare)
         return await self._journal.perform(self._append)
-
-    async def keep_up(
-        self, *, every_s: float = 1.0, sleep: Callable[[float], Awaitable[object]] = asyncio.sleep
-    ) -> None:
-        """Flush every `every_s` seconds until cancelled.
-
-        Raises:
-            StoreError: As `flush`.
-            JournalError: As `flush`.
-        """
-        while True:
-            await sleep(every_s)
-            await self.flush()
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
         position = queries.position(connection, METADATA_NAME)

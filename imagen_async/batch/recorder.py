@@ -1,63 +1,38 @@
-"""Keeps the journal of a run, the two text files copied from it, the budget and the counters in step.
+"""Keeps the journal of a run, the text files copied from it, the budget, and the counters in step.
 
-`RunRecorder` knows which jobs have a request in flight. What is recorded for one job, and when, is in `job_recorder`.
+A job's cost is reserved and its intent durable before a request leaves. A request that may have been billed for nothing
+is recorded as in doubt, and the intent of one that was not billed is removed. However a run ends, each job is left in a
+state from which the next run continues.
 """
 
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Protocol
-
-import attrs
+import time
+from typing import TYPE_CHECKING
 
 from imagen_async.batch.budget import Budget, Cost
-from imagen_async.batch.journal import queries, transitions
+from imagen_async.batch.journal import INTERRUPTED, Doubt, queries, transitions
 from imagen_async.batch.metadata import ErrorsFile, MetadataFile
-from imagen_async.batch.records import FILTERED_PART, image_record, recorded_image, relative_name
-from imagen_async.catalog import Catalog
+from imagen_async.batch.records import error_record, image_record
+from imagen_async.exceptions import Attempt, FailureClass
+from imagen_async.outcome import Image, Outcome, Status
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Awaitable, Callable, Sequence
     from pathlib import Path
 
     from imagen_async.batch.disk_space import Space
-    from imagen_async.batch.journal import Entry, Journal
-    from imagen_async.batch.parts import Part
+    from imagen_async.batch.intake import Task
+    from imagen_async.batch.journal import Journal
     from imagen_async.batch.progress import Progress
-    from imagen_async.outcome import Image, Outcome
+    from imagen_async.batch.resume import Earlier
+    from imagen_async.catalog import Catalog
 
-__all__ = ["RunRecorder", "SpendingCaps"]
+__all__ = ["JobRecorder", "RunRecorder"]
 
-
-@attrs.frozen(kw_only=True)
-class SpendingCaps:
-    """What a folder may ever buy, and at which prices.
-
-    Attributes:
-        max_images: Most images, or None.
-        max_usd: Most US dollars, or None.
-        catalog: Whose list prices apply; an unknown price counts as nothing.
-    """
-
-    max_images: int | None
-    max_usd: float | None
-    catalog: Catalog
-
-    def price(self, model: str) -> float:
-        """Return the price of one image in US dollars."""
-        known = self.catalog.get(model)
-        return (known.price_usd if known else None) or 0.0
-
-
-class UnfinishedJob(Protocol):
-    """A job that has sent a request and has not ended."""
-
-    @property
-    def expected(self) -> int:
-        """Images that the request in flight may bring."""
-
-    async def interrupted(self, reason: str, images: Sequence[Image] = ()) -> None:
-        """Record that the run ended while the job was in flight."""
+EVERY_S = 1.0
+"""Seconds between two looks at the disk, and between two updates of ``metadata.jsonl``."""
 
 
 class RunRecorder:
@@ -66,24 +41,25 @@ class RunRecorder:
     Args:
         journal: Open.
         folder: The output folder.
-        spending: Caps and prices.
+        budget: What the folder may cost.
+        catalog: List prices; an unknown price counts as 0.
         progress: Counters to keep.
-        fsync: Whether what is written survives a loss of power.
+        fsync: Whether written data survives a loss of power.
     """
 
     def __init__(
-        self, journal: Journal, folder: Path, *, spending: SpendingCaps, progress: Progress, fsync: bool
+        self, journal: Journal, folder: Path, *, budget: Budget, catalog: Catalog, progress: Progress, fsync: bool
     ) -> None:
         self.journal = journal
-        self.spending = spending
+        self.folder = folder
+        self.budget = budget
         self.progress = progress
-        self.budget = Budget()
         self.errors = ErrorsFile(journal, folder, fsync=fsync)
-        self.unfinished: dict[bytes, UnfinishedJob] = {}
-        """The jobs that have sent something and have not ended, by key."""
-        self._folder = folder
+        self.unfinished: dict[bytes, JobRecorder] = {}
+        """The jobs that have sent a request and have not ended, by key."""
+        self._catalog = catalog
         self._metadata = MetadataFile(journal, folder, fsync=fsync)
-        self._watching: list[asyncio.Task[None]] = []
+        self._background: list[asyncio.Task[None]] = []
 
     async def begin(self, failed: Callable[[BaseException], None], space: Space) -> None:
         """Bring the files up to date, keep them so, and watch the disk; an error of that calls `failed`.
@@ -94,13 +70,14 @@ class RunRecorder:
         """
         await self._metadata.flush()
         await self.errors.rewrite()
-        self.budget = await self._open_budget()
-        self._watching = [
-            asyncio.create_task(self._metadata.keep_up(), name="imagen-metadata"),
-            asyncio.create_task(space.watch(self._under_way), name="imagen-space"),
+        if self.budget.capped:
+            await self._spend_earlier_costs()
+        self._background = [
+            asyncio.create_task(_repeat(self._metadata.flush), name="imagen-metadata"),
+            asyncio.create_task(_repeat(lambda: space.check(self._images_in_flight())), name="imagen-space"),
         ]
-        for task in self._watching:
-            task.add_done_callback(lambda task: _tell(task, failed))
+        for task in self._background:
+            task.add_done_callback(lambda task: _report(task, failed))
 
     async def settle(self) -> None:
         """Record the requests that were in flight when the run ended, and bring the files up to date.
@@ -109,95 +86,222 @@ class RunRecorder:
             StoreError: A file cannot be written.
             JournalError: The journal broke.
         """
-        for task in self._watching:
+        for task in self._background:
             task.cancel()
-        if self._watching:
-            await asyncio.wait(self._watching)
+        if self._background:
+            await asyncio.wait(self._background)
         for job in list(self.unfinished.values()):
             await job.interrupted("the run was cancelled while the request was in flight")
         await self._metadata.flush()
         await self.errors.rewrite()
 
-    async def earlier(self, entry: Entry) -> tuple[Image, ...]:
-        """Return the images of a job that earlier runs recorded.
+    def price(self, model: str) -> float:
+        """Return the price of one image in US dollars."""
+        known = self._catalog.get(model)
+        return (known.price_usd if known else None) or 0.0
 
-        Raises:
-            JournalError: The journal broke.
-        """
-        if not entry.images:
-            return ()
-        kept = await self.journal.perform(queries.kept_images, entry.key)
-        return tuple(recorded_image(record, index=index, folder=self._folder) for index, record in kept)
+    def _images_in_flight(self) -> int:
+        return sum(job.reserved for job in self.unfinished.values())
 
-    async def withdrawn(self, entry: Entry) -> tuple[Image, ...]:
-        """Return the images of a job that were recorded once and whose files were damaged later.
+    async def _spend_earlier_costs(self) -> None:
+        totals = await self.journal.perform(queries.totals)
+        self.budget.spend(Cost(totals.doubtful_images, totals.doubtful_usd))
+        for model, count in (await self.journal.perform(queries.images_by_model)).items():
+            self.budget.spend(Cost(count, count * self.price(model)))
 
-        Raises:
-            JournalError: The journal broke.
-        """
-        kept = await self.journal.perform(queries.withdrawn_images, entry.key)
-        return tuple(recorded_image(record, index=index, folder=self._folder) for index, record in kept)
 
-    async def lacks_withdrawn(self, entry: Entry) -> bool:
-        """Return whether images of a job were withdrawn and are still missing.
+class JobRecorder:
+    """Records one job: an `AttemptRecorder` for the client, and how the job ended.
 
-        Raises:
-            JournalError: The journal broke.
-        """
-        there = {image.index for image in await self.earlier(entry)}
-        return any(image.index not in there for image in await self.withdrawn(entry))
+    Args:
+        run: Journal, files, budget and counters of the run.
+        task: The job.
+        earlier: The images that earlier runs brought.
+    """
 
-    async def broke_off(self, entry: Entry) -> bool:
-        """Return whether images of a partial job are missing for another reason than the safety filter.
+    def __init__(self, run: RunRecorder, task: Task, earlier: Earlier) -> None:
+        self.reserved = 0
+        """Images that the request in flight may cost."""
+        self._run = run
+        self._part = task.part
+        self._entry = task.entry
+        self._earlier = earlier
+        self._price = run.price(task.part.request.model)
+        self._attempts = 0
+        self._bought = 0
+        """Images that earlier requests of this run brought."""
+        self._in_flight = False
+        self._begun = False
+        self._kept: tuple[Image, ...] = ()
 
-        Raises:
-            JournalError: The journal broke.
-        """
-        found = await self.journal.perform(queries.failure, entry.key)
-        return found is not None and (found.error or {}).get("type") != FILTERED_PART
-
-    async def adopt(self, part: Part, entry: Entry, found: tuple[Image, ...], *, missing: int = 0) -> None:
-        """Record images that a killed run published, and settle its request in doubt.
+    async def adopt(self, *, missing: int) -> None:
+        """Record the images that a killed run published, and settle its request in doubt.
 
         Args:
-            part: What was asked.
-            entry: The job.
-            found: The images.
             missing: How many of the job's images are not there; with none it has succeeded.
 
         Raises:
             JournalError: The journal broke.
         """
-        await self.journal.perform(transitions.adopt, entry, images=self.records(part, found), missing=missing)
+        images = self._records(self._earlier.found)
+        await self._run.journal.perform(transitions.adopt, self._entry, images=images, missing=missing)
 
-    def records(
-        self, part: Part, images: tuple[Image, ...], outcome: Outcome | None = None
-    ) -> list[tuple[int, dict[str, object]]]:
-        """Make the metadata of some images; without `outcome` they were found on disk."""
-        return [
-            (image.index, image_record(part, image, file_name=self._file_name(image), outcome=outcome))
-            for image in images
-        ]
+    async def sending(self, attempt: int, images: int, idempotency_key: str) -> None:
+        """Reserve the cost and make the intent durable.
 
-    def _under_way(self) -> int:
-        return sum(job.expected for job in self.unfinished.values())
+        Raises:
+            LimitReachedError: A cap leaves no room for this request.
+            JournalError: The intent cannot be recorded; nothing is sent.
+        """
+        run, cost = self._run, self._cost(images)
+        run.budget.reserve(cost)
+        self.reserved, self._attempts = images, attempt
+        run.unfinished[self._entry.key] = self
+        await run.journal.perform(
+            transitions.intent, self._entry, attempt=attempt, images=images, usd=cost.usd, key=idempotency_key
+        )
+        self._in_flight = True
+        run.progress.in_flight += 1
+        run.progress.attempts += 1
+        run.progress.retries += attempt > 1
 
-    def _file_name(self, image: Image) -> str:
-        assert image.path is not None, "a LocalStore gives paths"  # noqa: S101 - its contract
-        return relative_name(image.path, str(self._folder))
+    async def failed(self, attempt: Attempt) -> None:
+        """Record the request as in doubt, or remove its intent.
 
-    async def _open_budget(self) -> Budget:
-        spending = self.spending
-        if spending.max_images is None and spending.max_usd is None:
-            return Budget()
-        totals = await self.journal.perform(queries.totals)
-        images, usd = totals.doubtful_images, totals.doubtful_usd
-        for model, count in (await self.journal.perform(queries.images_by_model)).items():
-            images, usd = images + count, usd + count * spending.price(model)
-        return Budget(max_images=spending.max_images, max_usd=spending.max_usd, spent=Cost(images, usd))
+        Raises:
+            JournalError: The journal broke.
+        """
+        self._landed()
+        if attempt.failure is FailureClass.AMBIGUOUS:
+            self._bought += self.reserved - attempt.doubtful
+            await self._doubt(
+                Doubt(
+                    attempt=attempt.number,
+                    at=attempt.at,
+                    reason=attempt.error,
+                    request_id=attempt.request_id,
+                    images=attempt.doubtful,
+                    usd=self._cost(attempt.doubtful).usd,
+                )
+            )
+        else:
+            self._release()
+            await self._run.journal.perform(transitions.never_sent, self._entry)
+
+    async def answered(self, images: int) -> None:
+        """Release the cost that was not billed; another request follows.
+
+        Raises:
+            JournalError: The journal broke.
+        """
+        self._landed()
+        self._bought += images
+        self._release(keep=images)
+        self._begun = True
+        await self._run.journal.perform(transitions.answered, self._entry)
+
+    async def ended(self, outcome: Outcome) -> None:
+        """Record how the job ended.
+
+        Raises:
+            JournalError: The journal broke.
+            StoreError: ``errors.jsonl`` cannot be written.
+        """
+        there = {image.index for image in self._earlier.images}
+        fresh = [image for image in outcome.images if image.index not in there]
+        self._finish()
+        self._release(keep=len(fresh) - self._bought)
+        self._count(fresh)
+        # Requests of earlier runs may be in doubt as well.
+        doubted = self._begun or bool(self._entry.attempts)
+        # A cancelled wait does not undo the step, so nothing about this job may be left to do after it.
+        await self._run.journal.perform(
+            transitions.done,
+            self._entry,
+            status=outcome.status,
+            images=self._records(fresh, outcome),
+            attempts=self._attempts,
+            error=error_record(self._part, outcome.error, outcome, doubted=doubted),
+        )
+        if outcome.status is not Status.SUCCEEDED:
+            await self._run.errors.append(self._entry.key)
+
+    def keep(self, images: Sequence[Image]) -> None:
+        """Remember the images of a job whose task is cancelled; `interrupted` is called afterwards."""
+        self._kept = tuple(images)
+
+    async def interrupted(self, reason: str, images: Sequence[Image] = ()) -> None:
+        """Record that the run ended while this job was in flight; the next run continues it.
+
+        Args:
+            reason: Why.
+            images: Its images that were kept.
+
+        Raises:
+            JournalError: The journal broke.
+        """
+        fresh = self._kept = self._kept or tuple(images)
+        if self.reserved and not self._in_flight:
+            self._release()
+            await self._run.journal.perform(transitions.never_sent, self._entry)
+        elif self.reserved and (lost := self.reserved - (len(fresh) - self._bought)) > 0:
+            # Sent, and not refused by the gateway: the missing images were lost on our side.
+            usd = self._cost(lost).usd
+            await self._doubt(Doubt(attempt=self._attempts, at=time.time(), reason=reason, images=lost, usd=usd))
+        # If a wait above is cancelled, all of it can be repeated; below there is a single step.
+        self._finish()
+        if self._begun or fresh:
+            self._count(fresh)
+            await self._run.journal.perform(
+                transitions.done,
+                self._entry,
+                status=INTERRUPTED,
+                images=self._records(fresh),
+                attempts=self._attempts,
+            )
+
+    async def _doubt(self, doubt: Doubt) -> None:
+        # It may have been spent, so the reserved cost is not released.
+        self.reserved, self._begun = 0, True
+        self._run.progress.doubts += 1
+        self._run.progress.doubtful_usd += doubt.usd
+        await self._run.journal.perform(transitions.doubt, self._entry, doubt)
+
+    def _records(self, images: Sequence[Image], outcome: Outcome | None = None) -> list[tuple[int, dict[str, object]]]:
+        folder = str(self._run.folder)
+        return [(image.index, image_record(self._part, image, folder=folder, outcome=outcome)) for image in images]
+
+    def _cost(self, images: int) -> Cost:
+        return Cost(images, images * self._price)
+
+    def _release(self, *, keep: int = 0) -> None:
+        reserved, self.reserved = self.reserved, 0
+        if reserved > keep:
+            self._run.budget.release(self._cost(reserved - keep))
+
+    def _count(self, fresh: Sequence[Image]) -> None:
+        progress = self._run.progress
+        progress.images += len(fresh)
+        progress.bytes += sum(image.size for image in fresh)
+        progress.cost_usd += self._cost(len(fresh)).usd
+
+    def _finish(self) -> None:
+        self._landed()
+        self._run.unfinished.pop(self._entry.key, None)
+
+    def _landed(self) -> None:
+        if self._in_flight:
+            self._in_flight = False
+            self._run.progress.in_flight -= 1
 
 
-def _tell(task: asyncio.Task[None], failed: Callable[[BaseException], None]) -> None:
+async def _repeat(step: Callable[[], Awaitable[object]]) -> None:
+    while True:
+        await asyncio.sleep(EVERY_S)
+        await step()
+
+
+def _report(task: asyncio.Task[None], failed: Callable[[BaseException], None]) -> None:
     error = None if task.cancelled() else task.exception()
     if error is not None:
         failed(error)

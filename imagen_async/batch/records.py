@@ -17,25 +17,26 @@ if TYPE_CHECKING:
     from imagen_async.batch.parts import Part
     from imagen_async.outcome import Outcome
 
-__all__ = ["FILTERED_PART", "error_record", "image_record", "recorded_image", "relative_name"]
+__all__ = ["FILTERED_PART", "error_record", "image_record", "recorded_image"]
 
 FILTERED_PART = "partial"
 """The type of a record that tells of no error: the safety filter took some images."""
 
 
-def image_record(part: Part, image: Image, *, file_name: str, outcome: Outcome | None) -> dict[str, Any]:
-    """Make the line of one image.
+def image_record(part: Part, image: Image, *, folder: str, outcome: Outcome | None) -> dict[str, Any]:
+    """Return the line of one image.
 
     Args:
-        part: What it was asked with.
-        image: What was kept.
-        file_name: Its path from the output folder, with forward slashes, as ``imagefolder`` loaders want it.
-        outcome: The answer it came with; None if it was found on disk.
+        part: The request that it belongs to.
+        image: The image, in a file below `folder`.
+        folder: The output folder. ``file_name`` starts there, as ``imagefolder`` loaders expect.
+        outcome: The outcome that brought it; None if it was found on disk.
     """
+    assert image.path is not None, "a LocalStore returns paths"  # noqa: S101 - its contract
     request = part.row.request
     revised = image.details.get("revised_prompt")
     record: dict[str, Any] = {
-        "file_name": file_name,
+        "file_name": _relative_name(image.path, folder),
         "prompt": request.prompt,
         "id": request.id,
         "index": image.index,
@@ -102,10 +103,10 @@ def recorded_image(record: Mapping[str, Any], *, index: int, folder: PurePath) -
         raise JournalError(f"the journal is damaged: an image's record is wrong at {printable(str(error))}") from None
 
 
-def relative_name(path: str, folder: str) -> str:
-    """Return `path` as it is seen from `folder`, with forward slashes."""
+def _relative_name(path: str, folder: str) -> str:
+    """Return `path` relative to `folder`, with forward slashes."""
     inside = f"{folder}/"
-    if path.startswith(inside):  # as nearly always, and twenty times as quick
+    if path.startswith(inside):  # nearly always, and twenty times as fast
         return path.removeprefix(inside)
     return PurePath(path).relative_to(folder).as_posix()
 

@@ -1,6 +1,6 @@
 """What earlier runs left of a job: its outcome, its images, and whether a further request for it may be sent.
 
-Everything comes from the journal and the files of the folder; nothing is sent or recorded here.
+All of it comes from the journal and the files of the folder. Nothing is sent or recorded here.
 """
 
 from __future__ import annotations
@@ -11,15 +11,19 @@ from typing import TYPE_CHECKING
 import attrs
 
 from imagen_async._cancellation import unbroken
-from imagen_async.batch.journal import INTERRUPTED
+from imagen_async.batch.journal import INTERRUPTED, queries
+from imagen_async.batch.records import FILTERED_PART, recorded_image
 from imagen_async.exceptions import ImagenError
 from imagen_async.outcome import Image, Outcome, Status
 from imagen_async.stores import ImageName, LocalStore
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
     from imagen_async.batch.intake import Task
-    from imagen_async.batch.journal import Entry
-    from imagen_async.batch.recorder import RunRecorder
+    from imagen_async.batch.journal import Entry, Journal
+    from imagen_async.batch.journal.values import Image as JournalImage
     from imagen_async.limiter.backoff import RetryPolicy
 
 __all__ = ["Earlier", "Resume"]
@@ -63,55 +67,46 @@ class Resume:
     """Decides how a run continues the jobs of earlier runs.
 
     Args:
-        recorder: Reads the journal.
+        journal: The journal of the folder.
+        folder: The output folder.
         store: Finds files.
         policy: Bounds the requests in doubt, over all runs.
         retry_failed: Whether jobs that failed or are in doubt are retried.
     """
 
-    def __init__(self, recorder: RunRecorder, store: LocalStore, *, policy: RetryPolicy, retry_failed: bool) -> None:
-        self._recorder = recorder
+    def __init__(
+        self, journal: Journal, folder: Path, store: LocalStore, *, policy: RetryPolicy, retry_failed: bool
+    ) -> None:
+        self._journal = journal
+        self._folder = folder
         self._store = store
         self._policy = policy
         self._retry_failed = retry_failed
 
-    async def ended(self, task: Task) -> Outcome | None:
-        """Return the outcome of a job that an earlier run ended and this run leaves as it is, or None.
-
-        Raises:
-            JournalError: The journal broke.
-        """
-        status = task.entry.status
-        if status is None or status == INTERRUPTED or (self._retry_failed and status in _RETRIED):
-            return None
-        if status == Status.PARTIAL and self._retry_failed and await self._recorder.broke_off(task.entry):
-            return None
-        if status == Status.PARTIAL and await self._recorder.lacks_withdrawn(task.entry):
-            return None
-        # Reported again, so that the last run alone shows which jobs did not succeed.
-        again = "; retry_failed retries it" if status in _RETRIED else ""
-        error = ImagenError(f"{status} in an earlier run, see errors.jsonl{again}")
-        return Outcome(
-            request=task.part.request, status=Status(status), error=None if status == Status.PARTIAL else error
-        )
-
-    async def earlier(self, task: Task) -> Earlier:
-        """Return the images that earlier runs brought of a job.
+    async def left(self, task: Task) -> Earlier | Outcome:
+        """Return the images that earlier runs brought of a job, or its outcome if this run leaves the job as it is.
 
         Raises:
             JournalError: The journal broke.
             StoreError: A file cannot be read.
         """
-        if task.entry.status is None:  # no run began it, so no file is its own
+        status = task.entry.status
+        if status is None:  # no run began it, so no file is its own
             return Earlier()
-        recorded = await self._recorder.earlier(task.entry)
+        history = await self._journal.perform(queries.history, task.entry.key)
+        recorded, withdrawn = self._images(history.images), self._images(history.withdrawn)
+        broke_off = (history.error or {}).get("type") != FILTERED_PART
         known = {image.index for image in recorded}
+        damaged = {image.index for image in withdrawn}
+        if status == Status.PARTIAL:
+            continues = not damaged <= known or (self._retry_failed and broke_off)
+        else:
+            continues = status == INTERRUPTED or (self._retry_failed and status in _RETRIED)
+        if not continues:
+            return _reported_again(task, Status(status))
         wanted = [index for index in task.part.indices if index not in known]
-        withdrawn = await self._recorder.withdrawn(task.entry)
-        filtered = set(wanted) - {image.index for image in withdrawn}
-        if not withdrawn or await self._recorder.broke_off(task.entry):
-            filtered = set()
-        found = await unbroken(asyncio.to_thread(self._find, task, wanted, withdrawn))
+        found = await unbroken(asyncio.to_thread(self._find, task.entry, wanted, withdrawn))
+        filtered = set(wanted) - damaged if damaged and not broke_off else ()
         return Earlier(recorded, found, frozenset(filtered))
 
     def in_doubt(self, entry: Entry) -> int | None:
@@ -131,17 +126,27 @@ class Resume:
         status = Status.PARTIAL if images else Status.IN_DOUBT
         return Outcome(request=task.part.request, status=status, images=images, error=ImagenError(message))
 
-    def _find(self, task: Task, wanted: list[int], withdrawn: tuple[Image, ...]) -> tuple[Image, ...]:
+    def _images(self, records: Iterable[JournalImage]) -> tuple[Image, ...]:
+        return tuple(recorded_image(record, index=index, folder=self._folder) for index, record in records)
+
+    def _find(self, entry: Entry, wanted: list[int], withdrawn: tuple[Image, ...]) -> tuple[Image, ...]:
         """Find files that an earlier run published and did not record; in a thread."""
         sums = {image.path: image.sha256 for image in withdrawn}
         images: list[Image] = []
         for index in wanted:
             # A withdrawn file counts again if it was restored.
             found = self._store.find(
-                ImageName(task.entry.stem, index),
+                ImageName(entry.stem, index),
                 unwanted=lambda file: sums.get(file.kept.path, file.sha256) != file.sha256,
             )
             if found is not None:
                 facts = attrs.asdict(found.facts)
                 images.append(Image(index=index, sha256=found.sha256, path=found.kept.path, **facts))
         return tuple(images)
+
+
+def _reported_again(task: Task, status: Status) -> Outcome:
+    """Return a job's earlier outcome, so that the last run alone shows which jobs did not succeed."""
+    again = "; retry_failed retries it" if status in _RETRIED else ""
+    error = ImagenError(f"{status} in an earlier run, see errors.jsonl{again}")
+    return Outcome(request=task.part.request, status=status, error=None if status is Status.PARTIAL else error)

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -9,7 +11,6 @@ from imagen_async.batch.disk_space import MIN_FREE, Space, free_bytes
 from imagen_async.batch.progress import Progress
 from imagen_async.exceptions import ConfigurationError, StoreError
 from tests.batch.running import caught, metadata, numbered, run
-from tests.clock import FakeClock, settle, until
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -63,23 +64,22 @@ async def test_before_the_first_request_it_is_looked_once_for_all_jobs(tmp_path:
     assert looks == [tmp_path]
 
 
-async def test_the_disk_is_watched_until_room_is_left_for_no_more_than_what_is_under_way(tmp_path: Path) -> None:
-    clock, free, under_way = FakeClock(), [MIN_FREE + 9 * MIB] * 4 + [MIN_FREE + 9 * MIB - 1], 3
+async def test_the_disk_is_checked_at_every_call_after_the_first_check(tmp_path: Path) -> None:
+    free = [MIN_FREE + 9 * MIB] * 2 + [MIN_FREE + 9 * MIB - 1]
     space = Space(tmp_path, Progress(), free=lambda _: free.pop(0))
+    await space.before_the_first(3)
+    await space.check(3)
     with pytest.raises(StoreError, match=r"only 25\.0 MiB are free"):
-        await space.watch(lambda: under_way, sleep=clock.sleep)
-    assert clock.slept == [1.0] * 5
+        await space.check(3)
 
 
-async def test_whoever_wants_no_watch_has_none(tmp_path: Path) -> None:
+async def test_without_min_free_the_disk_is_not_checked(tmp_path: Path) -> None:
     def free(_: Path) -> int:
         raise AssertionError
 
     space = Space(tmp_path, Progress(), min_free=0, free=free)
     await space.before_the_first(1000)
-    watching = asyncio.ensure_future(space.watch(lambda: 1000, sleep=FakeClock().sleep))
-    await settle()
-    assert watching.done()
+    await space.check(1000)
     with pytest.raises(ConfigurationError, match="min_free"):
         Space(tmp_path, Progress(), min_free=-1)
 
@@ -103,12 +103,12 @@ async def test_a_batch_that_is_done_needs_no_room(imagen_sandbox: SandboxGateway
 async def test_when_room_runs_out_what_is_in_flight_is_kept_and_nothing_more_is_sent(
     imagen_sandbox: SandboxGateway, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def at_once(space: Space, *_: object) -> None:
-        await until(lambda: imagen_sandbox.ledger.billed_images)
-        await space._look(2**60)
+    def usage(_: object) -> SimpleNamespace:
+        return SimpleNamespace(total=2**60, free=1 if imagen_sandbox.ledger.billed_images else 2**60)
 
     with monkeypatch.context() as full:
-        full.setattr(Space, "watch", at_once)
+        full.setattr("imagen_async.batch.recorder.EVERY_S", 0.0)
+        full.setattr(shutil, "disk_usage", usage)
         stopped = await caught(imagen_sandbox, numbered(400), tmp_path, asking={"slots": 3})
     assert isinstance(stopped.error, StoreError)
     assert set(stopped.statuses) == {"succeeded"}

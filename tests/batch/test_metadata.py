@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 from typing import TYPE_CHECKING, Any
@@ -191,23 +190,6 @@ async def test_many_lines_are_written_in_bounded_chunks(
     await MetadataFile(journal, tmp_path).flush()
     assert (tmp_path / METADATA_NAME).read_text() == text_of(*names)
     assert max(written) < 64 + len(text_of("a"))
-
-
-async def test_keeping_up_flushes_until_cancelled(tmp_path: Path, journal: Journal) -> None:
-    await keep_images(journal, "a")
-    waits: list[float] = []
-
-    async def sleep(seconds: float) -> None:
-        waits.append(seconds)
-        if len(waits) == 3:
-            raise asyncio.CancelledError
-        if len(waits) == 2:
-            await keep_images(journal, "b")
-
-    with pytest.raises(asyncio.CancelledError):
-        await MetadataFile(journal, tmp_path).keep_up(every_s=2.5, sleep=sleep)
-    assert waits == [2.5] * 3
-    assert (tmp_path / METADATA_NAME).read_text() == text_of("a", "b")
 
 
 async def test_a_failed_job_is_appended_and_gone_once_it_succeeded(tmp_path: Path, journal: Journal) -> None:

@@ -6,12 +6,12 @@ import pytest
 
 from imagen_async import ImageRequest
 from imagen_async.batch import Batch, Progress
-from imagen_async.batch.budget import Cost
+from imagen_async.batch.budget import Budget, Cost
 from imagen_async.batch.disk_space import Space
 from imagen_async.batch.journal import Journal, read_status, transitions
 from imagen_async.batch.metadata import MetadataFile
-from imagen_async.batch.recorder import RunRecorder, SpendingCaps
-from imagen_async.catalog import CATALOG, Model
+from imagen_async.batch.recorder import RunRecorder
+from imagen_async.catalog import CATALOG, Catalog, Model
 from imagen_async.exceptions import LimitReachedError, StoreError
 from imagen_async.stores.local import LocalStore
 from tests.batch.journals import replace_step
@@ -31,11 +31,15 @@ def unexpected(error: BaseException) -> None:
     raise AssertionError(error)
 
 
-def test_a_price_that_nobody_knows_counts_as_nothing() -> None:
-    spending = SpendingCaps(
-        max_images=None, max_usd=None, catalog=CATALOG.extended(Model(id="dear", price_usd=0.5), Model(id="free"))
-    )
-    assert [spending.price(model) for model in (FAST, "dear", "free", "unheard-of")] == [0.02, 0.5, 0.0, 0.0]
+def recorder_of(journal: Journal, folder: Path, budget: Budget, catalog: Catalog = CATALOG) -> RunRecorder:
+    return RunRecorder(journal, folder, budget=budget, catalog=catalog, progress=Progress(), fsync=False)
+
+
+async def test_an_unknown_price_counts_as_nothing(tmp_path: Path) -> None:
+    catalog = CATALOG.extended(Model(id="dear", price_usd=0.5), Model(id="free"))
+    async with await Journal.open(tmp_path, fsync=False) as journal:
+        recorder = recorder_of(journal, tmp_path, Budget(), catalog)
+        assert [recorder.price(model) for model in (FAST, "dear", "free", "unheard-of")] == [0.02, 0.5, 0.0, 0.0]
 
 
 # --- a cap is a cap ---
@@ -220,12 +224,18 @@ async def test_a_batch_whose_metadata_cannot_be_kept_up_stops_at_once(
     work = Held(2)
     gateway = await imagen_sandbox_factory(latency=1, sleep=work)
 
-    async def keep_up(_: MetadataFile) -> None:
-        await work.arrived.wait()
-        work.let.set()
-        raise StoreError("the disk is full")
+    flush = MetadataFile.flush
 
-    monkeypatch.setattr(MetadataFile, "keep_up", keep_up)
+    async def failing(file: MetadataFile) -> int:
+        if not work.arrived.is_set():
+            return await flush(file)
+        if not work.let.is_set():
+            work.let.set()
+            raise StoreError("the disk is full")
+        return await flush(file)
+
+    monkeypatch.setattr("imagen_async.batch.recorder.EVERY_S", 0.0)
+    monkeypatch.setattr(MetadataFile, "flush", failing)
     stopped = await caught(gateway, numbered(30), tmp_path, asking={"slots": 2})
     assert isinstance(stopped.error, StoreError)
     assert len(stopped.outcomes) < 30
@@ -236,13 +246,12 @@ async def test_a_batch_whose_metadata_cannot_be_kept_up_stops_at_once(
 async def test_the_budget_begins_with_what_the_folder_has_spent(tmp_path: Path, imagen_sandbox: SandboxGateway) -> None:
     await run(imagen_sandbox, [ImageRequest(FOX, n=3), ImageRequest(OWL, n=2, model=FAST)], tmp_path)
     async with await Journal.open(tmp_path / ".imagen", fsync=False) as journal:
-        spending = SpendingCaps(max_images=6, max_usd=0.2, catalog=CATALOG)
-        progress = Progress()
-        recorder = RunRecorder(journal, tmp_path, spending=spending, progress=progress, fsync=False)
-        await recorder.begin(unexpected, Space(tmp_path, progress))
+        recorder = recorder_of(journal, tmp_path, Budget(max_images=6, max_usd=0.2))
+        await recorder.begin(unexpected, Space(tmp_path, Progress()))
         assert (recorder.budget.images, round(recorder.budget.usd, 6)) == (5, 0.16)
-        assert not recorder.budget.reserve(Cost(2, 0.04))
-        assert recorder.budget.reserve(Cost(1, 0.04))
+        with pytest.raises(LimitReachedError):
+            recorder.budget.reserve(Cost(2, 0.04))
+        recorder.budget.reserve(Cost(1, 0.04))
         await recorder.settle()
 
 

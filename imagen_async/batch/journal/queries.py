@@ -15,7 +15,7 @@ from imagen_async.batch.journal.values import (
     RECEIPT,
     Doubt,
     Failure,
-    Image,
+    History,
     ListedDoubt,
     RecordedImage,
     Totals,
@@ -29,18 +29,17 @@ if TYPE_CHECKING:
 __all__ = [
     "failure",
     "failures_after",
+    "history",
     "image_line",
     "image_lines_after",
     "images_after",
     "images_by_model",
-    "kept_images",
     "newest_doubts",
     "position",
     "receipt",
     "totals",
     "troubled_after",
     "unanswered_requests",
-    "withdrawn_images",
 ]
 
 _SHOWN = 200
@@ -144,16 +143,17 @@ def _listed(row: tuple[Any, ...]) -> ListedDoubt:
     return ListedDoubt(key=key, id=job_id, line=line, status=status, doubt=_doubt(tuple(doubt)))
 
 
-def kept_images(connection: sqlite3.Connection, key: bytes) -> list[Image]:
-    """Return a job's images, by index."""
-    query = "SELECT idx, record FROM images JOIN jobs USING (job) WHERE key = ? ORDER BY idx"
-    return [(index, _loaded(record)) for index, record in connection.execute(query, (key,))]
-
-
-def withdrawn_images(connection: sqlite3.Connection, key: bytes) -> list[Image]:
-    """Return a job's withdrawn images; an index may appear more than once."""
-    query = "SELECT idx, record FROM withdrawn JOIN jobs USING (job) WHERE key = ? ORDER BY idx, seq"
-    return [(index, _loaded(record)) for index, record in connection.execute(query, (key,))]
+def history(connection: sqlite3.Connection, key: bytes) -> History:
+    """Return what earlier runs recorded of a job."""
+    [job, error] = connection.execute("SELECT job, error FROM jobs WHERE key = ?", (key,)).fetchone() or (None, None)
+    images, withdrawn = (
+        tuple((index, _loaded(record)) for index, record in connection.execute(query, (job,)))
+        for query in (
+            "SELECT idx, record FROM images WHERE job = ? ORDER BY idx",
+            "SELECT idx, record FROM withdrawn WHERE job = ? ORDER BY idx, seq",
+        )
+    )
+    return History(images=images, withdrawn=withdrawn, error=None if error is None else _loaded(error))
 
 
 def images_after(connection: sqlite3.Connection, seq: int, limit: int) -> list[RecordedImage]:

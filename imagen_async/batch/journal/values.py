@@ -20,6 +20,7 @@ __all__ = [
     "Doubt",
     "Entry",
     "Failure",
+    "History",
     "Image",
     "ListedDoubt",
     "RecordedImage",
@@ -148,6 +149,21 @@ class Failure:
     at: float
     error: Mapping[str, Any] | None
     doubts: tuple[Doubt, ...]
+
+
+@attrs.frozen(kw_only=True)
+class History:
+    """What earlier runs recorded of a job.
+
+    Attributes:
+        images: Its images, by index.
+        withdrawn: Its images whose files were damaged; an index may appear more than once.
+        error: The record given with its end, or None.
+    """
+
+    images: tuple[Image, ...]
+    withdrawn: tuple[Image, ...]
+    error: Mapping[str, Any] | None
 
 
 @attrs.frozen(kw_only=True)

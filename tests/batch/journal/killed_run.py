@@ -39,7 +39,9 @@ async def run_job(journal: Journal, errors: ErrorsFile, entry: Entry) -> None:
 
 
 async def keep_writing(metadata: MetadataFile) -> None:
-    await metadata.keep_up(every_s=0)
+    while True:
+        await asyncio.sleep(0)
+        await metadata.flush()
 
 
 async def main(folder: Path, jobs: int) -> None:

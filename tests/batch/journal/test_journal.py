@@ -33,7 +33,7 @@ from imagen_async.batch.journal import (
     read_status,
 )
 from imagen_async.batch.journal.admission import admit, begin_run
-from imagen_async.batch.journal.queries import images_by_model, kept_images, totals, withdrawn_images
+from imagen_async.batch.journal.queries import history, images_by_model, totals
 from imagen_async.batch.journal.schema import connect
 from imagen_async.batch.journal.thread import LARGEST_GROUP
 from imagen_async.batch.journal.transitions import adopt, done, doubt, intent, never_sent, withdraw
@@ -350,14 +350,12 @@ async def test_an_image_is_recorded_once(tmp_path: Path) -> None:
         await journal.perform(done, entry, status="partial", images=[(1, {"bytes": 10})], attempts=1)
         with pytest.raises(JournalError, match="another image 1"):
             await journal.perform(done, entry, status="succeeded", images=[(0, {}), (1, {"bytes": 11})], attempts=1)
-        assert [index for index, _ in await journal.perform(kept_images, entry.key)] == [1]
+        assert [index for index, _ in (await journal.perform(history, entry.key)).images] == [1]
         await journal.perform(
             done, entry, status="succeeded", images=[(0, {"bytes": 5}), (1, {"bytes": 10})], attempts=2
         )
-        assert await journal.perform(kept_images, entry.key) == [
-            (0, {"bytes": 5}),
-            (1, {"bytes": 10}),
-        ]
+        kept = await journal.perform(history, entry.key)
+        assert kept.images == ((0, {"bytes": 5}), (1, {"bytes": 10}))
         sums = await journal.perform(totals)
         assert (sums.images, sums.bytes) == (2, 15)
 
@@ -729,12 +727,12 @@ async def test_a_withdrawn_image_is_missing_but_was_bought(tmp_path: Path) -> No
     [entry] = await readmitted(tmp_path, ["fox"])
     assert (entry.status, entry.images, entry.attempts) == ("interrupted", 1, 1)
     async with await open_journal(tmp_path) as journal:
-        assert [(index, record["bytes"]) for index, record in await journal.perform(withdrawn_images, entry.key)] == [
-            (1, 5)
-        ]
+        assert [
+            (index, record["bytes"]) for index, record in (await journal.perform(history, entry.key)).withdrawn
+        ] == [(1, 5)]
         entry = await admit_one(journal, "fox", n=2)
         await journal.perform(done, entry, status="succeeded", images=[(1, {"bytes": 6, "model": "m"})], attempts=1)
-        assert [record["bytes"] for _, record in await journal.perform(kept_images, entry.key)] == [7, 6]
+        assert [record["bytes"] for _, record in (await journal.perform(history, entry.key)).images] == [7, 6]
         assert await journal.perform(images_by_model) == {"m": 3}
 
 
@@ -763,4 +761,4 @@ async def test_a_record_that_is_no_json_any_more_is_a_typed_error(tmp_path: Path
         await journal.perform(done, entry, status="succeeded", images=[(0, {"bytes": 7})], attempts=1)
         await journal.perform(lambda connection: connection.execute("UPDATE images SET record = '{\x1b'").rowcount)
         with pytest.raises(JournalError, match=r"damaged: a record in it is no JSON: \{\\x1b"):
-            await journal.perform(kept_images, entry.key)
+            await journal.perform(history, entry.key)

@@ -92,6 +92,9 @@ class JournalMachine(RuleBasedStateMachine):
             assert (entry.status, entry.attempts, entry.images) == (job.status, job.attempts, job.images)
             assert (entry.in_doubt, entry.idempotency_key) == (job.in_doubt, job.key)
 
+    def kept(self, entry: Entry) -> set[int]:
+        return {index for index, _ in self.wait(self.journal.perform(queries.history, entry.key)).images}
+
     @rule(name=names, asked=asked)
     def intent(self, name: int, asked: Asked) -> None:
         job, entry = self.model[name], self.entries[name]
@@ -141,7 +144,7 @@ class JournalMachine(RuleBasedStateMachine):
     @rule(name=names, status=st.sampled_from(ENDS), images=st.sets(st.integers(0, 3)))
     def done(self, name: int, status: str, images: set[int]) -> None:
         job, entry = self.model[name], self.entries[name]
-        kept = {index for index, _ in self.wait(self.journal.perform(queries.kept_images, entry.key))}
+        kept = self.kept(entry)
         work = self.journal.perform(
             transitions.done,
             entry,
@@ -165,7 +168,7 @@ class JournalMachine(RuleBasedStateMachine):
         job, entry = self.model[name], self.entries[name]
         if job.status is None and not missing:  # a job that was never begun has left no files
             return
-        kept = {index for index, _ in self.wait(self.journal.perform(queries.kept_images, entry.key))}
+        kept = self.kept(entry)
         work = self.journal.perform(
             transitions.adopt, entry, images=[(index, {"bytes": 3}) for index in images], missing=missing
         )
@@ -188,7 +191,7 @@ class JournalMachine(RuleBasedStateMachine):
     @rule(name=names, index=st.integers(0, 3))
     def withdraw(self, name: int, index: int) -> None:
         job, entry = self.model[name], self.entries[name]
-        kept = {place for place, _ in self.wait(self.journal.perform(queries.kept_images, entry.key))}
+        kept = self.kept(entry)
         self.wait(self.journal.perform(transitions.withdraw, [(entry.key, index)]))
         if index in kept:
             job.images -= 1

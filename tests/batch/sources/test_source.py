@@ -140,7 +140,7 @@ def test_the_check_counts_rows_images_and_problems(tmp_path: Path) -> None:
     assert [(line, len(found)) for line, found in report.problems] == [(2, 2)]
     assert list(report.notes.values()) == [2]
     assert report.models == {"imagen-3.0-generate-001": 10, "x": 3}
-    with pytest.raises(InvalidInputError, match="2 rows are not valid") as caught:
+    with pytest.raises(InvalidInputError, match="2 rows are invalid") as caught:
         report.raise_for_bad_rows()
     assert (caught.value.source, caught.value.total) == (str(path), 2)
 
