@@ -164,29 +164,29 @@ class Stopped(Event):
 
 
 class Listeners:
-    """Those who want to hear; false if there are none, so that nothing need be made for them.
+    """Dispatches events to callbacks; a caller makes no event if there are none.
 
     Args:
-        callbacks: They.
+        callbacks: Called with each event, in the event loop.
+
+    Attributes:
+        callbacks: The callbacks.
 
     Example:
         >>> heard = []
         >>> listeners = Listeners([heard.append])
-        >>> if listeners:
+        >>> if listeners.callbacks:
         ...     listeners.tell(Paused(at=0.0, seconds=2.0))
         >>> heard
         [Paused(at=0.0, seconds=2.0)]
     """
 
     def __init__(self, callbacks: Sequence[Callable[[Event], object]] = ()) -> None:
-        self._callbacks = tuple(callbacks)
-
-    def __bool__(self) -> bool:
-        return bool(self._callbacks)
+        self.callbacks = tuple(callbacks)
 
     def tell(self, event: Event) -> None:
-        """Call everybody."""
-        for callback in self._callbacks:
+        """Call each callback; one that raises is logged."""
+        for callback in self.callbacks:
             try:
                 callback(event)
             except Exception:  # noqa: BLE001 - foreign code: what it does wrong must not cost an image

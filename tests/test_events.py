@@ -29,11 +29,6 @@ def test_a_callback_that_fails_is_logged_and_harms_nobody(caplog: pytest.LogCapt
     assert "a callback failed on Paused" in caplog.text
 
 
-def test_without_callbacks_nothing_need_be_made() -> None:
-    assert not Listeners()
-    assert Listeners([print])
-
-
 @pytest.mark.parametrize("name", [name for name in events.__all__ if name != "Listeners"])
 def test_events_are_frozen_values_that_say_when(name: str) -> None:
     kind = getattr(events, name)

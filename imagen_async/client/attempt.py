@@ -112,7 +112,7 @@ class AttemptRunner:
 
     def emit(self, kind: Callable[..., Event], job: Job, **facts: object) -> None:
         """Emit an event of a job; without listeners none is made."""
-        if self._listeners:
+        if self._listeners.callbacks:
             self._listeners.tell(kind(at=self._wall_clock(), job=job.image_id, request=job.request, **facts))
 
     async def _permit(self, job: Job) -> Lease:

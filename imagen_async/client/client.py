@@ -350,11 +350,11 @@ class ImagenClient:
         return ids
 
     def _paused(self, seconds: float) -> None:
-        if self._listeners:
+        if self._listeners.callbacks:
             self._listeners.tell(Paused(at=self._wall_clock(), seconds=seconds))
 
     def _throttled(self) -> None:
-        if self._listeners:
+        if self._listeners.callbacks:
             pacer = self.limiter.shared.pacer
             self._listeners.tell(Throttled(at=self._wall_clock(), limit=pacer.limit, rate=pacer.rate))
 
@@ -424,7 +424,7 @@ class ImagenClient:
     def stop_scope(self) -> StopScope:
         """Return a scope whose jobs stop together; an event tells why."""
         scope = StopScope()
-        if self._listeners:
+        if self._listeners.callbacks:
             scope.subscribe(lambda: self._stopped(scope))
         return scope
 

@@ -126,11 +126,11 @@ class Stream(AsyncIterator[_Out], Generic[_In, _Out]):
         """Cancel every call in flight and wait until all have ended, even if this call is cancelled meanwhile."""
         self._closed = True
         tasks: list[asyncio.Task[object]] = [*self._tasks]
-        if self._reader is not None:
+        if self._reader is not None and not self._reader.done():
             tasks.append(self._reader)
         for task in tasks:
             task.cancel()
-        cancelled = await ended(*tasks)
+        cancelled = await ended(*tasks) if tasks else None
         calls: tuple[asyncio.Future[object], ...] = (*tasks, *self._results)  # type: ignore[arg-type] # of any result
         for call in calls:
             if not call.cancelled():

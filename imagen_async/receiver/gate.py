@@ -126,23 +126,25 @@ class Passage:
 
     Attributes:
         receiving: Whether the body waits for the network; a body that waits for our own disk is never too slow.
+        received: Bytes received since its speed was checked.
+        span: Bytes of an image to gather before a thread is asked to write them.
         checks: How often its speed was checked.
     """
 
-    __slots__ = ("_bytes", "_gate", "_inside", "_timer", "_unwritten", "checks", "receiving")
+    __slots__ = ("_gate", "_timer", "_unwritten", "checks", "received", "receiving", "span")
 
     def __init__(self, gate: Gate) -> None:
         self.receiving = True
-        self._gate = gate
-        self._inside = False
+        self.received = 0
+        self.span = _SPAN_OUTSIDE
         self.checks = 0
-        self._bytes = 0
+        self._gate = gate
         self._unwritten = 0
         self._timer: asyncio.TimerHandle | None = None
 
     async def __aenter__(self) -> Self:
         await self._gate.enter()
-        self._inside = True
+        self.span = _SPAN_INSIDE
         self._timer = asyncio.get_running_loop().call_later(_INTERVAL, self._check_speed)
         return self
 
@@ -151,17 +153,12 @@ class Passage:
     ) -> None:
         self.leave()
 
-    def received(self, size: int) -> int:
-        """Count `size` bytes; return how many bytes of an image to gather before a thread is asked to write them."""
-        self._bytes += size
-        return _SPAN_INSIDE if self._inside else _SPAN_OUTSIDE
-
     def leave(self) -> None:
         """Leave the gate; does nothing outside it."""
-        if self._inside:
-            self._inside = False
-            assert self._timer is not None, "set on entering"  # noqa: S101 - an order that only this class can break
+        if self._timer is not None:
             self._timer.cancel()
+            self._timer = None
+            self.span = _SPAN_OUTSIDE
             self._gate.leave()
 
     async def complete(self, unwritten: int) -> None:
@@ -180,9 +177,9 @@ class Passage:
 
     def _check_speed(self) -> None:
         # The first check may come right after the beginning.
-        if self.checks and self.receiving and self._bytes < _FAST * _INTERVAL:
+        if self.checks and self.receiving and self.received < _FAST * _INTERVAL:
             self.leave()
             return
         self.checks += 1
-        self._bytes = 0
+        self.received = 0
         self._timer = asyncio.get_running_loop().call_later(_INTERVAL, self._check_speed)

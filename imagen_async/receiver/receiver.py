@@ -200,21 +200,21 @@ class Receiver:
         Raises:
             ProtocolError: The document is invalid, it holds more images than were requested, or an image is too large.
         """
-        together = self._passage.received(size)
+        self._passage.received += size
         try:
             events = self._decoder.feed(chunk, size)
         except ProtocolError:
-            self._follow(self._decoder.before_fault, together)
+            self._follow(self._decoder.before_fault)
             raise
-        self._follow(events, together)
+        self._follow(events)
         return bool(self._full)
 
-    def _follow(self, events: Iterable[Event], together: int) -> None:
+    def _follow(self, events: Iterable[Event]) -> None:
         for event in events:
             if isinstance(event, Payload):
                 sink = self._sinks.get(event.hole) or self._begin(event)
                 sink.take(event)
-                if sink.pending >= together:
+                if sink.pending >= self._passage.span:
                     self._full.append(sink)
             elif isinstance(event, PayloadStart):
                 self._entries.append(event.entry)

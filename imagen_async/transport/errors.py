@@ -27,14 +27,13 @@ from imagen_async.transport.timeouts import Deadline, DeadlineExceeded, Timeouts
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from types import TracebackType
 
 __all__ = ["InFlight"]
 
 
 @attrs.define
 class InFlight:
-    """One request in flight; as ``with``, translates aiohttp's errors by how far the request has come.
+    """One request in flight; translates aiohttp's errors by how far the request has come.
 
     No error of aiohttp's is kept, not even as the context: a `ClientResponseError` holds the request's headers.
 
@@ -59,14 +58,14 @@ class InFlight:
         self.sent = True
         self.deadline.restart("read")
 
-    def __enter__(self) -> None:
-        """Do nothing."""
+    def translate(self, error: BaseException) -> None:
+        """Raise our error for one of aiohttp's; return for any other, which the caller raises again.
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if error is None:
-            return
+        Raises:
+            TransportError: The request could not be sent, or its response broke.
+            ProtocolError: The response is not HTTP, or its encoding is invalid.
+            ConfigurationError: aiohttp refuses a setting.
+        """
         self.clean(error)
         if (ours := _translation(error, self)) is not None:
             _mask_words(ours, self.mask)
@@ -76,14 +75,12 @@ class InFlight:
                 # This frame and its arguments hold aiohttp's error.
                 ours.__context__ = ours.__traceback__ = None
 
-    def clean(self, error: BaseException | None) -> None:
+    def clean(self, error: BaseException) -> None:
         """Remove the key, and all frames but the outermost, from an error that leaves the transport.
 
         Some gateways repeat the key that they refuse, so it may be in a message and in the locals of code that reads a
         response.
         """
-        if error is None:
-            return
         if isinstance(error, ImagenError):
             _mask_words(error, self.mask)
             if error.__suppress_context__:

@@ -52,11 +52,13 @@ class Response:
 
     Attributes:
         status: The HTTP status.
+        here: Whether the whole body had arrived with the headers.
         headers: The response's headers, with the key masked.
         mask: Removes the key from the body's texts.
     """
 
     status: int
+    here: bool
     headers: Mapping[str, str]
     _response: aiohttp.ClientResponse
 
@@ -74,16 +76,20 @@ class Response:
 
     async def __aenter__(self) -> Self:
         flight = self._flight
-        with flight:
+        try:
             self._response = response = await self._deadline.wait(
                 # In a caller's session aiohttp has the timeout for connecting, because nothing reports the departure.
                 "connect" if flight.traced else "read",
                 self._transport.send(*self._request, flight),
             )
+        except BaseException as error:
+            flight.translate(error)
+            raise
         flight.received = 0
         self.status = response.status
         self.headers = _MaskedHeaders(response.headers, self.mask)
         self._content = response.content
+        self.here = self._content.is_eof()
         if self._transport.internals:
             self._direct = borrowed(response, self._transport.memory, self._deadline)
         return self
@@ -93,18 +99,14 @@ class Response:
     ) -> None:
         # A body that was not read to its end costs the connection.
         self._response.release() if self._content.at_eof() else self._response.close()
-        self._flight.clean(error)
+        if error is not None:
+            self._flight.clean(error)
 
     @property
     def packed(self) -> str | None:
         """The encoding, by its header, that the body still has because aiohttp cannot decode it; or None."""
         encoding = self.headers.get("Content-Encoding", "").strip()
         return None if encoding.lower() in _DECODED else printable(encoding, 80)
-
-    @property
-    def here(self) -> bool:
-        """Whether the whole body has arrived."""
-        return self._content.is_eof()
 
     def hold(self) -> None:
         """Leave the rest of the body in the system's buffers until it is read, if it can be left there."""
@@ -124,15 +126,25 @@ class Response:
             TransportError: The connection broke, or a timeout ran out.
             Exception: Raised by `take`.
         """
-        if self._direct is None:
-            if chunk := await self._chunk():
+        flight, content, direct = self._flight, self._content, self._direct
+        assert flight.received is not None, "the response has its headers"  # noqa: S101 - for the type
+        try:
+            if direct is not None:
+                try:
+                    return await direct.pump(take)
+                finally:
+                    flight.received = direct.received
+            if content.is_eof() and content.exception() is None:
+                chunk = content.read_nowait(-1)  # no wait, so no timer
+            else:
+                chunk = await self._next()
+            flight.received += len(chunk)
+            if chunk:
                 take(chunk, len(chunk))
-            return bool(chunk) and not self._content.at_eof()
-        with self._flight:
-            try:
-                return await self._direct.pump(take)
-            finally:
-                self._flight.received = self._direct.received
+            return bool(chunk) and not content.at_eof()
+        except BaseException as error:
+            flight.translate(error)
+            raise
 
     async def read(self) -> bytes:
         """Return the next bytes of the body as they arrive, or none at its end.
@@ -160,17 +172,6 @@ class Response:
         except ImagenError:
             pass  # the status is the error; the text adds detail
         return b"".join(parts)
-
-    async def _chunk(self) -> bytes:
-        content = self._content
-        if content.is_eof() and content.exception() is None:
-            chunk = content.read_nowait(-1)  # no wait, so no timer
-        else:
-            with self._flight:
-                chunk = await self._next()
-        assert self._flight.received is not None, "the response has its headers"  # noqa: S101 - for the type
-        self._flight.received += len(chunk)
-        return chunk
 
     async def _next(self) -> bytes:
         if self._broken is not None:
