@@ -46,16 +46,14 @@ class RetryPolicy:
     initial: float = attrs.field(default=0.5, validator=attrs.validators.ge(0))
     longest: float = attrs.field(default=60.0, validator=attrs.validators.ge(0))
 
-    def delay(self, *, failures: int, draw: float, retry_after: float | None = None) -> float:
-        """Return the seconds to wait after a failure.
+    def delay(self, *, failures: int, draw: float) -> float:
+        """Return the seconds to wait after a failure; the limiter adds the wait that a gateway asks for.
 
         Args:
             failures: How many attempts have failed, from 1.
-            draw: A random number, 0 to 1.
-            retry_after: What the gateway asked for; the wait is never shorter.
+            draw: A random number from 0 to 1.
         """
-        ceiling = min(self.longest, self.initial * 2.0 ** min(failures - 1, _MOST_DOUBLINGS))
-        return (retry_after or 0.0) + draw * ceiling
+        return draw * min(self.longest, self.initial * 2.0 ** min(failures - 1, _MOST_DOUBLINGS))
 
     def tries_again(
         self,

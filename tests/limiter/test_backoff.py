@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import math
 from typing import Literal
 
 import pytest
@@ -15,15 +14,9 @@ seconds = st.floats(0, 1e6)
 RETRYABLE = [FailureClass.NEVER_SENT, FailureClass.REFUSED, FailureClass.AMBIGUOUS]
 
 
-@given(st.integers(1, 10**6), draws, seconds, seconds, st.none() | seconds)
-def test_a_wait_is_the_gateway_s_own_and_up_to_the_ceiling_more(
-    failures: int, draw: float, initial: float, longest: float, retry_after: float | None
-) -> None:
-    policy = RetryPolicy(initial=initial, longest=longest)
-    wait = policy.delay(failures=failures, draw=draw, retry_after=retry_after)
-    least = retry_after or 0.0
-    assert math.isfinite(wait)
-    assert least <= wait <= (least + longest) * (1 + 1e-9)
+@given(st.integers(1, 10**6), draws, seconds, seconds)
+def test_a_wait_is_never_longer_than_the_longest(failures: int, draw: float, initial: float, longest: float) -> None:
+    assert 0.0 <= RetryPolicy(initial=initial, longest=longest).delay(failures=failures, draw=draw) <= longest
 
 
 def test_the_ceiling_doubles_with_each_failure_up_to_the_longest() -> None:
@@ -36,19 +29,13 @@ def test_jitter_is_full_from_nothing_to_the_ceiling() -> None:
     assert [policy.delay(failures=1, draw=draw) for draw in (0.0, 0.25, 0.5, 1.0)] == [0, 2, 4, 8]
 
 
-def test_jobs_that_were_told_the_same_wait_do_not_come_back_together() -> None:
-    policy = RetryPolicy(initial=8.0)
-    waits = {policy.delay(failures=1, draw=draw, retry_after=30.0) for draw in (0.0, 0.5, 1.0)}
-    assert waits == {30.0, 34.0, 38.0}
-
-
 @pytest.mark.parametrize("failure", RETRYABLE)
-def test_what_may_work_next_time_is_tried_again(failure: FailureClass) -> None:
+def test_a_failure_that_may_pass_is_retried(failure: FailureClass) -> None:
     assert RetryPolicy().tries_again(failure, attempts=1, elapsed=0.0)
 
 
 @pytest.mark.parametrize("failure", [FailureClass.REJECTED, FailureClass.FATAL, None])
-def test_what_cannot_work_is_not_tried_again(failure: FailureClass | None) -> None:
+def test_a_failure_that_cannot_pass_is_not_retried(failure: FailureClass | None) -> None:
     assert not RetryPolicy().tries_again(failure, attempts=1, elapsed=0.0)
 
 
@@ -60,7 +47,7 @@ def test_requests_in_doubt_of_earlier_runs_leave_room_for_so_many_in_all(
     assert [policy.may_send_again(ambiguous=count) for count in range(6)] == [count < allowed for count in range(6)]
 
 
-def test_attempts_are_bounded_but_refusals_cost_nothing() -> None:
+def test_attempts_are_bounded_and_refusals_do_not_count() -> None:
     policy = RetryPolicy(max_attempts=3)
     assert policy.tries_again(FailureClass.AMBIGUOUS, attempts=2, elapsed=0.0)
     assert not policy.tries_again(FailureClass.AMBIGUOUS, attempts=3, elapsed=0.0)
@@ -74,20 +61,20 @@ def test_elapsed_time_bounds_refusals_as_well(failure: FailureClass) -> None:
     assert not policy.tries_again(failure, attempts=1, elapsed=60.0)
 
 
-@pytest.mark.parametrize("word", [None, True, False])
+@pytest.mark.parametrize("header", [None, True, False])
 @given(failure=st.sampled_from(FailureClass) | st.none(), attempts=st.integers(1, 9), elapsed=seconds)
-def test_no_word_of_the_gateway_lifts_a_bound(
-    *, failure: FailureClass | None, attempts: int, elapsed: float, word: bool | None
+def test_no_x_should_retry_header_lifts_a_bound(
+    *, failure: FailureClass | None, attempts: int, elapsed: float, header: bool | None
 ) -> None:
     policy = RetryPolicy(max_attempts=5, max_elapsed=100.0)
-    if policy.tries_again(failure, attempts=attempts, elapsed=elapsed, should_retry=word):
+    if policy.tries_again(failure, attempts=attempts, elapsed=elapsed, should_retry=header):
         assert elapsed < 100.0
         assert attempts < 5 or failure is FailureClass.REFUSED
-        assert word is not False
+        assert header is not False
         assert failure not in {None, FailureClass.FATAL}
 
 
-def test_the_gateway_s_word_overrides_the_class_of_a_failure() -> None:
+def test_the_x_should_retry_header_overrides_the_class_of_a_failure() -> None:
     policy = RetryPolicy()
     assert policy.tries_again(FailureClass.REJECTED, attempts=1, elapsed=0.0, should_retry=True)
     assert not policy.tries_again(FailureClass.AMBIGUOUS, attempts=1, elapsed=0.0, should_retry=False)
