@@ -34,8 +34,8 @@ def parts(client: ImagenClient) -> list[tuple[str, object]]:
         ("session", transport._session),
         ("headers", transport._headers),
         ("mask", transport.mask),
-        ("slots", client.limiter),
-        ("pool", client.limiter.shared),
+        ("limiter", client.limiter),
+        ("shared limiter", client.limiter.shared),
         ("pace", client.pace),
     ]
 

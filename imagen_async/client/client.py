@@ -30,7 +30,7 @@ from imagen_async.events import Listeners, Paused, Stopped, Throttled
 from imagen_async.exceptions import ConfigurationError, ImagenError, InvalidRequestError, ProtocolError
 from imagen_async.limiter.backoff import RetryPolicy
 from imagen_async.limiter.limiter import Limiter, PaceState
-from imagen_async.limiter.shared import SharedLimiter, shared_pool
+from imagen_async.limiter.shared import SharedLimiter, shared_limiter
 from imagen_async.outcome import Outcome, Status
 from imagen_async.receiver.caps import Caps
 from imagen_async.receiver.receiver import ReceiverContext
@@ -182,7 +182,7 @@ class ImagenClient:
             max_concurrency,
             rpm=rpm,
             images_per_minute=images_per_minute,
-            pool=functools.partial(shared_pool, (shared, clock, sleep), make),
+            shared=functools.partial(shared_limiter, (shared, clock, sleep), make),
             clock=clock,
             on_paused=self._paused,
             on_throttled=self._throttled,

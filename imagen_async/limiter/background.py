@@ -1,16 +1,15 @@
-"""Which refusals come whatever one does, and which follow what one sends.
+"""Separates random refusals from those caused by our own rate.
 
-A gateway's limit refuses what is too much: send less than it took, and refusals stop. Some gateways, and what lies
-before them, also turn a part of the requests away at random, and to send less does not help. One refusal looks like
-another, but two things tell them apart:
+A gateway's limit refuses the excess: when less is sent, refusals stop. Some gateways, or proxies before them, also
+refuse a part of all requests at random, and sending less does not help. Two observations separate the two kinds:
 
-- *What follows a cut.* The refusals that go on after it, at about the same share and strewn among what is taken, are
-  the background. (A limit that has not yet room again refuses one request after the other.)
-- *How many there are.* Above the background, refusals add up: each counts 1, each request between two of them takes
-  off what would be just too many (CUSUM; E. S. Page, "Continuous Inspection Schemes", Biometrika, 1954). The sum
-  stays near 0 as long as the share is below that, and climbs from the moment at which it is above.
+- *After a cut.* Refusals that go on after a cut, at about the same share and scattered among accepted requests, are
+  the background. (A limit that still has no room refuses one request after the other.)
+- *Their number.* Above the background, refusals add up: each counts 1, and each request between two of them subtracts
+  the share that would be just too many (CUSUM; E. S. Page, "Continuous Inspection Schemes", Biometrika, 1954). The sum
+  stays near 0 while the share is below that, and rises as soon as it is above.
 
-Requests are counted by their numbers, in the order in which they left: for one that is taken, nothing is to be done.
+Requests are counted by their numbers, in the order in which they left, so an accepted request costs nothing.
 """
 
 from __future__ import annotations
@@ -22,58 +21,58 @@ import attrs
 __all__ = ["Background"]
 
 _LEAST = 0.04
-"""Below this a background is none."""
+"""A smaller share is not a background."""
 
 _MOST = 0.8
-"""Above this it is not a background but a gateway that takes nothing."""
+"""A larger share is not a background but a gateway that accepts nothing."""
 
 _TELLING, _TELLING_MORE = 3, 5
-"""Refusals after a cut that make a background; more where they are many, and where a background is known already."""
+"""Refusals after a cut that make a background; more if the share is large, or if a background is known already."""
 
 _SUSPICIOUS = 1.5
-"""Failures above a background at which it is better to wait and see."""
+"""Failures above a background at which nothing grows."""
 
 _LATE = 32
-"""Failures among which there may be too many."""
+"""Most recent failures that are searched for an excess."""
 
 _MANY = 0.25
-"""Share from which the first cut alone proves nothing: it may be too small, for it was measured in a hurry."""
+"""Share from which one cut proves nothing: it may have been too small, because little was measured."""
 
 _LONG = 60
-"""Requests after a cut that make a share below the least one certain."""
+"""Requests after a cut that make a share below `_LEAST` certain."""
 
-_STREWN = 0.7
-"""Part of the failures expected to come after a request that was taken which shows that they come by chance."""
+_SCATTERED = 0.7
+"""Least part of the failures expected to follow an accepted request which shows that they are random."""
 
 _PRECISE = 30
-"""Refusals from which a background is known well enough."""
+"""Refusals after which a background is known well enough."""
 
 _PRIOR = 4.0
-"""Failures that what was known before counts for."""
+"""Failures that the background known before counts for."""
 
 _STRETCH = 1.2
-"""How far a background may rise above its first estimate: what is far above comes on top."""
+"""How far a background may rise above its first estimate; more is excess."""
 
 _TOO_MANY, _TOO_MANY_MORE = 1.5, 0.1
-"""How far above a background the share is just too many: so many times, and so much at least."""
+"""How far above a background a share is just too many: a factor, and at least this much."""
 
 _EXPECTED = 5.0
-"""Refusals that a background would have brought: where none came it has ended (by chance once in 150 times)."""
+"""Expected refusals after which a background without any has ended (by chance once in 150 times)."""
 
 
 @attrs.define
 class _Trial:
-    """What fails after a cut.
+    """The failures after a cut.
 
     Attributes:
         first: The first request that counts.
-        settled_at: When the cut begins to show.
+        settled_at: When the cut takes effect.
         prior: The background that was known before.
-        again: Whether it began again with another cut, for the first was too small.
+        again: Whether it started again with another cut, because the first was too small.
         decided: Whether it is over.
         verdict: The background that it found.
-        background: The same, as it looks by now.
-        seen: What failed since the cut.
+        background: The current estimate of the background.
+        seen: The failures since the cut.
     """
 
     first: int
@@ -86,12 +85,12 @@ class _Trial:
     seen: set[int] = attrs.field(factory=set)
 
     def begin(self, first: int, settled_at: float) -> None:
-        """Begin again, with another cut."""
+        """Start again, with another cut."""
         self.first, self.settled_at = first, settled_at
         self.seen.clear()
 
     def add(self, number: int, *, grown: bool) -> None:
-        """Count a failure; after growth it speaks against that, not against the cut."""
+        """Count a failure; after growth it was caused by the growth, and says nothing about the cut."""
         if number < self.first or len(self.seen) >= _PRECISE:
             return
         requests = max(number, *self.seen, 0) - self.first + 1
@@ -108,7 +107,7 @@ class _Trial:
     def _weigh(self, share: float, requests: int) -> None:
         if share < _LEAST and requests >= _LONG:
             self._decide(0.0)
-        elif _LEAST <= share <= _MOST and self._telling(share) and self._strewn(share):
+        elif _LEAST <= share <= _MOST and self._telling(share) and self._scattered(share):
             self._decide(self._estimate(requests))
 
     def _decide(self, background: float) -> None:
@@ -120,30 +119,30 @@ class _Trial:
             self.background = min(_MOST, _STRETCH * self.verdict, self._estimate(requests))
 
     def _telling(self, share: float) -> bool:
-        """Whether these are enough."""
+        """Return whether there are enough failures to decide."""
         if share > _MANY and not self.prior:
             return self.again and len(self.seen) >= _TELLING_MORE
         return len(self.seen) >= (_TELLING_MORE if self.prior else _TELLING)
 
     def _estimate(self, requests: int) -> float:
         if not self.prior:
-            # The count was stopped by a failure: without that one, it favours neither more nor less.
+            # Counting stopped at a failure; without that failure the estimate is unbiased.
             return (len(self.seen) - 1) / (requests - 1)
-        # What was known before counts as much as a few failures.
+        # The background known before counts as much as a few failures.
         return (len(self.seen) + _PRIOR) / (requests + _PRIOR / self.prior)
 
-    def _strewn(self, share: float) -> bool:
-        """Whether about as many failures come after a request that was taken as would by chance."""
-        return sum(number - 1 not in self.seen for number in self.seen) >= _STREWN * (1.0 - share) * len(self.seen)
+    def _scattered(self, share: float) -> bool:
+        """Return whether about as many failures follow an accepted request as would by chance."""
+        return sum(number - 1 not in self.seen for number in self.seen) >= _SCATTERED * (1.0 - share) * len(self.seen)
 
 
 @attrs.define
 class Background:
-    """The share of requests that fail whatever one does.
+    """The share of requests that fail at any rate.
 
     Attributes:
         at_first: The share that is just too many while no background is known.
-        share: That share; 0 until a cut has shown it.
+        share: The background; 0 until a cut has shown one.
     """
 
     at_first: float
@@ -154,7 +153,7 @@ class Background:
 
     @property
     def on_trial(self) -> bool:
-        """Whether it is not yet known if the last cut has helped."""
+        """Whether it is still unknown if the last cut has helped."""
         return self._trial is not None and not self._trial.decided
 
     @property
@@ -165,16 +164,16 @@ class Background:
         return min(max(_TOO_MANY * self.share, self.share + _TOO_MANY_MORE), (1.0 + self.share) / 2)
 
     def add(self, number: int) -> None:
-        """Count the failure of request `number`; answers may overtake each other."""
+        """Count the failure of request `number`; responses may overtake each other."""
         bisect.insort(self._late, number)
         del self._late[:-_LATE]
 
     def forget(self) -> None:
-        """Count from the beginning."""
+        """Forget all failures."""
         self._late.clear()
 
     def excess(self) -> tuple[float, float]:
-        """Return how many more failed of late than would be just too many, and what share that was of all."""
+        """Return how many more failed recently than would be just too many, and their share of all requests."""
         allowed, best, share = self.allowed, 0.0, 0.0
         for failures, number in enumerate(reversed(self._late), 1):
             requests = self._late[-1] - number
@@ -184,19 +183,19 @@ class Background:
         return best, share
 
     def suspects(self, number: int) -> bool:
-        """Whether, by request `number`, more failed of late than the background explains: no time to grow."""
-        if not self.share or not self._late:
+        """Return whether, by request `number`, more failed recently than the background explains."""
+        if not self._late:
             return False
         return self._excess - self.allowed * (number - self._late[-1]) >= _SUSPICIOUS
 
     def cut(self, number: int, *, at: float, settled_at: float, anew: bool) -> None:
-        """Note that less is sent after request `number`: see what that does.
+        """Start a trial: less is sent after request `number`.
 
         Args:
             number: The last request that left before.
-            at: When the request left whose failure is answered.
-            settled_at: When the cut begins to show.
-            anew: Whether what is cut has not been cut before.
+            at: When the request left whose failure caused the cut.
+            settled_at: When the cut takes effect.
+            anew: Whether this limit is cut for the first time.
         """
         self._late.clear()
         if not self._trial or self._trial.decided:
@@ -208,12 +207,12 @@ class Background:
             self._trial.begin(number + 1, self._trial.settled_at)
 
     def judge(self, number: int, *, at: float, grown: bool) -> bool:
-        """Note the failure of a request after a cut; say whether that shows that there was nothing to be cut for.
+        """Count the failure of a request after a cut; return whether it shows that the cut was unnecessary.
 
         Args:
             number: The request.
             at: When it left.
-            grown: Whether what was cut has grown since.
+            grown: Whether the limit that was cut has grown since.
         """
         trial = self._trial
         if not trial:

@@ -1,12 +1,12 @@
-"""How much trying again may cost in all, and when to stop sending because nothing comes back.
+"""The retry quota, and the circuit that stops sending while the gateway does not respond.
 
-A token bucket in the manner of the AWS SDKs' standard retry mode: each retry takes tokens, success gives them back, so
-that single failures are always tried again and an outage is not. When the bucket is nearly empty the circuit opens:
-nothing leaves but one probe at a time, each waiting twice as long as the one before, until one of them is answered or
-the rest of the bucket is used up. Source of the figures: AWS SDKs and Tools Reference Guide, "Retry behavior"; the
-reserve for probes and the failures in a row are ours.
+A token bucket, as in the AWS SDKs' standard retry mode: each retry takes tokens and success returns them, so single
+failures are always retried and an outage is not. When the bucket is nearly empty, the circuit opens: only probes leave,
+one at a time, each after twice the wait of the one before, until a probe gets a response or the bucket is empty.
+Source of the figures: AWS SDKs and Tools Reference Guide, "Retry behavior"; the reserve for probes and the failures in
+a row are ours.
 
-Arithmetic on instants that the caller gives.
+Pure: instants are arguments.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ import attrs
 __all__ = ["Circuit", "RetryQuota"]
 
 _LEAST_IN_A_ROW = 10
-"""Failures in a row that may be chance however few are in flight."""
+"""Failures in a row that may be chance, however few requests are in flight."""
 
 _LONGEST_COOLDOWN = 30.0
-"""Seconds that the wait for a probe doubles to."""
+"""Seconds: the wait for a probe doubles up to this."""
 
 
 @attrs.frozen(kw_only=True)
@@ -47,10 +47,10 @@ class RetryQuota:
 
 
 class Circuit:
-    """Says whether a request may leave although others failed.
+    """Decides whether a request may leave although others failed.
 
     Args:
-        quota: What may be spent on trying again.
+        quota: Retry budget.
 
     Example:
         >>> circuit = Circuit(RetryQuota(capacity=10, retry_cost=5, reserve=5))
@@ -64,7 +64,7 @@ class Circuit:
         self.quota = quota or RetryQuota()
         self.tokens = self.quota.capacity
         self.failures = 0
-        """Requests that failed since one was answered."""
+        """Requests that failed since the last response."""
         self.since = -math.inf
         """When the first of them failed."""
         self._probe_at: float | None = None
@@ -81,18 +81,18 @@ class Circuit:
         return self._probe_at is not None
 
     def lost(self, *, now: float) -> bool:
-        """Say whether waiting is in vain: no probe is under way or due, and none can be paid."""
+        """Return whether waiting is pointless: no probe is in flight or due, and the quota pays for none."""
         return self.tokens < self.quota.retry_cost and 0 < self.wait(now=now) < math.inf
 
     def pay(self, *, timed_out: bool, now: float) -> int:
         """Pay for a retry.
 
         Args:
-            timed_out: Whether it follows a time-out.
+            timed_out: Whether it follows a timeout.
             now: The instant.
 
         Returns:
-            What it cost; 0 if the bucket does not allow it, which opens the circuit.
+            What it cost; 0 if the quota does not allow it, which opens the circuit.
         """
         cost = self.quota.timeout_cost if timed_out else self.quota.retry_cost
         if self.open:
@@ -104,38 +104,38 @@ class Circuit:
         return cost
 
     def wait(self, *, now: float) -> float:
-        """Return the seconds until a request may leave; infinity while a probe is under way."""
+        """Return the seconds until a request may leave; infinity while a probe is in flight."""
         if self._probe_at is None:
             return 0.0
         return math.inf if self.probing else max(0.0, self._probe_at - now)
 
     def sent(self) -> bool:
-        """Note that a request leaves; say whether it is a probe."""
+        """Count a request that leaves; return whether it is a probe."""
         if self._probe_at is None:
             return False
         self.probing = True
         self.tokens = max(0, self.tokens - self.quota.retry_cost)
         return True
 
-    def answered(self, *, paid: int = 0) -> None:
-        """Note that the gateway lives, whatever it said: the circuit closes.
+    def responded(self, *, paid: int = 0) -> None:
+        """Close the circuit: the gateway responded, with whatever status.
 
         Args:
-            paid: What a retry that succeeded had cost, which is given back; a first attempt gives one token.
+            paid: Tokens of a retry that succeeded, which are returned; a first attempt returns one.
         """
         self.failures = 0
         self.tokens = min(self.quota.capacity, self.tokens + max(1, paid))
         if self._probe_at is not None:
-            # Room for a few failures, or the first one would open it again.
+            # Enough for a few failures; otherwise the first one would open the circuit again.
             self.tokens = max(self.tokens, min(self.quota.capacity, 2 * self.quota.reserve))
         self._probe_at, self.probing, self._cooldown = None, False, self.quota.cooldown
 
     def failed(self, *, probe: bool, among: int, now: float) -> None:
-        """Note that a request has failed without a word of the gateway's.
+        """Count a request that failed without a response of the gateway.
 
         Args:
-            probe: What `sent` said of it.
-            among: How many may be in flight.
+            probe: Whether it was a probe, as `sent` returned.
+            among: How many requests may be in flight.
             now: The instant.
         """
         self.since = self.since if self.failures else now
@@ -145,12 +145,12 @@ class Circuit:
             self._cooldown = min(_LONGEST_COOLDOWN, 2 * self._cooldown)
             self._probe_at = now + self._cooldown
         elif not self.open and self.failures >= min(self.quota.in_a_row, max(_LEAST_IN_A_ROW, 2 * among)):
-            # No need to wait until the bucket is empty, which it never is where nothing is tried again; and where few
-            # are in flight, their jobs would have used up their attempts before.
+            # Without retries the bucket would never be empty; with few requests in flight, their jobs would use up
+            # their attempts before it is.
             self.tokens = min(self.tokens, self.quota.reserve)
             self._probe_at = now + self._cooldown
 
-    def given_up(self, *, probe: bool) -> None:
-        """Note that a request has ended without telling anything: nobody waited for it any more."""
+    def cancelled(self, *, probe: bool) -> None:
+        """Count a request that ended without a result, because its caller was cancelled."""
         if probe:
             self.probing = False

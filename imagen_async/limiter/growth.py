@@ -1,7 +1,7 @@
-"""When a limit that binds may grow again, and by how much: slowly at first and then faster and faster.
+"""When a limit that binds may grow again, and by how much: in small steps at first, then in larger ones.
 
-That is the second half of CUBIC's curve (RFC 9438): near the old limit careful steps, and if nothing turns them down
-large ones, because then the limit has been raised.
+This is the second half of CUBIC's curve (RFC 9438): small steps near the old limit, and large ones if those are not
+refused, because then the limit has been raised.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ class Growth:
     """Growth of one limit.
 
     Attributes:
-        tuning: Says how large the steps are.
-        patience: Seconds without a cut before it begins.
-        grown: Whether it has grown since it began.
+        tuning: Constants, the sizes of the steps among them.
+        patience: Seconds after a cut before growth starts.
+        grown: Whether the limit has grown since the last cut.
     """
 
     tuning: Tuning
@@ -35,17 +35,17 @@ class Growth:
         self.patience = self.tuning.patience
 
     def begin(self, *, now: float, patience: float = 0.0) -> None:
-        """Begin again, after a cut, with at least so much patience."""
+        """Start again after a cut, with at least this patience."""
         self._next = now + max(self.patience, patience)
         self._part, self.grown = self.tuning.growth, False
 
     def double(self, *, now: float) -> None:
-        """Grow by twice as much with each step, from the next one on."""
+        """Double the limit with each step, from the next step on."""
         self._next = now + self.tuning.step
         self._part = 1.0
 
     def due(self, *, now: float) -> float:
-        """Return the part by which to grow now; mostly 0."""
+        """Return the part by which to grow now; usually 0."""
         if now < self._next:
             return 0.0
         part, self.grown = self._part, self._part < 1.0

@@ -1,6 +1,6 @@
-"""What a pace must be able to do, so that another one can take the place of ours: one shared between processes, say.
+"""The interface of the controller, for a replacement of yours, such as one that several processes share.
 
-A protocol and nothing else. `imagen_async.limiter.controller.Controller` is the one that is used by default.
+A protocol and nothing else; `imagen_async.limiter.controller.Controller` is the default.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ __all__ = ["Pacer"]
 
 
 class Pacer(Protocol):
-    """Says when a request may leave; asked by one event loop, and never made to wait."""
+    """Decides when a request may leave. Called in the event loop, so no method may block."""
 
     @property
     def limit(self) -> int:
@@ -22,21 +22,29 @@ class Pacer(Protocol):
 
     @property
     def rate(self) -> float:
-        """Requests a second that may leave now; infinity where nothing limits them."""
+        """Requests that may leave in a second now; infinity if no limit is known."""
 
     @property
     def until(self) -> float:
         """The instant at which the gateway's last pause ends, in the clock's seconds."""
 
     def allow(self, most: int) -> None:
-        """Take note that up to `most` requests may be in flight as far as the clients are concerned."""
+        """Set how many requests the clients allow to be in flight."""
 
     def take(self, *, now: float) -> Permit | float:
-        """Let a request leave, or say how many seconds from now to ask again.
+        """Permit one request, or return the seconds, above 0, after which to ask again.
 
-        Infinity means: when a request of this process has ended. A pace that others share must not say so, for of the
-        end of theirs nobody here is told.
+        Infinity means: when a request of this process has ended. A pacer that several processes share must not return
+        it, because it does not learn of the ends of the others' requests. Anything else, such as 0, NaN, infinity while
+        no request is in flight, or an exception, fails every waiting job with a `ConfigurationError`.
         """
 
-    def ended(self, ticket: Permit, verdict: Verdict, *, now: float, retry_after: float | None = None) -> None:
-        """Note that the request of `ticket` has ended, and what that says of the gateway's limits."""
+    def ended(self, permit: Permit, verdict: Verdict, /, *, now: float, retry_after: float | None = None) -> None:
+        """Learn that a request has ended, and what its result says about the gateway's limits.
+
+        Args:
+            permit: What `take` returned for it.
+            verdict: Its result.
+            now: The instant.
+            retry_after: Seconds for which the gateway asked all clients to send nothing, or None.
+        """

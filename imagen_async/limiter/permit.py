@@ -1,4 +1,4 @@
-"""What the pace is told of a request: when it left and in what company, and what its end says about limits."""
+"""A permit to send one request, and what the end of that request says about the gateway's limits."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ class Verdict(enum.Enum):
     """What the end of a request says about the gateway's limits."""
 
     ACCEPTED = enum.auto()
-    """It was worked on, whatever came of it."""
+    """The gateway worked on it, with whatever result."""
     REFUSED = enum.auto()
-    """Too many: it was turned away."""
+    """The gateway refused it (429)."""
     OVERLOADED = enum.auto()
-    """It broke down over it: a server's error, silence, a line cut."""
+    """The gateway failed: a 5xx, a timeout, a lost connection."""
     NOTHING = enum.auto()
-    """It never got there, or nobody waited for the answer."""
+    """It never arrived, or its caller was cancelled."""
 
 
 @attrs.frozen
 class Permit:
-    """One request under way.
+    """A request that may leave, or is in flight.
 
     Attributes:
-        number: Counts the requests.
+        number: Counts the requests of a pacer.
         at: When it left.
-        among: How many were under way with it.
-        by_window: Whether the window was full with it.
+        among: How many requests were in flight with it.
+        by_window: Whether it filled the window.
         by_rate: Whether it had to wait for the rate.
     """
 

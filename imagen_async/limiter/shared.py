@@ -1,7 +1,7 @@
-"""What all clients of one key share in an event loop: the gateway's pace, a circuit, and a queue for taking turns.
+"""What all clients of one key share in an event loop: the pacer, the circuit, and one queue for permits.
 
-It waits and wakes; when a request may leave is decided by the pacer, the circuit and each client's own limits. It
-knows no HTTP and no job.
+The pacer, the circuit and each client's own limits decide when a request may leave; this module waits for them, and
+grants permits to the clients in turn.
 """
 
 from __future__ import annotations
@@ -10,72 +10,105 @@ import asyncio
 import math
 import weakref
 from collections import deque
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, Self
 
 import attrs
 
-from imagen_async.exceptions import OutageError
+from imagen_async.exceptions import ConfigurationError, ImagenError, OutageError
 from imagen_async.limiter.circuit import Circuit
 from imagen_async.limiter.controller import Controller
 from imagen_async.limiter.permit import Permit, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Hashable
+    from types import TracebackType
 
     from imagen_async.limiter.circuit import RetryQuota
     from imagen_async.limiter.pacer import Pacer
 
-__all__ = ["Member", "SharedLimiter", "SharedPermit", "shared_pool"]
+__all__ = ["Lease", "Member", "SharedLimiter", "shared_limiter"]
 
-_LEAST_SLEEP = 1e-6
-"""Seconds: a wait too short for the clock to show would never end."""
+_SHORTEST_SLEEP = 1e-6
+"""Seconds: a wait that is too short for the clock's resolution would never end."""
+_LONGEST_WAIT = 86_400.0
+"""Seconds after which a pacer is asked again at the latest."""
 
 
 class Member(Protocol):
-    """A client, as the pool sees it."""
+    """A client, as the clients of its key see it."""
 
     size: int
+    in_flight: int
 
-    def asks(self) -> bool:
-        """Say whether anybody waits."""
+    def wait(self, *, now: float) -> float | None:
+        """Return the seconds until the client's own limits allow a request; None if none of its jobs is waiting."""
 
-    def wait(self, *, now: float) -> float:
-        """Return the seconds until this client may send, as far as it is concerned."""
+    def grant(self, lease: Lease, *, now: float) -> None:
+        """Let the first waiting job send."""
 
-    def give(self, permit: SharedPermit, *, now: float) -> None:
-        """Let the first that waits send."""
-
-    def refuse(self, error: OutageError) -> None:
-        """Let nobody wait any longer: it is in vain."""
+    def refuse(self, error: ImagenError) -> None:
+        """Fail every waiting job."""
 
     def paused(self, seconds: float, *, now: float) -> None:
-        """Hear that nobody sends for so long; whoever has not that much time is to stop waiting."""
+        """Handle a pause of so many seconds: fail the waiting jobs whose deadline is earlier."""
 
     def throttled(self) -> None:
-        """Hear that the gateway takes less than was thought."""
+        """Handle a limit that was lowered."""
 
 
-@attrs.frozen(eq=False)
-class SharedPermit:
-    """Permission to send one request.
+@attrs.define(eq=False)
+class Lease:
+    """A permit while a client holds it: as ``with`` around one request.
 
     Attributes:
-        ticket: The pacer's.
-        pool: Who gave it, and is to be told of its end.
+        holder: The client.
+        shared: Granted the permit, and takes it back.
+        permit: The pacer's permit.
     """
 
-    ticket: Permit
-    pool: SharedLimiter
+    holder: Member
+    shared: SharedLimiter
+    permit: Permit
+    _released: bool = attrs.field(default=False, init=False)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.release(Verdict.NOTHING)
+
+    def paused(self) -> float:
+        """Return the seconds until the gateway accepts requests again, even with a permit; 0 if it does now."""
+        return self.shared.paused()
+
+    def release(
+        self,
+        verdict: Verdict,
+        *,
+        retry_after: float | None = None,
+        paid: int = 0,
+        failure: str | None = None,
+    ) -> None:
+        """Return the permit with the result of its request; only the first call counts. See `SharedLimiter.ended`."""
+        if not self._released:
+            self._released = True
+            self.holder.in_flight -= 1
+            self.shared.ended(self, verdict, retry_after=retry_after, paid=paid, failure=failure)
 
 
 class SharedLimiter:
     """One queue for the clients of a key.
 
     Args:
-        pacer: The gateway's pace.
-        quota: What may be spent on trying again.
-        clock: Gives monotonic seconds.
+        pacer: Decides when the gateway accepts another request.
+        quota: Retry budget.
+        clock: Returns monotonic seconds.
         sleep: Waits for some seconds.
+
+    Attributes:
+        in_flight: Requests in flight of all clients.
     """
 
     def __init__(
@@ -88,17 +121,18 @@ class SharedLimiter:
     ) -> None:
         self.pacer: Pacer = Controller() if pacer is None else pacer
         self.circuit = Circuit(quota)
+        self.in_flight = 0
         self._clock = clock
         self._sleep = sleep
         self._members: weakref.WeakSet[Member] = weakref.WeakSet()
-        self._queueing: deque[Member] = deque()
-        """The clients that wait, in the order of their turns."""
-        self._keeper: asyncio.Task[None] | None = None
-        """Sleeps until somebody may send."""
-        self._probe: SharedPermit | None = None
-        """What is sent to find out whether the gateway is back; one of an outage before says nothing about this one."""
-        self._wakes = 0.0
-        self._reason = ""
+        self._queue: deque[Member] = deque()
+        """The clients with waiting jobs; the client that was granted a permit last is at the end."""
+        self._timer: asyncio.Task[None] | None = None
+        """Sleeps until the next permit is due."""
+        self._due = 0.0
+        self._probe: Lease | None = None
+        """The probe of the current outage; a probe of an earlier outage says nothing about this one."""
+        self._last_failure = ""
 
     def __repr__(self) -> str:
         return f"<SharedLimiter of {len(self._members)} clients: {self.pacer!r}, {self.circuit!r}>"
@@ -106,154 +140,171 @@ class SharedLimiter:
     @property
     def waiting(self) -> int:
         """How many clients have a job that waits for a permit."""
-        return len(self._queueing)
+        return len(self._queue)
 
     @property
     def timers(self) -> int:
         """How many timers are set: one while a permit is due later, otherwise none."""
-        return int(self._keeper is not None)
+        return int(self._timer is not None)
 
     def join(self, member: Member) -> None:
-        """Let a client take part."""
+        """Add a client."""
         self._members.add(member)
-        self._allow()
+        self._resize()
 
     def leave(self, member: Member) -> None:
-        """Let a client go."""
+        """Remove a client."""
         self._members.discard(member)
-        self._allow()
+        self._resize()
 
-    def queue(self, member: Member) -> None:
-        """Note that a client has somebody waiting, and let send whoever may."""
-        if member not in self._queueing:
-            self._queueing.append(member)
-        self.serve()
+    def _resize(self) -> None:
+        self.pacer.allow(max(1, sum(member.size for member in self._members)))
 
     def pay(self, *, timed_out: bool) -> int:
         """Pay for a retry; see `Circuit.pay`."""
         return self.circuit.pay(timed_out=timed_out, now=self._clock())
 
     def paused(self) -> float:
-        """Return the seconds until the gateway lets anybody send; 0 if it does."""
+        """Return the seconds until the gateway accepts requests again; 0 if it does now."""
         return max(0.0, self.pacer.until - self._clock())
+
+    def serve(self, asking: Member | None = None) -> None:
+        """Grant each permit that may be granted now, and set the timer for the next one.
+
+        Args:
+            asking: A client with a job that has just started to wait.
+        """
+        if asking is not None and asking not in self._queue:
+            self._queue.append(asking)
+        now, wait = self._clock(), 0.0
+        while self._queue and not wait:
+            member, wait = self._next(now)
+            if member is not None:
+                wait = self.circuit.wait(now=now) or self._grant(member, now)
+        if self._queue and self.circuit.lost(now=now):
+            self._refuse(self._outage(now))
+        due = now + wait if self._queue and wait < math.inf else None
+        if due is not None or self._timer is not None:
+            self._set_timer(due)
 
     def ended(
         self,
-        permit: SharedPermit,
+        lease: Lease,
         verdict: Verdict,
         *,
         retry_after: float | None = None,
         paid: int = 0,
         failure: str | None = None,
     ) -> None:
-        """Note that a request has ended.
+        """Take a permit back, and learn from the result of its request.
 
         Args:
-            permit: The one it was sent with.
-            verdict: What that says of the gateway's limits.
-            retry_after: Seconds that the gateway wants everybody to stay away, or None.
-            paid: What was paid for it, if it was a retry.
-            failure: Why there was no answer, in words; None if there was one or nobody waited for it.
+            lease: The permit.
+            verdict: What the result says about the gateway's limits.
+            retry_after: Seconds for which the gateway asked all clients to send nothing, or None.
+            paid: Retry tokens that were paid for the request.
+            failure: Why there was no response, in words; None if there was one, or if the request was cancelled.
         """
-        probe = permit is self._probe
-        now, before = self._clock(), (self.pacer.limit, self.pacer.rate, self.pacer.until)
-        self.pacer.ended(permit.ticket, verdict, now=now, retry_after=retry_after)
+        probe, pacer, now = lease is self._probe, self.pacer, self._clock()
+        limit, rate, until = pacer.limit, pacer.rate, pacer.until
+        self.in_flight -= 1
+        pacer.ended(lease.permit, verdict, now=now, retry_after=retry_after)
         if failure is not None:
-            self._reason = failure
-            self.circuit.failed(probe=probe, among=before[0], now=now)
+            self._last_failure = failure
+            self.circuit.failed(probe=probe, among=limit, now=now)
         elif verdict is Verdict.ACCEPTED or verdict is Verdict.REFUSED:
             self._probe = None
-            self.circuit.answered(paid=paid)
+            self.circuit.responded(paid=paid)
         else:
-            self.circuit.given_up(probe=probe)
-        self._tell(*before, now=now)
+            self.circuit.cancelled(probe=probe)
+        slower = pacer.limit < limit or pacer.rate < rate
+        if slower or pacer.until > until:
+            self._notify(slower=slower, paused=pacer.until > max(until, now), now=now)
         self.serve()
-
-    def serve(self) -> None:
-        """Let send whoever may now, and see to it that the next one is served in time."""
-        now, wait = self._clock(), 0.0
-        while not wait and self._drop_idle():
-            wait = self._serve_one(now)
-        if self._queueing and self.circuit.lost(now=now):
-            self._give_up(now)
-        self._keep(now + wait if self._queueing and wait < math.inf else None)
-
-    def _allow(self) -> None:
-        self.pacer.allow(max(1, sum(member.size for member in self._members)))
-
-    def _drop_idle(self) -> bool:
-        while self._queueing and not self._queueing[0].asks():
-            self._queueing.popleft()
-        return bool(self._queueing)
-
-    def _serve_one(self, now: float) -> float:
-        """Let one request leave; if none may, return the seconds until one may."""
-        member, wait = self._next(now)
-        wait = max(wait, self.circuit.wait(now=now))
-        if wait or member is None:
-            return wait
-        ticket = self.pacer.take(now=now)
-        if isinstance(ticket, float):
-            return ticket
-        # Whose turn it was is the last to have one again.
-        self._queueing.remove(member)
-        self._queueing.append(member)
-        permit = SharedPermit(ticket, self)
-        self._probe = permit if self.circuit.sent() else None
-        member.give(permit, now=now)
-        return 0.0
 
     def _next(self, now: float) -> tuple[Member | None, float]:
-        """Return the first client that may send as far as it is concerned; if there is none, the seconds until then."""
+        """Return the first client whose own limits allow a request; if there is none, the seconds until there is."""
         soonest = math.inf
-        for member in self._queueing:
-            wait = member.wait(now=now) if member.asks() else math.inf
-            if not wait:
+        for member in tuple(self._queue):
+            wait = member.wait(now=now)
+            if wait is None:
+                self._queue.remove(member)
+            elif not wait:
                 return member, 0.0
-            soonest = min(soonest, wait)
+            else:
+                soonest = min(soonest, wait)
         return None, soonest
 
-    def _give_up(self, now: float) -> None:
-        circuit, queueing = self.circuit, list(self._queueing)
-        self._queueing.clear()
-        error = OutageError(
-            f"nothing but failures for {now - circuit.since:.0f} s: {circuit.failures:,} requests in a row, the last "
-            f"with {self._reason}; what is set aside for trying again is used up. Run again when the gateway is back"
-        )
-        for member in queueing:
+    def _grant(self, member: Member, now: float) -> float:
+        """Grant a permit to a client; if the pacer does not allow it, return the seconds until it is asked again."""
+        try:
+            answer = self.pacer.take(now=now)
+        except Exception as error:  # noqa: BLE001 - foreign code; its error must not be lost in a timer
+            self._refuse(ConfigurationError(f"Pacer.take raised {error!r}"))
+            return math.inf
+        if not isinstance(answer, Permit):
+            return self._checked(answer)
+        self._queue.remove(member)
+        self._queue.append(member)
+        self.in_flight += 1
+        lease = Lease(member, self, answer)
+        self._probe = lease if self.circuit.sent() else None
+        member.grant(lease, now=now)
+        return 0.0
+
+    def _checked(self, wait: object) -> float:
+        """Return the wait that the pacer asked for; refuse all jobs if it would end immediately or never."""
+        problem = "it must return a Permit, or the seconds above 0 after which to ask again"
+        if isinstance(wait, int | float) and wait > 0:  # NaN is not
+            if wait < math.inf:
+                return min(wait, _LONGEST_WAIT)
+            if self.in_flight:
+                return math.inf
+            problem = "infinity means until a request ends, and none is in flight"
+        self._refuse(ConfigurationError(f"Pacer.take returned {wait!r}: {problem}"))
+        return math.inf
+
+    def _refuse(self, error: ImagenError) -> None:
+        queue, self._queue = self._queue, deque()
+        for member in queue:
             member.refuse(error)
 
-    def _tell(self, limit: int, rate: float, until: float, *, now: float) -> None:
-        pacer = self.pacer
-        slower = pacer.limit < limit or pacer.rate < rate
-        for member in list(self._members) if slower or pacer.until > until else ():
+    def _outage(self, now: float) -> OutageError:
+        circuit = self.circuit
+        return OutageError(
+            f"no response: {circuit.failures:,} requests in a row, the last with {self._last_failure}, "
+            f"failed in {now - circuit.since:.0f} s. The retry quota is used up. Run again when the gateway is back"
+        )
+
+    def _notify(self, *, slower: bool, paused: bool, now: float) -> None:
+        for member in list(self._members):
             if slower:
                 member.throttled()
-            if pacer.until > max(until, now):
-                member.paused(pacer.until - now, now=now)
+            if paused:
+                member.paused(self.pacer.until - now, now=now)
 
-    def _keep(self, wakes: float | None) -> None:
-        if self._keeper is not None and (wakes is None or wakes < self._wakes):
-            self._keeper.cancel()
-            self._keeper = None
-        if self._keeper is None and wakes is not None:
-            self._wakes = wakes
-            self._keeper = asyncio.create_task(self._wake(), name="imagen-pool")
+    def _set_timer(self, due: float | None) -> None:
+        if self._timer is not None and (due is None or due < self._due):
+            self._timer.cancel()
+            self._timer = None
+        if self._timer is None and due is not None:
+            self._due = due
+            self._timer = asyncio.create_task(self._sleep_until_due(), name="imagen-limiter-timer")
 
-    async def _wake(self) -> None:
-        await self._sleep(max(_LEAST_SLEEP, self._wakes - self._clock()))
-        self._keeper = None
+    async def _sleep_until_due(self) -> None:
+        await self._sleep(max(_SHORTEST_SLEEP, self._due - self._clock()))
+        self._timer = None
         self.serve()
 
 
-_POOLS: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, weakref.WeakValueDictionary[Hashable, SharedLimiter]] = (
+_SHARED: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, weakref.WeakValueDictionary[Hashable, SharedLimiter]] = (
     weakref.WeakKeyDictionary()
 )
 
 
-def shared_pool(name: Hashable, make: Callable[[], SharedLimiter]) -> SharedLimiter:
-    """Return the pool of `name` in the running event loop, as long as anybody uses it one and the same."""
-    pools = _POOLS.setdefault(asyncio.get_running_loop(), weakref.WeakValueDictionary())
-    if (pool := pools.get(name)) is None:
-        pool = pools[name] = make()
-    return pool
+def shared_limiter(key: Hashable, make: Callable[[], SharedLimiter]) -> SharedLimiter:
+    """Return the shared limiter of `key` in the running event loop; it lives as long as a client uses it."""
+    in_loop = _SHARED.setdefault(asyncio.get_running_loop(), weakref.WeakValueDictionary())
+    if (shared := in_loop.get(key)) is None:
+        shared = in_loop[key] = make()
+    return shared

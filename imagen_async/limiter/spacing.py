@@ -1,6 +1,6 @@
-"""When the next request may leave by a rate that the user has set.
+"""When the next request may leave at a rate that the user has set.
 
-Arithmetic on instants that the caller gives; nothing here knows a clock.
+Pure: instants are arguments.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ __all__ = ["Spacing"]
 
 
 class Spacing:
-    """At most so many a minute, evenly spaced, so that no window's edge sees a burst.
+    """A rate a minute, evenly spaced, so that no window of a gateway sees a burst.
 
     Args:
-        per_minute: Requests a minute, or images, or whatever is counted.
+        per_minute: Requests a minute, or images.
 
     Example:
         >>> rate = Spacing(60)
@@ -34,5 +34,5 @@ class Spacing:
         return max(0.0, self._next - now)
 
     def take(self, count: int = 1, *, now: float) -> None:
-        """Note that `count` leave."""
+        """Count `count` that leave now."""
         self._next = max(self._next, now) + count * self._spacing

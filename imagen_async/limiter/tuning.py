@@ -1,4 +1,4 @@
-"""Constants of the pace; the defaults were found by simulation, see ``tests/limiter``."""
+"""Constants of the controller; the defaults were found by simulation, see ``tests/limiter``."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ class Tuning:
 
     Attributes:
         start: Requests in flight at first.
-        margin: Part of the measured rate that is used, below 1: senders and limits do not count in step.
-        patience: Seconds without a refusal before what binds begins to grow.
-        per_wait: Where a refusal names a wait: as many times that wait is the least patience.
+        margin: Part of the measured rate that is used; below 1, because client and gateway do not count in step.
+        patience: Seconds without a refusal before the limit that binds starts to grow.
+        per_wait: The least patience after a refusal that names a wait, as a multiple of that wait.
         step: Seconds between two steps of growth.
-        growth: First step of growth, as a part; each further one is twice as large.
+        growth: First step of growth, as a part; each further step is twice as large.
         fastest: Largest step.
-        backoff: Seconds of the first pause after a refusal that names no wait and follows hard upon another one.
-        longest_backoff: What that may grow to.
+        backoff: Seconds of the first pause after a refusal that names no wait and directly follows another one.
+        longest_backoff: Seconds of the longest such pause.
     """
 
     start: int = 8

@@ -222,8 +222,8 @@ class Clients:
 
     def open(self, sizes: Sequence[int]) -> None:
         clock = self.gateway.clock
-        pool = SharedLimiter(clock=clock.clock, sleep=clock.sleep)
-        self.clients = [self._client(Limiter(size, pool=lambda: pool, clock=clock.clock)) for size in sizes]
+        shared = SharedLimiter(clock=clock.clock, sleep=clock.sleep)
+        self.clients = [self._client(Limiter(size, shared=lambda: shared, clock=clock.clock)) for size in sizes]
 
     def _client(self, limiter: Limiter) -> JobRunner:
         clock = self.gateway.clock

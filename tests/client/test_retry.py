@@ -138,8 +138,8 @@ class Script:
 
     @asynccontextmanager
     async def attempts(self) -> AsyncIterator[JobRunner]:
-        pool = SharedLimiter(quota=self.quota, clock=self.clock.clock, sleep=self.clock.sleep)
-        self.limiter = Limiter(self.size, pool=lambda: pool, clock=self.clock.clock)
+        shared = SharedLimiter(quota=self.quota, clock=self.clock.clock, sleep=self.clock.sleep)
+        self.limiter = Limiter(self.size, shared=lambda: shared, clock=self.clock.clock)
         with receiver_context(clock=self.clock, max_reading=self.max_reading) as receiving:
             attempts = AttemptRunner(
                 cast("Transport", self),

@@ -1,6 +1,6 @@
-"""A gateway with a hidden limit and a client that keeps to a `Controller`, without sockets and in no time at all.
+"""Simulates a gateway with a hidden limit and a client with a `Controller`, without sockets and without waiting.
 
-Events are played in the order of time; the seed decides jitter and lateness. It tells what a run would have taken.
+Events are played in the order of time; the seed decides jitter and lateness.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ Limit = Callable[[float], float]
 
 _ROUND_TRIP = 0.002
 _STRAY = 0.004
-"""Seconds by which a request or an answer may take longer than another one: they overtake each other."""
+"""Seconds by which one request or response may take longer than another, so that they overtake each other."""
 
 _LATE, _VERY_LATE, _OFTEN = 0.0015, 0.010, 0.05
-"""Seconds by which a timer may come late, mostly and at times, and how often those times are."""
+"""Seconds by which a timer may be late, usually and sometimes, and how often that is."""
 
 
 class Gateway(Protocol):
-    """Decides what becomes of a request."""
+    """Decides the result of a request."""
 
     def verdict(self, now: float, *, busy: int) -> Verdict:
-        """Say what becomes of a request that arrives `now`, while `busy` others are worked on."""
+        """Return the result of a request that arrives `now`, while `busy` others are in progress."""
 
 
 def _if(*, taken: bool) -> Verdict:
@@ -43,7 +43,7 @@ def _if(*, taken: bool) -> Verdict:
 
 @attrs.define
 class PerSpan:
-    """Takes so many in any span of so many seconds."""
+    """Accepts up to a limit in any span of so many seconds."""
 
     limit: Limit
     seconds: float = 1.0
@@ -61,7 +61,7 @@ class PerSpan:
 
 @attrs.define
 class PerClockSpan:
-    """Takes so many from each stroke of the clock to the next."""
+    """Accepts up to a limit in each period of the clock."""
 
     limit: Limit
     seconds: float = 1.0
@@ -78,7 +78,7 @@ class PerClockSpan:
 
 @attrs.define
 class Bucket:
-    """Takes so many a second on the average, and so many at once."""
+    """A token bucket: accepts up to a limit a second on average, and bursts up to its size."""
 
     limit: Limit
     size: float
@@ -99,7 +99,7 @@ class Bucket:
 
 @attrs.define
 class AtOnce:
-    """Takes a request while fewer than so many are worked on."""
+    """Accepts a request while fewer than a limit are in progress."""
 
     limit: Limit
 
@@ -109,7 +109,7 @@ class AtOnce:
 
 @attrs.define
 class AtRandom:
-    """Gate a part of the requests away whatever the rate, before another gateway sees them."""
+    """Refuses a part of the requests at random, before another gateway sees them."""
 
     share: float
     behind: Gateway
@@ -122,7 +122,7 @@ class AtRandom:
 
 @attrs.define
 class Crowded:
-    """Breaks down over a part of what comes while more than so many are worked on."""
+    """Fails on a part of the requests while more than a limit are in progress."""
 
     limit: Limit
     share: float
@@ -135,7 +135,7 @@ class Crowded:
 
 @attrs.define
 class Outage:
-    """Works, but from one instant to another."""
+    """Fails from one instant to another."""
 
     begin: float
     end: float
@@ -147,14 +147,14 @@ class Outage:
 
 @attrs.frozen
 class Ended:
-    """What a run came to.
+    """The result of a run.
 
     Attributes:
         seconds: Its length.
-        refused: Requests that were turned away.
-        failed: Requests that the gateway broke down over.
-        early: Requests that left before they might.
-        most: Most requests that the gateway worked on at once.
+        refused: Requests that were refused.
+        failed: Requests that the gateway failed on.
+        early: Requests that left during a pause.
+        most: Most requests that were in progress at the gateway concurrently.
     """
 
     seconds: float
@@ -165,7 +165,7 @@ class Ended:
 
 
 def play(
-    pace: Controller,
+    controller: Controller,
     gateway: Gateway,
     *,
     jobs: int,
@@ -180,34 +180,34 @@ def play(
     events: list[tuple[float, int, str, Permit, Verdict]] = []
     now, left, done, busy, refused, failed, early, most, earliest = 0.0, jobs, 0, 0, 0, 0, 0, 0, -math.inf
 
-    def later(seconds: float, kind: str, ticket: Permit, verdict: Verdict) -> None:
-        heapq.heappush(events, (now + seconds, next(order), kind, ticket, verdict))
+    def later(seconds: float, kind: str, sent: Permit, verdict: Verdict) -> None:
+        heapq.heappush(events, (now + seconds, next(order), kind, sent, verdict))
 
     def way() -> float:
         return _ROUND_TRIP / 2 + _STRAY * draw()
 
     while done < jobs and now < longest:
-        wait = pace.wait(now=now) if left else math.inf
-        if not wait:
+        permit = controller.take(now=now) if left else math.inf
+        if isinstance(permit, Permit):
             early += now < earliest - 1e-9
             left -= 1
-            later(way(), "arrives", pace.sent(now=now), Verdict.NOTHING)
-        elif not events or now + wait < events[0][0]:
-            assert wait < math.inf, "nothing is under way and nothing may leave"
-            now += wait + draw() * (_VERY_LATE if draw() < _OFTEN else _LATE)
+            later(way(), "arrives", permit, Verdict.NOTHING)
+        elif not events or now + permit < events[0][0]:
+            assert permit < math.inf, "nothing is in flight and nothing may leave"
+            now += permit + draw() * (_VERY_LATE if draw() < _OFTEN else _LATE)
         else:
-            now, _, kind, ticket, verdict = heapq.heappop(events)
+            now, _, kind, sent, verdict = heapq.heappop(events)
             if kind == "arrives":
                 verdict = gateway.verdict(now, busy=busy)
                 if verdict is Verdict.REFUSED:
-                    later(way(), "is answered", ticket, verdict)
+                    later(way(), "is received", sent, verdict)
                 else:
                     busy += 1
                     most = max(most, busy)
-                    later(latency * (1.0 + jitter * (2.0 * draw() - 1.0)), "is done", ticket, verdict)
+                    later(latency * (1.0 + jitter * (2.0 * draw() - 1.0)), "is done", sent, verdict)
             elif kind == "is done":
                 busy -= 1
-                later(way(), "is answered", ticket, verdict)
+                later(way(), "is received", sent, verdict)
             else:
                 done += verdict is Verdict.ACCEPTED
                 left += verdict is not Verdict.ACCEPTED
@@ -216,5 +216,5 @@ def play(
                 asked = retry_after if verdict is Verdict.REFUSED else None
                 if asked is not None:
                     earliest = max(earliest, now + asked)
-                pace.ended(ticket, verdict, now=now, retry_after=asked)
+                controller.ended(sent, verdict, now=now, retry_after=asked)
     return Ended(now, refused, failed, early, most)

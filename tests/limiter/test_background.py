@@ -9,7 +9,7 @@ from imagen_async.limiter.background import Background
 
 
 def after_a_cut() -> Background:
-    """A background without a history, right after a cut that shows at once."""
+    """A background without a history, right after a cut that takes effect immediately."""
     background = Background(at_first=0.2)
     background.cut(0, at=0.0, settled_at=0.0, anew=True)
     return background
@@ -25,13 +25,13 @@ def test_failures_that_go_on_after_a_cut_are_the_background() -> None:
     assert 0.05 < background.share < 0.1
 
 
-def test_failures_in_a_row_are_a_limit_that_has_no_room_yet() -> None:
+def test_failures_in_a_row_mean_a_limit_without_room() -> None:
     background = after_a_cut()
     assert not any(judged(background, list(range(10, 60))))
     assert background.share == 0
 
 
-def test_failures_that_become_rare_after_a_cut_are_none() -> None:
+def test_failures_that_become_rare_after_a_cut_are_not_a_background() -> None:
     background = after_a_cut()
     assert not any(judged(background, [100, 200, 300, 400]))
     assert background.share == 0
@@ -45,13 +45,13 @@ def test_many_failures_after_one_cut_may_mean_that_it_was_too_small() -> None:
     assert 0.3 < background.share < 0.6
 
 
-def test_failures_after_growth_are_no_background() -> None:
+def test_failures_after_growth_are_not_a_background() -> None:
     background = after_a_cut()
     assert not any(judged(background, [10, 20, 30], grown=True))
     assert background.share == 0
 
 
-def test_what_left_too_soon_after_a_cut_says_nothing() -> None:
+def test_requests_too_soon_after_a_cut_do_not_count() -> None:
     background = Background(at_first=0.2)
     background.cut(0, at=0.0, settled_at=5.0, anew=True)
     assert not any(judged(background, [10, 20, 30]))
@@ -66,7 +66,7 @@ def test_a_background_that_has_ended_is_forgotten() -> None:
 
 
 @given(st.permutations([3, 9, 4, 17, 30, 31, 32]))
-def test_failures_add_up_alike_in_whatever_order_they_are_told(numbers: list[int]) -> None:
+def test_failures_add_up_in_any_order(numbers: list[int]) -> None:
     ordered, told = Background(at_first=0.2), Background(at_first=0.2)
     for number in sorted(numbers):
         ordered.add(number)
@@ -75,7 +75,7 @@ def test_failures_add_up_alike_in_whatever_order_they_are_told(numbers: list[int
     assert told.excess() == ordered.excess()
 
 
-def test_a_share_below_what_is_allowed_adds_up_to_little_and_one_above_to_much() -> None:
+def test_only_a_share_above_the_allowed_one_adds_up() -> None:
     def longest(share: float) -> float:
         background, draw, most = Background(at_first=0.2), random.Random(1).random, 0.0
         for number in range(1000):
@@ -88,7 +88,7 @@ def test_a_share_below_what_is_allowed_adds_up_to_little_and_one_above_to_much()
 
 
 @given(st.lists(st.tuples(st.integers(0, 500), st.booleans(), st.booleans()), max_size=60))
-def test_a_background_is_a_share_whatever_happens(story: list[tuple[int, bool, bool]]) -> None:
+def test_a_background_is_always_a_share(story: list[tuple[int, bool, bool]]) -> None:
     background = Background(at_first=0.2)
     for number, cuts, grown in story:
         if cuts:

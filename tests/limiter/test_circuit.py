@@ -20,16 +20,16 @@ def opened(*, now: float = 0.0, **quota: int) -> Circuit:
     return circuit
 
 
-def test_single_failures_are_always_tried_again() -> None:
+def test_single_failures_are_always_retried() -> None:
     circuit = Circuit()
     for second in range(1000):
         paid = pay(circuit, now=second)
         assert paid == 5
-        circuit.answered(paid=paid)
+        circuit.responded(paid=paid)
     assert not circuit.open
 
 
-def test_a_retry_after_a_time_out_costs_twice_as_much() -> None:
+def test_a_retry_after_a_timeout_costs_twice_as_much() -> None:
     circuit = Circuit()
     assert (pay(circuit), pay(circuit, timed_out=True), circuit.tokens) == (5, 10, 485)
 
@@ -62,30 +62,30 @@ def test_one_probe_at_a_time() -> None:
     assert circuit.wait(now=1000.0) == math.inf
 
 
-def test_an_answer_closes_the_circuit_and_leaves_room_for_a_few_failures() -> None:
+def test_a_response_closes_the_circuit_and_leaves_room_for_a_few_failures() -> None:
     circuit = opened()
     circuit.sent()
-    circuit.answered(paid=0)
+    circuit.responded(paid=0)
     assert not circuit.open
     assert circuit.wait(now=0.0) == 0
     assert [pay(circuit) for _ in range(9)] == [5] * 8 + [0]
 
 
-def test_a_probe_that_nobody_waited_for_lets_the_next_one_leave() -> None:
+def test_a_cancelled_probe_lets_the_next_one_leave() -> None:
     circuit = opened()
     circuit.sent()
-    circuit.given_up(probe=True)
+    circuit.cancelled(probe=True)
     assert circuit.wait(now=1.0) == 0
 
 
-def test_a_failure_of_a_request_from_before_is_no_probe_s() -> None:
+def test_a_failure_of_an_earlier_request_is_not_the_probe_s() -> None:
     circuit = opened()
     circuit.sent()
     circuit.failed(probe=False, among=64, now=0.5)
     assert circuit.wait(now=5.0) == math.inf
 
 
-def test_so_many_failures_without_an_answer_open_the_circuit_also_where_none_is_tried_again() -> None:
+def test_failures_in_a_row_open_the_circuit_even_without_retries() -> None:
     circuit = Circuit()
     for second in range(49):
         circuit.failed(probe=False, among=64, now=second)
@@ -105,16 +105,16 @@ def test_where_few_are_in_flight_fewer_failures_in_a_row_are_an_outage(among: in
     assert count == failures
 
 
-def test_failures_with_answers_among_them_are_no_outage() -> None:
+def test_failures_with_responses_between_them_are_not_an_outage() -> None:
     circuit = Circuit()
     for second in range(1000):
         circuit.failed(probe=False, among=64, now=second)
         if second % 90 == 0:
-            circuit.answered()
+            circuit.responded()
     assert not circuit.open
 
 
-def test_when_all_is_used_up_waiting_is_in_vain_until_the_next_probe_is_due() -> None:
+def test_with_an_empty_quota_waiting_is_pointless_until_the_next_probe_is_due() -> None:
     circuit = opened(capacity=5, reserve=5)
     assert not circuit.lost(now=0.0)
     circuit.sent()
@@ -131,13 +131,13 @@ def test_a_quota_that_means_nothing_is_refused(field: str) -> None:
 
 
 class AnyOutage(RuleBasedStateMachine):
-    """Requests leave as the circuit allows and end in any way."""
+    """Requests leave when the circuit allows, and end with any result."""
 
     def __init__(self) -> None:
         super().__init__()
         self.now = 0.0
         self.spent = 0
-        self.under_way: list[tuple[bool, int]] = []
+        self.in_flight: list[tuple[bool, int]] = []
 
     @initialize(capacity=st.integers(1, 100), reserve=st.integers(0, 60))
     def begin(self, capacity: int, reserve: int) -> None:
@@ -152,28 +152,28 @@ class AnyOutage(RuleBasedStateMachine):
     def one_leaves(self, *, retry: bool, timed_out: bool) -> None:
         paid = pay(self.circuit, now=self.now, timed_out=timed_out) if retry else 0
         if not self.circuit.wait(now=self.now):
-            self.under_way.append((self.circuit.sent(), paid))
+            self.in_flight.append((self.circuit.sent(), paid))
 
-    @precondition(lambda self: self.under_way)
-    @rule(which=st.integers(0, 9), how=st.sampled_from(["answered", "failed", "given up"]))
+    @precondition(lambda self: self.in_flight)
+    @rule(which=st.integers(0, 9), how=st.sampled_from(["responded", "failed", "cancelled"]))
     def one_ends(self, which: int, how: str) -> None:
-        probe, paid = self.under_way.pop(which % len(self.under_way))
-        if how == "answered":
-            self.circuit.answered(paid=paid)
+        probe, paid = self.in_flight.pop(which % len(self.in_flight))
+        if how == "responded":
+            self.circuit.responded(paid=paid)
             assert not self.circuit.open
         elif how == "failed":
             self.circuit.failed(probe=probe, among=64, now=self.now)
         else:
-            self.circuit.given_up(probe=probe)
+            self.circuit.cancelled(probe=probe)
 
     @invariant()
-    def the_bucket_is_never_overdrawn_and_never_too_full(self) -> None:
+    def tokens_stay_between_zero_and_the_capacity(self) -> None:
         assert 0 <= self.circuit.tokens <= self.circuit.quota.capacity
 
     @invariant()
-    def who_waits_for_ever_waits_for_a_probe(self) -> None:
+    def an_unlimited_wait_is_for_a_probe(self) -> None:
         wait = self.circuit.wait(now=self.now)
-        assert wait <= 30 or (wait == math.inf and any(probe for probe, _ in self.under_way))
+        assert wait <= 30 or (wait == math.inf and any(probe for probe, _ in self.in_flight))
 
 
 TestAnyOutage = AnyOutage.TestCase

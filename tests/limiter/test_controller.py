@@ -28,7 +28,7 @@ from tests.limiter.simulation import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-JOBS, SLOTS = 800, 64
+JOBS, SIZE = 800, 64
 
 
 def always(limit: float) -> Callable[[float], float]:
@@ -50,7 +50,7 @@ RUNS = [(seed, jitter) for seed in range(3) for jitter in (0.0, 0.3, 0.8)]
 
 def runs(gateway: Callable[[], Gateway], *, retry_after: float | None = None, jobs: int = JOBS) -> list[Ended]:
     return [
-        play(Controller(most=SLOTS), gateway(), jobs=jobs, jitter=jitter, seed=seed, retry_after=retry_after)
+        play(Controller(most=SIZE), gateway(), jobs=jobs, jitter=jitter, seed=seed, retry_after=retry_after)
         for seed, jitter in RUNS
     ]
 
@@ -65,7 +65,7 @@ def random_runs(
 ) -> list[Ended]:
     return [
         play(
-            Controller(most=SLOTS),
+            Controller(most=SIZE),
             AtRandom(share, behind(), why, random.Random(seed).random),
             jobs=jobs,
             jitter=jitter,
@@ -81,7 +81,7 @@ def no_limit() -> Gateway:
 
 
 def least_share(ended: list[Ended], ideal: float) -> float:
-    """The smallest part of the ideal pace that any run reached."""
+    """The smallest part of the ideal speed that any run reached."""
     return min(ideal / each.seconds for each in ended)
 
 
@@ -102,7 +102,7 @@ def test_a_limit_of_requests_a_second_is_kept_where_each_refusal_costs_a_wait() 
     assert most_wasted(ended) <= 0.05
 
 
-def test_a_limit_of_requests_at_once_is_found_and_kept() -> None:
+def test_a_limit_of_requests_in_flight_is_found_and_kept() -> None:
     ended = runs(lambda: AtOnce(always(16)))
     assert least_share(ended, JOBS * 0.4 / 16) >= 0.92
     assert most_wasted(ended) <= 0.05
@@ -117,7 +117,7 @@ def test_a_limit_that_halves_and_doubles_is_followed() -> None:
 
 @pytest.mark.parametrize("kind", PER_SECOND)
 @pytest.mark.parametrize("retry_after", [None, 0.5, 1.0])
-def test_however_a_gateway_counts_most_requests_are_taken(kind: str, retry_after: float | None) -> None:
+def test_most_requests_are_accepted_however_the_gateway_counts(kind: str, retry_after: float | None) -> None:
     ended = runs(PER_SECOND[kind], retry_after=retry_after)
     assert most_wasted(ended) <= 0.12
     assert least_share(ended, JOBS / 40) >= (0.7 if retry_after is None else 0.5)
@@ -129,18 +129,18 @@ def test_a_limit_by_the_clock_s_seconds_is_kept_where_each_refusal_costs_a_wait(
     assert most_wasted(ended) <= 0.05
 
 
-def test_a_limit_of_requests_at_once_costs_few_waits_where_each_refusal_costs_one() -> None:
+def test_a_limit_of_requests_in_flight_costs_few_waits_where_each_refusal_costs_one() -> None:
     ended = runs(lambda: AtOnce(always(16)), retry_after=1.0)
     assert least_share(ended, JOBS * 0.4 / 16) >= 0.6
 
 
-def test_random_refusals_leave_the_pace_as_it_is() -> None:
+def test_random_refusals_do_not_lower_the_limits() -> None:
     ended = random_runs(0.1, no_limit)
     for each in ended:
-        assert (JOBS + each.refused) * 0.4 / SLOTS / each.seconds >= 0.7
+        assert (JOBS + each.refused) * 0.4 / SIZE / each.seconds >= 0.7
 
 
-def test_even_two_of_three_refused_at_random_do_not_bring_the_pace_to_a_stop() -> None:
+def test_even_two_of_three_refused_at_random_do_not_stop_a_run() -> None:
     seconds = [
         play(
             Controller(most=8),
@@ -176,51 +176,53 @@ def test_a_few_random_refusals_hardly_slow_a_short_run() -> None:
         assert ended.seconds < 8.0, seed
 
 
-def test_random_failures_leave_the_pace_as_it_is() -> None:
+def test_random_failures_do_not_lower_the_limits() -> None:
     jobs = 4 * JOBS
     failing = random_runs(0.05, no_limit, Verdict.OVERLOADED, jobs=jobs)
     for each, whole in zip(failing, runs(no_limit, jobs=jobs), strict=True):
         assert each.seconds <= 1.05 * whole.seconds * (jobs + each.failed) / jobs
 
 
-def test_a_gateway_that_breaks_down_when_crowded_is_not_crowded() -> None:
+def test_a_gateway_that_fails_when_crowded_is_not_crowded() -> None:
     for seed, jitter in RUNS:
-        pace = Controller(most=SLOTS)
+        controller = Controller(most=SIZE)
         gateway = Crowded(always(16), 0.6, random.Random(seed).random)
-        ended = play(pace, gateway, jobs=JOBS, jitter=jitter, seed=seed)
-        assert 8 <= pace.limit <= 24
+        ended = play(controller, gateway, jobs=JOBS, jitter=jitter, seed=seed)
+        assert 8 <= controller.limit <= 24
         assert JOBS * 0.4 / 16 / ended.seconds >= 0.6
         assert ended.failed <= 0.2 * JOBS
 
 
-def test_after_an_outage_all_slots_are_soon_in_use_again() -> None:
+def test_after_an_outage_all_permits_are_soon_in_use_again() -> None:
     for seed, jitter in RUNS:
-        pace = Controller(most=SLOTS)
-        ended = play(pace, Outage(2.0, 5.0, no_limit()), jobs=JOBS, jitter=jitter, seed=seed)
-        assert pace.limit == SLOTS
+        controller = Controller(most=SIZE)
+        ended = play(controller, Outage(2.0, 5.0, no_limit()), jobs=JOBS, jitter=jitter, seed=seed)
+        assert controller.limit == SIZE
         assert ended.seconds < 16.0
 
 
 def test_a_limit_of_a_few_a_minute_is_not_hammered() -> None:
-    ended = play(Controller(most=SLOTS), PerSpan(always(20), 60.0), jobs=60, latency=8.0, jitter=0.3)
+    ended = play(Controller(most=SIZE), PerSpan(always(20), 60.0), jobs=60, latency=8.0, jitter=0.3)
     assert ended.seconds < 300.0
     assert ended.refused <= 40
 
 
-def test_without_a_limit_all_slots_are_in_use_within_a_few_round_trips() -> None:
-    pace = Controller(most=SLOTS)
-    ended = play(pace, AtOnce(always(math.inf)), jobs=400)
-    assert (ended.refused, ended.most) == (0, SLOTS)
-    assert pace.rate == math.inf
+def test_without_a_limit_all_permits_are_in_use_within_a_few_round_trips() -> None:
+    controller = Controller(most=SIZE)
+    ended = play(controller, AtOnce(always(math.inf)), jobs=400)
+    assert (ended.refused, ended.most) == (0, SIZE)
+    assert controller.rate == math.inf
 
 
-def leaving(pace: Controller, *, now: float, seconds: float) -> list[float]:
+def leaving(controller: Controller, *, now: float, seconds: float) -> list[float]:
     """When requests leave in some seconds if none of them ends."""
     end, left = now + seconds, []
-    while now + pace.wait(now=now) < end:
-        now += pace.wait(now=now)
-        pace.sent(now=now)
-        left.append(now)
+    while now < end:
+        permit = controller.take(now=now)
+        if isinstance(permit, Permit):
+            left.append(now)
+        else:
+            now += permit
     return left
 
 
@@ -228,50 +230,52 @@ def gaps(instants: list[float]) -> list[float]:
     return [later - earlier for earlier, later in pairwise(instants)]
 
 
-def test_after_a_pause_not_everybody_leaves_at_once() -> None:
-    pace = Controller(most=8)
-    pace.hold(2.0, now=0.0)
-    left = leaving(pace, now=0.0, seconds=10.0)
+def test_after_a_pause_requests_do_not_leave_in_a_burst() -> None:
+    controller = Controller(most=8)
+    controller.hold(2.0, now=0.0)
+    left = leaving(controller, now=0.0, seconds=10.0)
     assert left[0] == 2.0
     assert len(left) == 8
     assert min(gaps(left)) > 0.004
 
 
 def test_after_a_pause_requests_leave_at_the_rate_that_is_known() -> None:
-    pace = Controller(most=SLOTS)
-    play(pace, PerSpan(always(40)), jobs=400)
-    assert pace.rate < math.inf
-    pace.hold(2.0, now=100.0)
-    left = leaving(pace, now=100.0, seconds=2.5)
+    controller = Controller(most=SIZE)
+    play(controller, PerSpan(always(40)), jobs=400)
+    assert controller.rate < math.inf
+    controller.hold(2.0, now=100.0)
+    left = leaving(controller, now=100.0, seconds=2.5)
     assert left[0] == 102.0
-    assert min(gaps(left)) > 0.9 / pace.rate
+    assert min(gaps(left)) > 0.9 / controller.rate
 
 
-def full_round(pace: Controller, now: float) -> int:
+def full_round(controller: Controller, now: float) -> int:
     """Send as many as may be in flight, and let all be accepted."""
-    under_way = []
-    while (wait := pace.wait(now=now)) < math.inf:
-        now += wait
-        under_way.append(pace.sent(now=now))
-    for ticket in under_way:
-        pace.ended(ticket, Verdict.ACCEPTED, now=now + 0.4)
-    return len(under_way)
+    in_flight = []
+    while (permit := controller.take(now=now)) != math.inf:
+        if isinstance(permit, Permit):
+            in_flight.append(permit)
+        else:
+            now += permit
+    for permit in in_flight:
+        controller.ended(permit, Verdict.ACCEPTED, now=now + 0.4)
+    return len(in_flight)
 
 
 def test_new_room_is_used_within_a_few_round_trips() -> None:
-    pace = Controller(most=4)
-    assert [full_round(pace, now) for now in (0.0, 1.0)] == [4, 4]
-    pace.allow(SLOTS)
-    assert max(full_round(pace, now) for now in range(2, 9)) == SLOTS
+    controller = Controller(most=4)
+    assert [full_round(controller, now) for now in (0.0, 1.0)] == [4, 4]
+    controller.allow(SIZE)
+    assert max(full_round(controller, now) for now in range(2, 9)) == SIZE
 
 
 def test_room_that_is_taken_away_is_not_used() -> None:
-    pace = Controller(most=SLOTS)
-    assert max(full_round(pace, now) for now in range(9)) == SLOTS
-    pace.allow(3)
-    assert full_round(pace, 10.0) == 3
-    pace.allow(SLOTS)
-    assert full_round(pace, 11.0) == SLOTS
+    controller = Controller(most=SIZE)
+    assert max(full_round(controller, now) for now in range(9)) == SIZE
+    controller.allow(3)
+    assert full_round(controller, 10.0) == 3
+    controller.allow(SIZE)
+    assert full_round(controller, 11.0) == SIZE
 
 
 @given(
@@ -285,68 +289,68 @@ def test_nothing_leaves_early_and_everything_is_done_in_the_end(
     seed: int, limit: float, latency: float, at_once: int, retry_after: float | None
 ) -> None:
     gateway: Gateway = PerSpan(always(limit * 4), 4.0) if seed % 2 else AtOnce(always(at_once))
-    pace = Controller(most=SLOTS)
+    controller = Controller(most=SIZE)
     ended = play(
-        pace, gateway, jobs=30, latency=latency, jitter=0.5, retry_after=retry_after, seed=seed, longest=86_400.0
+        controller, gateway, jobs=30, latency=latency, jitter=0.5, retry_after=retry_after, seed=seed, longest=86_400.0
     )
     assert ended.early == 0
     assert ended.seconds < 86_400.0 or limit * 4 < 1
-    assert ended.most <= SLOTS
+    assert ended.most <= SIZE
 
 
 class AnyStory(RuleBasedStateMachine):
-    """Requests leave and end in any order, for good and for bad."""
+    """Requests leave and end in any order, with any result."""
 
     def __init__(self) -> None:
         super().__init__()
         self.now = 50.0
         self.until = 0.0
-        self.pace = Controller(most=9)
-        self.under_way: list[Permit] = []
+        self.controller = Controller(most=9)
+        self.in_flight: list[Permit] = []
         self.most_ever = 9
 
     @rule(seconds=st.floats(0, 100))
     def time_passes(self, seconds: float) -> None:
         self.now += seconds
 
-    @precondition(lambda self: self.pace.wait(now=self.now) == 0)
-    @rule()
-    def one_leaves(self) -> None:
+    @rule(in_time=st.booleans())
+    def one_asks(self, *, in_time: bool) -> None:
+        wait = self.controller.take(now=self.now)
+        if not isinstance(wait, Permit):
+            assert wait > 0
+            assert wait < math.inf or self.in_flight
+            if wait == math.inf or not in_time:
+                return
+            self.now += wait + 1e-6
+            wait = self.controller.take(now=self.now)
+        assert isinstance(wait, Permit), "a wait that is over permits a request"
         assert self.now >= self.until
-        assert len(self.under_way) < self.pace.most
-        self.under_way.append(self.pace.sent(now=self.now))
+        assert len(self.in_flight) < self.controller.most
+        self.in_flight.append(wait)
 
-    @precondition(lambda self: self.under_way)
+    @precondition(lambda self: self.in_flight)
     @rule(
         which=st.integers(0, 19),
         verdict=st.sampled_from(Verdict),
         wait=st.none() | st.floats(0, 1e5),
     )
     def one_ends(self, which: int, verdict: Verdict, wait: float | None) -> None:
-        ticket = self.under_way.pop(which % len(self.under_way))
-        self.pace.ended(ticket, verdict, now=self.now, retry_after=wait)
+        permit = self.in_flight.pop(which % len(self.in_flight))
+        self.controller.ended(permit, verdict, now=self.now, retry_after=wait)
         if wait is not None:
             self.until = max(self.until, self.now + wait)
 
     @rule(most=st.integers(1, 20))
     def clients_join_and_leave(self, most: int) -> None:
-        self.pace.allow(most)
+        self.controller.allow(most)
         self.most_ever = max(self.most_ever, most)
 
     @invariant()
     def limits_make_sense(self) -> None:
-        pace = self.pace
-        assert pace.in_flight == len(self.under_way) <= self.most_ever
-        assert 1 <= pace.limit <= pace.most
-        assert pace.rate > 0
-
-    @invariant()
-    def nobody_waits_for_ever(self) -> None:
-        wait = self.pace.wait(now=self.now)
-        assert wait >= 0
-        assert wait < math.inf or self.under_way
-        if wait < math.inf:
-            assert self.pace.wait(now=self.now + wait) <= 1e-6
+        controller = self.controller
+        assert controller.in_flight == len(self.in_flight) <= self.most_ever
+        assert 1 <= controller.limit <= controller.most
+        assert controller.rate > 0
 
 
 TestAnyStory = AnyStory.TestCase

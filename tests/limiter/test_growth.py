@@ -14,13 +14,13 @@ def test_nothing_grows_before_the_first_cut() -> None:
     assert Growth(Tuning()).due(now=1e9) == 0.0
 
 
-def test_it_begins_after_a_while_and_gets_faster_step_by_step() -> None:
+def test_growth_starts_later_and_gets_faster_with_each_step() -> None:
     growth = begun()
     assert [growth.due(now=now) for now in (1.9, 2.0, 2.4, 2.5, 3.0, 3.5)] == [0.0, 0.1, 0.0, 0.2, 0.4, 0.4]
     assert growth.grown
 
 
-def test_another_cut_ends_it() -> None:
+def test_another_cut_ends_growth() -> None:
     growth = begun()
     growth.due(now=2.0)
     growth.begin(now=2.1, patience=5.0)

@@ -1,4 +1,4 @@
-"""A pool of clients under any interleaving of what can happen to them."""
+"""Two clients of one key, under any interleaving of events."""
 
 from __future__ import annotations
 
@@ -28,55 +28,55 @@ _CLOSE = 1e-6
 
 
 @attrs.define(eq=False)
-class WatchedPace:
-    """The pace, and whether anything left that it would not have let."""
+class WatchedController:
+    """A controller, and the requests that left although it did not permit them."""
 
-    pace: Controller = attrs.field(factory=Controller)
-    under_way: set[Permit] = attrs.field(factory=set)
+    controller: Controller = attrs.field(factory=Controller)
+    in_flight_now: set[Permit] = attrs.field(factory=set)
     wrong: list[str] = attrs.field(factory=list)
     until: float = -math.inf
     last: Permit = attrs.field(init=False)
 
     @property
     def in_flight(self) -> int:
-        return len(self.under_way)
+        return len(self.in_flight_now)
 
     @property
     def limit(self) -> int:
-        return self.pace.limit
+        return self.controller.limit
 
     @property
     def rate(self) -> float:
-        return self.pace.rate
+        return self.controller.rate
 
     def allow(self, most: int) -> None:
-        self.pace.allow(most)
+        self.controller.allow(most)
 
     def take(self, *, now: float) -> Permit | float:
-        ticket = self.pace.take(now=now)
-        if isinstance(ticket, Permit):
-            self.under_way.add(ticket)
-            self.last = ticket
-            if len(self.under_way) > self.pace.limit:
-                self.wrong.append("more under way than the limit")
+        permit = self.controller.take(now=now)
+        if isinstance(permit, Permit):
+            self.in_flight_now.add(permit)
+            self.last = permit
+            if len(self.in_flight_now) > self.controller.limit:
+                self.wrong.append("more in flight than the limit")
             if now < self.until - _CLOSE:
                 self.wrong.append("one left in a pause")
-        return ticket
+        return permit
 
-    def ended(self, ticket: Permit, verdict: Verdict, *, now: float, retry_after: float | None = None) -> None:
-        if ticket not in self.under_way:
-            self.wrong.append("a ticket was given back twice")
-        self.under_way.remove(ticket)
-        self.pace.ended(ticket, verdict, now=now, retry_after=retry_after)
-        self.until = self.pace.until
+    def ended(self, permit: Permit, verdict: Verdict, /, *, now: float, retry_after: float | None = None) -> None:
+        if permit not in self.in_flight_now:
+            self.wrong.append("a permit was returned twice")
+        self.in_flight_now.remove(permit)
+        self.controller.ended(permit, verdict, now=now, retry_after=retry_after)
+        self.until = self.controller.until
 
 
 class WatchedCircuit(Circuit):
-    """The circuit, and whether it let two probes of one outage leave."""
+    """A circuit that records two probes of one outage."""
 
-    def __init__(self, quota: RetryQuota, pace: WatchedPace) -> None:
+    def __init__(self, quota: RetryQuota, controller: WatchedController) -> None:
         super().__init__(quota)
-        self._pace = pace
+        self._controller = controller
         self._opening = 0
         self._probes: dict[Permit, int] = {}
 
@@ -93,20 +93,20 @@ class WatchedCircuit(Circuit):
     def sent(self) -> bool:
         if not super().sent():
             return False
-        others = [each for each in self._pace.under_way if self._probes.get(each) == self._opening]
+        others = [each for each in self._controller.in_flight_now if self._probes.get(each) == self._opening]
         if others:
-            self._pace.wrong.append("two probes of one outage are under way")
-        self._probes[self._pace.last] = self._opening
+            self._controller.wrong.append("two probes of one outage are in flight")
+        self._probes[self._controller.last] = self._opening
         return True
 
 
 @attrs.define(eq=False)
 class User:
-    """One who sends a request; `how` is how that ends, once a test has said so."""
+    """A job that sends a request; a test sets `how` to the result."""
 
     client: int
     task: asyncio.Task[None] | None = None
-    slot: Lease | None = None
+    lease: Lease | None = None
     ended: str = ""
     how: asyncio.Future[dict[str, Any]] | None = None
 
@@ -126,7 +126,7 @@ ANY = st.integers(0, 99)
 
 
 class AnyInterleaving(RuleBasedStateMachine):
-    """Two clients of one key; whatever happens, their limits are kept and nobody is forgotten."""
+    """Limits are kept, and every waiting job ends."""
 
     @initialize(
         sizes=st.tuples(st.integers(1, 4), st.integers(1, 12)),
@@ -138,14 +138,14 @@ class AnyInterleaving(RuleBasedStateMachine):
     def begin(self, sizes: tuple[int, int], rpm: float | None, quota: RetryQuota) -> None:
         self.loop = asyncio.new_event_loop()
         self.clock = FakeClock(moves=False)
-        self.pace = WatchedPace()
-        self.pool = pool = SharedLimiter(pacer=self.pace, clock=self.clock.clock, sleep=self.clock.sleep)
-        self.pool.circuit = WatchedCircuit(quota, self.pace)
-        self.slots = [
-            Limiter(size, rpm=limit, pool=lambda: pool, clock=self.clock.clock)
+        self.watched = WatchedController()
+        self.shared = shared = SharedLimiter(pacer=self.watched, clock=self.clock.clock, sleep=self.clock.sleep)
+        self.shared.circuit = WatchedCircuit(quota, self.watched)
+        self.limiters = [
+            Limiter(size, rpm=limit, shared=lambda: shared, clock=self.clock.clock)
             for size, limit in zip(sizes, (rpm, None), strict=True)
         ]
-        self.withdrawals = [StopScope(), StopScope()]
+        self.scopes = [StopScope(), StopScope()]
         self.users: list[User] = []
 
     def run(self, task: Coroutine[Any, Any, None]) -> None:
@@ -153,23 +153,23 @@ class AnyInterleaving(RuleBasedStateMachine):
 
     @property
     def inside(self) -> list[User]:
-        return [user for user in self.users if user.slot is not None and not user.ended]
+        return [user for user in self.users if user.lease is not None and not user.ended]
 
     @property
     def waiting(self) -> list[User]:
-        return [user for user in self.users if user.slot is None and not user.ended]
+        return [user for user in self.users if user.lease is None and not user.ended]
 
     async def use(self, user: User, *, retry: bool, patience: float) -> None:
-        slots, paid = self.slots[user.client], 0
-        with StoppableWait(self.withdrawals[user.client]) as waiting:
+        limiter, paid = self.limiters[user.client], 0
+        with StoppableWait(self.scopes[user.client]) as waiting:
             waiting.begin()
             if retry:
-                paid = slots.shared.pay(timed_out=False)
-            with await slots.acquire(deadline=self.clock.now + patience) as slot:
+                paid = limiter.shared.pay(timed_out=False)
+            with await limiter.acquire(deadline=self.clock.now + patience) as lease:
                 waiting.end()
-                user.slot = slot
+                user.lease = lease
                 user.how = asyncio.get_running_loop().create_future()
-                slot.release(**await user.how, paid=paid)
+                lease.release(**await user.how, paid=paid)
 
     async def live(self, user: User, *, retry: bool, patience: float) -> None:
         try:
@@ -181,15 +181,15 @@ class AnyInterleaving(RuleBasedStateMachine):
             user.ended = "cancelled"
 
     @rule(client=CLIENTS, count=st.integers(1, 6), retry=st.booleans(), patience=st.sampled_from([math.inf, 30.0]))
-    def some_come(self, client: int, count: int, *, retry: bool, patience: float) -> None:
-        async def come() -> None:
+    def some_start(self, client: int, count: int, *, retry: bool, patience: float) -> None:
+        async def start() -> None:
             for _ in range(count):
                 user = User(client)
                 user.task = asyncio.ensure_future(self.live(user, retry=retry, patience=patience))
                 self.users.append(user)
             await settle()
 
-        self.run(come())
+        self.run(start())
 
     @precondition(lambda self: self.inside)
     @rule(which=ANY, how=st.sampled_from(ENDS), count=st.integers(1, 4))
@@ -214,7 +214,7 @@ class AnyInterleaving(RuleBasedStateMachine):
 
     @precondition(lambda self: self.waiting and self.inside)
     @rule(which=ANY, turns=st.integers(0, 2))
-    def one_is_cancelled_just_when_a_slot_is_free(self, which: int, turns: int) -> None:
+    def one_is_cancelled_just_when_a_permit_is_free(self, which: int, turns: int) -> None:
         async def cancel() -> None:
             how, next_one = self.inside[which % len(self.inside)].how, self.waiting[0]
             assert how is not None
@@ -231,13 +231,13 @@ class AnyInterleaving(RuleBasedStateMachine):
         user.task.cancel()
 
     @rule(client=CLIENTS)
-    def a_batch_is_withdrawn(self, client: int) -> None:
-        async def withdraw() -> None:
-            withdrawal, self.withdrawals[client] = self.withdrawals[client], StopScope()
-            withdrawal.stop()
+    def a_batch_is_stopped(self, client: int) -> None:
+        async def stop() -> None:
+            scope, self.scopes[client] = self.scopes[client], StopScope()
+            scope.stop()
             await settle()
 
-        self.run(withdraw())
+        self.run(stop())
         assert not [user for user in self.waiting if user.client == client]
 
     @rule(seconds=st.sampled_from([0.0, 0.01, 0.3, 1.0, 7.0, 45.0]))
@@ -247,24 +247,24 @@ class AnyInterleaving(RuleBasedStateMachine):
     @rule(client=CLIENTS)
     def a_client_leaves(self, client: int) -> None:
         if not any(user.client == client for user in (*self.waiting, *self.inside)):
-            self.slots[client].close()
+            self.limiters[client].close()
 
     @invariant()
     def limits_are_kept(self) -> None:
-        assert self.pace.wrong == []
-        for number, slots in enumerate(self.slots):
-            assert slots.in_flight == sum(user.client == number for user in self.inside) <= slots.size
-        assert self.pace.pace.in_flight == len(self.pace.under_way) == len(self.inside)
+        assert self.watched.wrong == []
+        for number, limiter in enumerate(self.limiters):
+            assert limiter.in_flight == sum(user.client == number for user in self.inside) <= limiter.size
+        assert self.watched.controller.in_flight == len(self.watched.in_flight_now) == len(self.inside)
 
     @invariant()
     def the_quota_is_kept(self) -> None:
-        assert 0 <= self.pool.circuit.tokens <= self.pool.circuit.quota.capacity
+        assert 0 <= self.shared.circuit.tokens <= self.shared.circuit.quota.capacity
 
     def teardown(self) -> None:
         if not hasattr(self, "loop"):
             return
         try:
-            self.run(self.everybody_ends())
+            self.run(self.every_job_ends())
             assert {user.ended for user in self.users} <= {
                 "served",
                 "NoTimeLeft",
@@ -272,21 +272,21 @@ class AnyInterleaving(RuleBasedStateMachine):
                 "JobStopped",
                 "cancelled",
             }
-            assert self.pace.in_flight == 0
-            self.run(self.nobody_is_left())
+            assert self.watched.in_flight == 0
+            self.run(self.no_task_is_left())
         finally:
             self.loop.close()
 
-    async def everybody_ends(self) -> None:
+    async def every_job_ends(self) -> None:
         for _ in range(10 + 2 * len(self.users)):
             for user in self.inside:
                 if user.how is not None:
                     user.how.set_result(ENDS[0])
             await self.clock.advance(45.0)
-        assert not self.waiting, "somebody is forgotten"
+        assert not self.waiting, "a job waits forever"
         assert not self.inside
 
-    async def nobody_is_left(self) -> None:
+    async def no_task_is_left(self) -> None:
         await settle()
         assert asyncio.all_tasks() == {asyncio.current_task()}
         assert self.clock.sleeping == 0

@@ -15,7 +15,7 @@ def test_before_its_first_cut_it_grows_with_each_request() -> None:
     assert grown.size == 16.0
 
 
-def test_a_cut_leaves_what_was_in_flight_and_was_not_refused() -> None:
+def test_a_cut_leaves_what_was_in_flight_and_not_refused() -> None:
     cut = window(20.0)
     cut.cut(17, after=0, now=1.0)
     cut.overtaken(5)
@@ -24,21 +24,21 @@ def test_a_cut_leaves_what_was_in_flight_and_was_not_refused() -> None:
     assert not cut.tried(now=9.0, seconds=4.0)
 
 
-def test_refusals_that_an_earlier_cut_has_answered_do_not_count_again() -> None:
+def test_refusals_before_an_earlier_cut_do_not_count_again() -> None:
     cut = window(20.0)
     cut.cut(17, after=5, now=1.0)
     cut.overtaken(5)
     assert cut.size == 17.0
 
 
-def test_overload_leaves_something_however_much_fails() -> None:
+def test_overload_never_cuts_below_a_minimum() -> None:
     crowded = window(64.0)
     for now in range(50):
         crowded.crowd(64, share=1.0, now=float(now))
     assert crowded.size == 4.0
 
 
-def test_overload_that_comes_back_is_tried_less_often() -> None:
+def test_after_repeated_overload_growth_is_tried_less_often() -> None:
     crowded = window(64.0)
     crowded.crowd(20, share=0.2, now=0.0)
     crowded.grow(64, now=2.0)
