@@ -19,7 +19,7 @@ from benchmarks.machine import described
 from benchmarks.picture import SMALLEST
 from benchmarks.processes import HOME
 from benchmarks.rounds import fresh_folder, play
-from benchmarks.scenes import PARTS, Choices
+from benchmarks.scenes import PARTS, Choices, compared
 
 RESULTS = HOME / "benchmarks" / "results"
 STARTUP, SCALE, FULL, PLOTS = "startup", "scale", "full", "plots"
@@ -58,6 +58,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--limit", type=float, default=300.0, help="seconds that one run may take (%(default)s)")
     parser.add_argument("--folder", type=Path, default=HOME / "bench-out", help="where the images go for a while")
     parser.add_argument("--results", type=Path, default=RESULTS, help="the folder to keep the figures in")
+    parser.add_argument("--against", type=_checkout, help="another checkout, to compare ours of two versions")
     parser.add_argument("--quick", action="store_true", help="one short round, to see that all works")
     options = parser.parse_args()
     options.parts = options.parts or ["throughput"]
@@ -75,18 +76,26 @@ def _names(text: str) -> tuple[str, ...]:
     return names
 
 
+def _checkout(text: str) -> Path:
+    folder = Path(text).resolve()
+    if not (folder / "imagen_async").is_dir():
+        raise argparse.ArgumentTypeError(f"{text} is not a checkout: it has no folder imagen_async")
+    return folder
+
+
 def _play(part: str, choices: Choices, folder: Path) -> bool:
     """Run a part; return whether an installed contender gave no figures."""
     machine = described(*PACKAGES)
     say(f"== {part}\n{machine}")
-    file = folder / f"{'quick-' if choices.quick else ''}{part}.json"
+    file = folder / f"{'quick-' if choices.quick else ''}{'against-' if choices.against else ''}{part}.json"
     sections: list[report.Section] = []
     failed = False
     if part == STARTUP:
         sections.append(report.of_starts(startup.play(3 if choices.quick else choices.rounds, tell=tell)))
         _keep(file, machine, sections)
     else:
-        for scene in PARTS[part](choices):
+        scenes = PARTS[part](choices)
+        for scene in scenes if choices.against is None else map(compared, scenes):
             tell(f"{scene.title}: {scene.conditions}")
             results = play(scene.plan, tell=tell)
             failed |= any(not reason.startswith("not installed") for reason in results.absent.values())

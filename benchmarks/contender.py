@@ -12,6 +12,7 @@ import asyncio
 import json
 import math
 import signal
+import sys
 import time
 from pathlib import Path
 
@@ -142,8 +143,11 @@ def main() -> None:
     parser.add_argument("--in-memory", action="store_true", help="keep images in memory, for contenders that can")
     parser.add_argument("--stall", type=float, default=0.0, help="seconds for which the disk stalls, every other time")
     parser.add_argument("--out", type=Path, required=True, help="a fresh folder")
+    parser.add_argument("--checkout", type=Path, help="another checkout of imagen-async, to use its package")
     options = parser.parse_args()
     signal.alarm(math.ceil(options.limit))  # works even if the parent, which has its own limit, is gone
+    if options.checkout is not None:
+        sys.path.insert(0, str(options.checkout))
     try:
         contender = load(options.name)
     except ImportError as error:

@@ -30,8 +30,8 @@ class Section:
 
 def of_scene(scene: Scene, results: Results) -> Section:
     """Return the section for a scene that has run."""
-    # Where the images went for a while is this machine's business.
-    plan = attrs.asdict(scene.plan, filter=lambda field, _: field.name != "folder")
+    # Folders of this machine are not part of the results.
+    plan = attrs.asdict(scene.plan, filter=lambda field, _: field.name not in {"folder", "against"})
     about = {"title": scene.title, "axis": scene.axis, "at": scene.at, "plan": plan}
     return Section(
         title=scene.title,

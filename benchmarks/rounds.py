@@ -18,6 +18,7 @@ import attrs
 
 from benchmarks.certificate import Certificate, issued
 from benchmarks.contender import KEPT, Measured
+from benchmarks.contenders import EARLIER
 from benchmarks.picture import png
 from benchmarks.processes import RunFailedError, Served, python_of, run, served
 
@@ -54,6 +55,7 @@ class Plan:
         touch: Whether as much memory as the run will need is touched before; see `contender`.
         limit: Seconds that one run may take.
         folder: Where a fresh folder is made, which stays there, or None for the system's place.
+        against: Another checkout of the package, which contenders use whose names end in `EARLIER`.
     """
 
     contenders: tuple[str, ...]
@@ -73,6 +75,7 @@ class Plan:
     touch: bool = True
     limit: float = 300.0
     folder: Path | None = None
+    against: Path | None = None
 
 
 @attrs.frozen
@@ -175,6 +178,9 @@ def _contender(name: str, url: str, out: Path, plan: Plan, certificate: Certific
         "--limit": plan.limit + 10,
         "--out": out,
     }
+    if name.endswith(EARLIER):
+        options["--checkout"] = plan.against
+    name = name.removesuffix(EARLIER)
     words = [name, *(str(word) for option in options.items() for word in option)]
     words += ["--in-loop"] * plan.in_loop + ["--in-memory"] * plan.in_memory
     return run(

@@ -11,14 +11,15 @@ from typing import TYPE_CHECKING
 
 import attrs
 
+from benchmarks.contenders import EARLIER
 from benchmarks.rounds import Plan
 from benchmarks.table import CPU, DESCRIPTORS, LAG_MAX, LAG_P99, MEMORY, RATE, REQUESTS, USUAL, Column
-from benchmarks.targets import Target, at_least, at_most
+from benchmarks.targets import OURS, Target, at_least, at_most
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-__all__ = ["PARTS", "Choices", "Scene"]
+__all__ = ["PARTS", "Choices", "Scene", "compared"]
 
 USUAL_SIZE = 1_500_000
 IMAGES = {
@@ -60,6 +61,7 @@ class Choices:
     latency: float = 0.0
     limit: float = 300.0
     folder: Path | None = None
+    against: Path | None = None
     quick: bool = False
 
 
@@ -97,7 +99,9 @@ class Scene:
 
 def planned(choices: Choices, names: Iterable[str], images: dict[str, int], **fields: object) -> Plan:
     """Make a plan of what a part wants and what was chosen."""
-    names = choices.contenders or tuple(names)
+    names = tuple(choices.contenders or names)
+    if choices.against is not None:
+        names = tuple(each for name in names if name.startswith(OURS) for each in (name, name + EARLIER))
     chosen: dict[str, object] = {
         name: value for name in ("size", "n", "concurrency", "rounds") if (value := getattr(choices, name)) is not None
     }
@@ -106,12 +110,23 @@ def planned(choices: Choices, names: Iterable[str], images: dict[str, int], **fi
     fewest = min(images.values(), default=1)
     return Plan(
         contenders=names,
-        images={name: count or images.get(name, fewest) for name in names},
+        images={name: count or images.get(name.removesuffix(EARLIER), fewest) for name in names},
         latency=choices.latency,
         limit=choices.limit,
         folder=choices.folder,
+        against=choices.against,
         **wanted,  # type: ignore[arg-type] # fields of the plan, by name
     )
+
+
+def compared(scene: Scene) -> Scene:
+    """Return the scene with ratios between two checkouts of the package as its targets, each within 5 %."""
+    names = [name for name in scene.plan.contenders if name + EARLIER in scene.plan.contenders]
+    figures = [(RATE, at_least(0.95)), (CPU, at_most(1.05)), (MEMORY, at_most(1.05))]
+    targets = tuple(
+        Target(column, limit, beside=name + EARLIER, who=name) for name in names for column, limit in figures
+    )
+    return attrs.evolve(scene, targets=targets)
 
 
 def throughput(choices: Choices) -> list[Scene]:

@@ -20,7 +20,7 @@ import attrs
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["KEY", "MODEL", "NAMES", "Contender", "Run", "Task", "at_once", "kept", "load", "wait_for_disk"]
+__all__ = ["EARLIER", "KEY", "MODEL", "NAMES", "Contender", "Run", "Task", "at_once", "kept", "load", "wait_for_disk"]
 
 NAMES = (
     "ours",
@@ -38,6 +38,8 @@ NAMES = (
     "ours-batch",
     "ours-batch-no-fsync",
 )
+EARLIER = "@earlier"
+"""Ends the name of a contender of ours that runs on another checkout of the package."""
 MODEL = "imagen-3.0-generate-001"
 KEY = "sk-" + 48 * "0"
 """Of a key's shape, for a server that does not look."""

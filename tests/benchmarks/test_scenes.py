@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import attrs
 import pytest
 
 from benchmarks.contenders import NAMES
-from benchmarks.scenes import PARTS, Choices, enough
+from benchmarks.scenes import PARTS, Choices, compared, enough
 
 QUICK = Choices(quick=True)
 
@@ -30,6 +32,20 @@ def test_the_chosen_settings_apply_to_every_scene(part: str) -> None:
         plan = scene.plan
         assert (plan.contenders, plan.rounds, plan.images) == (("ours",), 2, {"ours": 64})
         assert (plan.limit, plan.latency) == (9.0, 0.5)
+
+
+@pytest.mark.parametrize("part", ["throughput", "memory", "tiny"])
+def test_two_checkouts_alternate_and_differ_by_at_most_a_twentieth(part: str) -> None:
+    for scene in PARTS[part](Choices(against=Path("earlier"))):
+        plan, judged = scene.plan, compared(scene)
+        ours = [name for name in plan.contenders if not name.endswith("@earlier")]
+        assert ours
+        assert plan.contenders == tuple(each for name in ours for each in (name, f"{name}@earlier"))
+        assert all(plan.images[name] == plan.images[f"{name}@earlier"] for name in ours)
+        assert {(target.who, target.beside) for target in judged.targets} == {
+            (name, f"{name}@earlier") for name in ours
+        }
+        assert {str(target.limit) for target in judged.targets} == {"≥ 0.95", "≤ 1.05"}
 
 
 def test_size_n_and_concurrency_are_taken_where_the_part_has_its_own() -> None:
