@@ -1,10 +1,10 @@
-"""The durable memory of a batch: what was asked, what arrived, what may have been billed for nothing.
+"""The durable memory of a batch: which requests were sent, which images arrived, which requests are in doubt.
 
-An intent is durable before its request is sent; a job that is reported done stays done, whatever kills the
-process; and jobs are looked up by key, so that a resume of millions holds none of them in memory.
+An intent is durable before its request is sent. A job that is reported done stays done, however the process ends. Jobs
+are looked up by key, so that a resume of millions holds none of them in memory.
 
-`journal` is what a run uses, `reader` is what another process uses; `thread` owns the connection, `transitions` and
-`queries` are what is written and read, `schema` is the file, `lock` keeps a second run out.
+A run uses `journal`, another process `reader`. `thread` owns the connection; `admission`, `transitions` and `queries`
+are the steps; `schema` is the file; `lock` keeps a second run out.
 """
 
 from imagen_async.batch.journal.journal import Journal

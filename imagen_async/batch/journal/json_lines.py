@@ -1,7 +1,7 @@
-"""A record as one line of JSON: readable text, and nothing that a terminal or a line splitter would act on.
+"""A record as one line of JSON, without characters that a terminal or a line splitter would interpret.
 
-The rule it keeps: whatever a row of input or a gateway put into a record, it becomes one valid line. A paid
-image is not lost over a NaN in a column that was only carried along.
+Any value from a row of input or a gateway becomes one valid line: a NaN in an unrelated column must not lose a paid
+image.
 """
 
 from __future__ import annotations
@@ -24,12 +24,11 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 def json_line(record: Mapping[str, Any]) -> str:
     r"""Encode `record` as one line of JSON, without the newline; keys keep their order.
 
-    Text stays as it is except for control characters, separators and bidirectional overrides, which become
-    ``\u`` escapes, and lone surrogates, which no UTF-8 file can hold and which become U+FFFD. Numbers that
-    JSON does not have become null, and values of foreign types their ``str``.
+    Control characters, separators and bidirectional overrides become ``\u`` escapes, lone surrogates, which UTF-8
+    cannot encode, U+FFFD. NaN and infinities become null, values of other types their ``str``.
 
     Raises:
-        JournalError: The record refers to itself or has keys that are no text.
+        JournalError: The record refers to itself or has a key that is not text.
 
     Example:
         >>> print(json_line({"prompt": "a\nfox\u2028", "score": float("nan")}))
@@ -37,9 +36,9 @@ def json_line(record: Mapping[str, Any]) -> str:
     """
     try:
         try:
-            text = _encode(record)
+            text = _ENCODER.encode(record)
         except ValueError:
-            text = _encode(_finite(record))
+            text = _ENCODER.encode(_finite(record))
     except (TypeError, ValueError, RecursionError) as error:
         raise JournalError(f"a record cannot be written as JSON: {error}") from None
     if text.isascii() and "\x7f" not in text:
@@ -48,12 +47,8 @@ def json_line(record: Mapping[str, Any]) -> str:
 
 
 def storable(text: str) -> str:
-    """Replace lone surrogates, which UTF-8 cannot hold, by U+FFFD."""
+    """Replace lone surrogates, which UTF-8 cannot encode, by U+FFFD."""
     return text if text.isascii() else _SURROGATE.sub("\ufffd", text)
-
-
-def _encode(value: Any) -> str:
-    return _ENCODER.encode(value)
 
 
 def _plain(value: Any) -> Any:

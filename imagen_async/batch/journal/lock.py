@@ -1,8 +1,7 @@
 """One run at a time in a folder.
 
-A tiny SQLite file beside the journal is held in an exclusive transaction for as long as the run lasts. The
-system releases it with the process, however that ends, so there is no stale lock to remove; and the journal
-itself stays open to readers. It knows nothing of the journal.
+A small SQLite file beside the journal is held in an exclusive transaction during the run. The system releases it when
+the process ends, so that no stale lock remains. The journal itself stays open to readers.
 """
 
 from __future__ import annotations
@@ -22,8 +21,8 @@ __all__ = ["LOCK_NAME", "folder_in_use", "held"]
 
 LOCK_NAME = "lock.sqlite"
 
-# Long enough for a `folder_in_use` of another process to let go, short enough to count as at once.
-_PATIENCE_S = 0.2
+# Long enough for a `folder_in_use` of another process to end.
+_TIMEOUT_S = 0.2
 
 
 @contextmanager
@@ -36,12 +35,12 @@ def held(folder: Path) -> Iterator[None]:
     """
     path = folder / LOCK_NAME
     with translated(path, "the folder cannot be locked"):
-        connection = sqlite3.connect(path, timeout=_PATIENCE_S, isolation_level=None)
+        connection = sqlite3.connect(path, timeout=_TIMEOUT_S, isolation_level=None)
     with closing(connection):
         with translated(path, "the folder cannot be locked"):
             try:
                 connection.execute("BEGIN EXCLUSIVE")
-                # A file that cannot be opened for writing is opened for reading, and then nothing is exclusive.
+                # SQLite opens a read-only file for reading, without an exclusive lock: only a write shows that.
                 connection.execute("PRAGMA user_version = 1")
             except sqlite3.OperationalError as error:
                 if not _is_busy(error):
@@ -53,7 +52,7 @@ def held(folder: Path) -> Iterator[None]:
 
 
 def folder_in_use(folder: Path) -> bool:
-    """Whether a run holds the folder's lock right now.
+    """Return whether a run holds the folder's lock.
 
     Raises:
         JournalError: The lock's file is damaged.

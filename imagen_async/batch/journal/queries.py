@@ -1,7 +1,7 @@
-"""What the journal can be asked: totals, failures, doubts, images, and how far its exports are.
+"""What can be read from the journal: totals, failures, doubts, images, and the positions of its exports.
 
-Functions over a connection that only read. Lists come in pages that go on where the last one ended, so that a
-list of millions needs the memory of one page.
+Steps for `Journal.perform`, and for the readers of other processes. Lists come in pages, so that a list of millions
+needs the memory of one page.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ _DOUBTS = (
     "SELECT seq, key, id, line, status, attempt, at, reason, request_id, doubts.images, usd "
     "FROM doubts JOIN jobs USING (job)"
 )
-# Few, and found by an index. A job that waits for its next attempt is in intent too, with its last one in doubt.
+# A job that waits for its next attempt after one in doubt is in intent as well.
 _UNANSWERED = (
     "FROM jobs WHERE status = 'intent' "
     "AND NOT EXISTS (SELECT 1 FROM doubts WHERE doubts.job = jobs.job AND attempt = attempts)"
@@ -56,7 +56,7 @@ _UNANSWERED = (
 
 
 def totals(connection: sqlite3.Connection) -> Totals:
-    """Read the sums; all but those of the unanswered requests are kept as counters."""
+    """Read the sums."""
     cursor = connection.execute("SELECT * FROM totals")
     values = dict(zip((column[0] for column in cursor.description), cursor.fetchone(), strict=True))
     return Totals(
@@ -84,7 +84,7 @@ def failure(connection: sqlite3.Connection, key: bytes) -> Failure | None:
 
 
 def failures_after(connection: sqlite3.Connection, last: Failure | None, limit: int) -> list[Failure]:
-    """Return the next jobs that ended, or were interrupted, without success; by line."""
+    """Return the next jobs that were interrupted or ended without success, by line."""
     rows = connection.execute(
         f"{_JOB} WHERE status NOT IN ('intent', 'succeeded') AND (line, key) > (?, ?) ORDER BY line, key LIMIT ?",
         (last.line, last.key, limit) if last else (-(1 << 63), b"", limit),
@@ -93,7 +93,7 @@ def failures_after(connection: sqlite3.Connection, last: Failure | None, limit: 
 
 
 def troubled_after(connection: sqlite3.Connection, last: Failure | None, limit: int) -> list[Failure]:
-    """Return the next jobs that succeeded, or are under way, and have doubts; oldest first."""
+    """Return the next jobs that succeeded or are in flight and have requests in doubt; oldest first."""
     keys = connection.execute(
         # CROSS: walk the doubts in the order of their index, so that a page costs a page.
         "SELECT DISTINCT job, key FROM doubts CROSS JOIN jobs USING (job) "
@@ -132,7 +132,7 @@ def newest_doubts(connection: sqlite3.Connection, limit: int) -> list[ListedDoub
 
 
 def unanswered_requests(connection: sqlite3.Connection, limit: int) -> list[ListedDoubt]:
-    """Return the unanswered requests as the doubts that they become if no run is using the folder, newest first."""
+    """Return the requests without a response as the doubts that the next run will record, newest first."""
     as_doubts = "SELECT NULL, key, id, line, status, attempts, updated, ?, NULL, asked_images, asked_usd"
     rows = connection.execute(f"{as_doubts} {_UNANSWERED} ORDER BY updated DESC LIMIT ?", (ABANDONED, limit))
     return [_listed(row) for row in rows]
@@ -174,7 +174,7 @@ def _loaded(text: str) -> Any:
     try:
         return json.loads(text)
     except ValueError:
-        raise JournalError(f"the journal is damaged: a record in it is no JSON: {printable(text, _SHOWN)}") from None
+        raise JournalError(f"the journal is damaged: a record in it is not JSON: {printable(text, _SHOWN)}") from None
 
 
 def image_line(connection: sqlite3.Connection, seq: int) -> str | None:
@@ -184,18 +184,17 @@ def image_line(connection: sqlite3.Connection, seq: int) -> str | None:
 
 
 def image_lines_after(connection: sqlite3.Connection, seq: int) -> sqlite3.Cursor:
-    """Iterate over the images recorded after image `seq`: number and metadata line, lazily; to be closed.
+    """Iterate over the images recorded after image `seq`: number and metadata line. The caller closes the cursor.
 
-    A cursor that is left in the middle outlives its connection and keeps the next one from folding in the log.
+    An open cursor outlives its connection and keeps the next one from folding in the log.
     """
     return connection.execute("SELECT seq, record FROM images WHERE seq > ? ORDER BY seq", (seq,))
 
 
 def position(connection: sqlite3.Connection, name: str) -> tuple[int, int] | None:
-    """Return how far the exported file `name` is, ``(seq, offset)``, or None if it was never begun."""
-    row: tuple[int, int] | None = connection.execute(
-        "SELECT seq, offset FROM exports WHERE name = ?", (name,)
-    ).fetchone()
+    """Return the position of the exported file `name`, ``(seq, offset)``, or None if it was never begun."""
+    row: tuple[int, int] | None
+    row = connection.execute("SELECT seq, offset FROM exports WHERE name = ?", (name,)).fetchone()
     return row
 
 
@@ -206,7 +205,7 @@ def receipt(connection: sqlite3.Connection) -> str | None:
 
 
 def images_by_model(connection: sqlite3.Connection) -> dict[str, int]:
-    """Count the images that were bought, withdrawn ones included, by the model of their metadata; reads every one."""
+    """Count the images that were ever bought by the ``model`` of their records; takes a second for a million."""
     rows = connection.execute(
         "SELECT coalesce(json_extract(record, '$.model'), ''), count(*) "
         "FROM (SELECT record FROM images UNION ALL SELECT record FROM withdrawn) GROUP BY 1"

@@ -1,7 +1,4 @@
-"""The journal as another process reads it, during a run or after it.
-
-Nothing here writes, waits for the run, or knows the event loop.
-"""
+"""The journal as another process reads it, during a run or after it, without writing to it."""
 
 from __future__ import annotations
 
@@ -28,12 +25,12 @@ def read_status(folder: Path) -> Totals:
 
 
 def read_newest_doubts(folder: Path, *, running: bool, limit: int) -> list[ListedDoubt]:
-    """Read the last requests that may have been billed for nothing, newest first.
+    """Read the last requests in doubt, newest first.
 
     Args:
         folder: Where the journal is.
-        running: Whether a run is using the folder; if none is, what is unanswered is in doubt too.
-        limit: Most that are read.
+        running: Whether a run is using the folder; if not, requests without a response are in doubt as well.
+        limit: Most that are returned.
 
     Raises:
         JournalError: There is no journal, or it is damaged, foreign or newer than this version.
@@ -44,7 +41,7 @@ def read_newest_doubts(folder: Path, *, running: bool, limit: int) -> list[Liste
 
 
 def read_receipt(folder: Path) -> str | None:
-    """Return the receipt that the last run left, if that run closed its journal: one that was killed leaves a log.
+    """Return the record of a finished input, if the last run closed its journal: a killed run leaves a log.
 
     Raises:
         JournalError: The journal is damaged, foreign or of another version.
@@ -62,8 +59,8 @@ def read_images(folder: Path, *, after: int, limit: int) -> list[RecordedImage]:
 
     Args:
         folder: Where the journal is.
-        after: The number of the last one that was read, or 0.
-        limit: Most that are read.
+        after: The number of the last image that was read, or 0.
+        limit: Most that are returned.
 
     Raises:
         JournalError: There is no journal, or it is damaged, foreign or of another version.

@@ -1,8 +1,7 @@
-"""The journal's file: its tables, how it comes to be, and how it is opened.
+"""The journal's file: its tables, its creation, and how it is opened.
 
-The rules it keeps: a journal appears under its name whole or not at all; a file that is not one or comes from another
-version is refused loudly and never written to. Whether one is sound is `soundness`'s; what the rows mean it does not
-know.
+A journal appears under its name complete or not at all. A file that is not a journal, or comes from an unknown version,
+is refused and never written to; `soundness` checks one for damage.
 """
 
 from __future__ import annotations
@@ -33,15 +32,23 @@ OLDEST_SQLITE = (3, 37)
 _LOG_PAGES = 4_000
 """Pages of 4 KiB that the log holds before they go into the file.
 
-All of them have to fit into SQLite's own cache: a page that is only in the log is looked up there and read, and with
-keys that are random most pages of their index soon are. Half as large a cache made a job twice as expensive.
+All of them have to fit into SQLite's own cache: keys are random, so that most pages of their index are soon in the log,
+and reading a page from there is slow. Half as large a cache made a job twice as expensive.
 """
+
+_IMMUTABLE = "mode=ro&immutable=1"
 
 JOB_STATES = (INTENT, INTERRUPTED, *(status.value for status in Status if status is not Status.SKIPPED))
 
-# Counters are kept by triggers: they cannot disagree with the rows, whatever is rolled back. Jobs are numbered, and
-# other tables refer to the number: keys are random, so that each index over them dirties a page for each row.
-_SCHEMA = """
+
+def _moved(change: str) -> str:
+    """Return the SQL that changes the count of each state in ``totals``; ``{}`` in `change` stands for the state."""
+    return ",\n        ".join(f"{state} = {state} {change.replace('{}', state)}" for state in JOB_STATES)
+
+
+# Triggers keep the counters, so that a rollback cannot separate them from the rows. Other tables refer to a job by
+# number: keys are random, so that each index over them dirties a page for each row.
+_SCHEMA = f"""
 BEGIN;
 
 CREATE TABLE jobs (
@@ -52,7 +59,7 @@ CREATE TABLE jobs (
     line INTEGER NOT NULL,
     n INTEGER NOT NULL,
     status TEXT NOT NULL
-        CHECK (status IN ('intent', 'interrupted', 'succeeded', 'partial', 'filtered', 'failed', 'in_doubt')),
+        CHECK (status IN {JOB_STATES}),
     before TEXT,                -- while in intent: the state to go back to if the request is never sent
     asked_images INTEGER NOT NULL DEFAULT 0 CHECK (asked_images >= 0),  -- while in intent: what the request asks for
     asked_usd REAL NOT NULL DEFAULT 0 CHECK (asked_usd >= 0),           -- and what that may cost
@@ -76,7 +83,7 @@ CREATE TABLE images (
     UNIQUE (job, idx)
 ) STRICT;
 
-CREATE TABLE withdrawn (  -- images that were recorded, and whose files were damaged later: bought all the same
+CREATE TABLE withdrawn (  -- images whose files were damaged: not recorded any more, but bought
     seq INTEGER PRIMARY KEY,
     job INTEGER NOT NULL,
     idx INTEGER NOT NULL,
@@ -103,20 +110,14 @@ CREATE TABLE exports (
     offset INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 
-CREATE TABLE totals (  -- one row; the names of the states are those of its columns
-    intent INTEGER NOT NULL DEFAULT 0,
-    interrupted INTEGER NOT NULL DEFAULT 0,
-    succeeded INTEGER NOT NULL DEFAULT 0,
-    partial INTEGER NOT NULL DEFAULT 0,
-    filtered INTEGER NOT NULL DEFAULT 0,
-    failed INTEGER NOT NULL DEFAULT 0,
-    in_doubt INTEGER NOT NULL DEFAULT 0,
+CREATE TABLE totals (  -- one row
+    {", ".join(f"{state} INTEGER NOT NULL DEFAULT 0" for state in JOB_STATES)},
     images INTEGER NOT NULL DEFAULT 0,
     bytes INTEGER NOT NULL DEFAULT 0,
     attempts INTEGER NOT NULL DEFAULT 0,
     doubts INTEGER NOT NULL DEFAULT 0,
     doubtful_images INTEGER NOT NULL DEFAULT 0,
-    doubtful_usd REAL NOT NULL DEFAULT 0  -- rounded, or what is added and taken away again would leave a rest
+    doubtful_usd REAL NOT NULL DEFAULT 0  -- rounded, so that sums return to 0
 ) STRICT;
 INSERT INTO totals DEFAULT VALUES;
 
@@ -124,37 +125,16 @@ CREATE TABLE meta (name TEXT NOT NULL PRIMARY KEY, value TEXT NOT NULL) STRICT, 
 INSERT INTO meta VALUES ('created', strftime('%Y-%m-%dT%H:%M:%SZ', 'now'));
 
 CREATE TRIGGER job_added AFTER INSERT ON jobs BEGIN
-    UPDATE totals SET
-        attempts = attempts + NEW.attempts,
-        intent = intent + (NEW.status = 'intent'),
-        interrupted = interrupted + (NEW.status = 'interrupted'),
-        succeeded = succeeded + (NEW.status = 'succeeded'),
-        partial = partial + (NEW.status = 'partial'),
-        filtered = filtered + (NEW.status = 'filtered'),
-        failed = failed + (NEW.status = 'failed'),
-        in_doubt = in_doubt + (NEW.status = 'in_doubt');
+    UPDATE totals SET attempts = attempts + NEW.attempts,
+        {_moved("+ (NEW.status = '{}')")};
 END;
 CREATE TRIGGER job_moved AFTER UPDATE OF status, attempts ON jobs BEGIN
-    UPDATE totals SET
-        attempts = attempts + NEW.attempts - OLD.attempts,
-        intent = intent + (NEW.status = 'intent') - (OLD.status = 'intent'),
-        interrupted = interrupted + (NEW.status = 'interrupted') - (OLD.status = 'interrupted'),
-        succeeded = succeeded + (NEW.status = 'succeeded') - (OLD.status = 'succeeded'),
-        partial = partial + (NEW.status = 'partial') - (OLD.status = 'partial'),
-        filtered = filtered + (NEW.status = 'filtered') - (OLD.status = 'filtered'),
-        failed = failed + (NEW.status = 'failed') - (OLD.status = 'failed'),
-        in_doubt = in_doubt + (NEW.status = 'in_doubt') - (OLD.status = 'in_doubt');
+    UPDATE totals SET attempts = attempts + NEW.attempts - OLD.attempts,
+        {_moved("+ (NEW.status = '{}') - (OLD.status = '{}')")};
 END;
 CREATE TRIGGER job_withdrawn AFTER DELETE ON jobs BEGIN
-    UPDATE totals SET
-        attempts = attempts - OLD.attempts,
-        intent = intent - (OLD.status = 'intent'),
-        interrupted = interrupted - (OLD.status = 'interrupted'),
-        succeeded = succeeded - (OLD.status = 'succeeded'),
-        partial = partial - (OLD.status = 'partial'),
-        filtered = filtered - (OLD.status = 'filtered'),
-        failed = failed - (OLD.status = 'failed'),
-        in_doubt = in_doubt - (OLD.status = 'in_doubt');
+    UPDATE totals SET attempts = attempts - OLD.attempts,
+        {_moved("- (OLD.status = '{}')")};
 END;
 CREATE TRIGGER image_added AFTER INSERT ON images BEGIN
     UPDATE jobs SET images = images + 1 WHERE job = NEW.job;
@@ -169,7 +149,7 @@ CREATE TRIGGER doubt_lowered AFTER UPDATE OF images, usd ON doubts BEGIN
         doubtful_images = doubtful_images + NEW.images - OLD.images,
         doubtful_usd = round(doubtful_usd + NEW.usd - OLD.usd, 9);
 END;
-"""
+"""  # noqa: S608 - no value from outside
 
 _DOUBT_COUNTERS = """
 CREATE TRIGGER doubt_added AFTER INSERT ON doubts BEGIN
@@ -200,7 +180,7 @@ UPDATE jobs SET in_doubt = (SELECT count(*) FROM doubts WHERE doubts.job = jobs.
 WHERE status <> 'succeeded' AND job IN (SELECT job FROM doubts) AND job NOT IN (SELECT job FROM withdrawn);
 PRAGMA user_version = {VERSION};
 COMMIT;
-"""  # noqa: S608 - all of it is our own
+"""  # noqa: S608 - no value from outside
 
 
 @contextmanager
@@ -208,7 +188,7 @@ def translated(path: Path, what: str) -> Iterator[None]:
     """Turn SQLite's and the system's errors into a `JournalError` that names the file."""
     try:
         yield
-    except (sqlite3.Error, UnicodeDecodeError, OSError) as error:  # SQLite's words may quote what is damaged
+    except (sqlite3.Error, UnicodeDecodeError, OSError) as error:  # SQLite's message may quote damaged bytes
         raise refusal(path, f"{what}: {printable(str(error))}") from error
 
 
@@ -226,7 +206,7 @@ def create(path: Path) -> None:
         raise refusal(path, f"it is missing, but {log.name} is there: put both back, or move both away to start anew")
     fresh = path.with_name(path.name + ".new")
     with translated(path, "it cannot be created"):
-        # Remains of a process that was killed right here; nothing was ever sent on their strength.
+        # Left by a process that was killed here, before it sent anything.
         fresh.unlink(missing_ok=True)
         fresh.with_name(fresh.name + "-journal").unlink(missing_ok=True)
         with closing(sqlite3.connect(fresh, isolation_level=None)) as connection:
@@ -238,7 +218,7 @@ def create(path: Path) -> None:
 
 
 def has_log(path: Path) -> bool:
-    """Return whether SQLite's log beside the journal at `path` holds anything; a run that is closed leaves none."""
+    """Return whether SQLite's log beside the journal at `path` is not empty; a run that was closed leaves none."""
     log = _log_of(path)
     return log.exists() and log.stat().st_size > 0
 
@@ -248,16 +228,14 @@ def _log_of(path: Path) -> Path:
 
 
 def connect(path: Path, *, fsync: bool) -> sqlite3.Connection:
-    """Open the journal at `path`, which has been checked, for its one writer.
+    """Open the journal at `path`, which `soundness` has checked, for its one writer.
 
     Raises:
-        JournalError: It is not a journal, comes from another version, or cannot be opened.
+        JournalError: It cannot be opened.
     """
     with translated(path, "it cannot be opened"):
-        # "rw" never creates: a journal that vanished must not come back empty.
-        connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True, timeout=10, isolation_level=None)
+        connection = _open(path, "mode=rw")  # never creates: a journal that vanished must not come back empty
         try:
-            _check(connection, path)
             _configure(connection, fsync=fsync)
             if _pragma(connection, "user_version") == OLDEST_VERSION:
                 connection.executescript(_FROM_VERSION_2)
@@ -273,8 +251,8 @@ def open_for_reading(path: Path, *, immutable: bool = False) -> Iterator[sqlite3
     """Open the journal at `path` without writing to it, also while a run writes.
 
     Args:
-        path: Where it is.
-        immutable: Whether to read the file alone, without its log and without a lock: nobody writes to it.
+        path: The journal.
+        immutable: Whether to read the file alone, without its log and without a lock: no process writes to it.
 
     Raises:
         JournalError: There is none, it is not a journal, is damaged, or comes from another version.
@@ -282,42 +260,38 @@ def open_for_reading(path: Path, *, immutable: bool = False) -> Iterator[sqlite3
     with translated(path, "it cannot be read"):
         if not path.exists():
             raise refusal(path, "there is no journal here: no batch ever ran in this folder")
-        with closing(_connect_immutable(path) if immutable else _connect_for_reading(path)) as connection:
+        with closing(_open(path, _IMMUTABLE) if immutable else _open_for_reading(path)) as connection:
             _check(connection, path)
             yield connection
 
 
-def _connect_immutable(path: Path) -> sqlite3.Connection:
-    return sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro&immutable=1", uri=True, isolation_level=None)
+def _open(path: Path, how: str) -> sqlite3.Connection:
+    return sqlite3.connect(f"{path.absolute().as_uri()}?{how}", uri=True, timeout=10, isolation_level=None)
 
 
-def _connect_for_reading(path: Path) -> sqlite3.Connection:
-    uri = f"{path.absolute().as_uri()}?mode=ro"
-    connection = sqlite3.connect(uri, uri=True, timeout=10, isolation_level=None)
+def _open_for_reading(path: Path) -> sqlite3.Connection:
+    connection = _open(path, "mode=ro")
     try:
         connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
-    except sqlite3.OperationalError:
+    except sqlite3.Error as error:
         connection.close()
         # On read-only media SQLite cannot make its -shm file; with an empty log it needs none.
-        if has_log(path):
+        if not isinstance(error, sqlite3.OperationalError) or has_log(path):
             raise
-        return _connect_immutable(path)
-    except BaseException:
-        connection.close()
-        raise
+        return _open(path, _IMMUTABLE)
     return connection
 
 
 def _configure(connection: sqlite3.Connection, *, fsync: bool) -> None:
-    # NORMAL keeps the file consistent through a power cut and only forgets its last moments; OFF could break it.
+    # After a loss of power, NORMAL loses the last moments and OFF could lose the file.
     pragmas = {
         "journal_mode": "WAL",
         "synchronous": "FULL" if fsync else "NORMAL",
-        "fullfsync": "ON" if fsync else "OFF",  # macOS: through the drive's own cache too
+        "fullfsync": "ON" if fsync else "OFF",  # macOS: flush the drive's cache as well
         "wal_autocheckpoint": str(_LOG_PAGES),
         "journal_size_limit": str(64 << 20),
         "cache_size": str(_LOG_PAGES * 5 // 4),
-        "temp_store": "FILE",  # what a run must remember of its input spills to disk
+        "temp_store": "FILE",  # the tables of a run grow with its input
     }
     for name, value in pragmas.items():
         connection.execute(f"PRAGMA {name} = {value}").fetchall()

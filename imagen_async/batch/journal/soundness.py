@@ -1,8 +1,8 @@
 """Checks a journal before a run writes to it.
 
-Seen are files that are foreign, newer or cut short (a torn copy), a structure that SQLite's quick check finds broken,
-and counters that disagree with the rows. A changed letter inside a row is not seen. Nothing is written here, so that a
-journal that is refused stays as it is for whoever repairs it.
+It finds files that are foreign, newer or cut short (a torn copy), a structure that fails SQLite's quick check, and
+counters that disagree with the rows. It does not find a changed letter inside a row. Nothing is written here, so that a
+refused journal can be repaired.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 __all__ = ["check"]
 
 _CACHE_KIB = 16 << 10
-"""A larger cache made the check of a million jobs no faster, and a run never needs as much memory again."""
+"""A larger cache does not check a million jobs faster."""
 _SHOWN = 200
 _ROUNDING = 1e-5
-"""US dollars by which sums of many roundings may differ."""
+"""Largest difference of two sums in US dollars that rounding explains."""
 _REMEDY = (
     f"Restore it from a copy, or move all {JOURNAL_NAME}* away to start anew and buy everything again; "
     "it was left as it is"
@@ -41,7 +41,7 @@ SELECT
     (SELECT coalesce(sum(images), 0) FROM doubts) AS doubtful_images,
     (SELECT total(usd) FROM doubts) AS doubtful_usd
 FROM jobs
-"""  # noqa: S608 - the states are our own words
+"""  # noqa: S608 - the states are constants
 
 
 def check(path: Path) -> None:
@@ -54,7 +54,7 @@ def check(path: Path) -> None:
         if not path.is_file():
             raise refusal(path, "it is not a file. Move it away to start anew")
         logged = schema.has_log(path)
-        # Without a log nothing is read or made beside the file: `immutable` keeps SQLite from it.
+        # Without a log, `immutable` keeps SQLite from making files beside the journal.
         with schema.open_for_reading(path, immutable=not logged) as connection:
             connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
             if not logged:
@@ -66,7 +66,7 @@ def check(path: Path) -> None:
 
 
 def _check_length(connection: sqlite3.Connection, path: Path) -> None:
-    # SQLite does not miss empty pages at the end of a file.
+    # SQLite does not notice missing empty pages at the end of a file.
     expected = _first(connection, "PRAGMA page_count") * _first(connection, "PRAGMA page_size")
     if (size := path.stat().st_size) < expected:
         raise refusal(path, f"it is damaged: {size} of {expected} bytes are there. {_REMEDY}")
@@ -80,11 +80,11 @@ def _check_counters(connection: sqlite3.Connection, path: Path) -> None:
             raise refusal(path, f"it is damaged ({difference}). {_REMEDY}")
 
 
-def _row(connection: sqlite3.Connection, question: str) -> dict[str, float]:
-    cursor = connection.execute(question)
+def _row(connection: sqlite3.Connection, query: str) -> dict[str, float]:
+    cursor = connection.execute(query)
     row = cursor.fetchone() or ()
     return {column[0]: value for column, value in zip(cursor.description, row, strict=False)}
 
 
-def _first(connection: sqlite3.Connection, question: str) -> Any:
-    return connection.execute(question).fetchone()[0]
+def _first(connection: sqlite3.Connection, query: str) -> Any:
+    return connection.execute(query).fetchone()[0]

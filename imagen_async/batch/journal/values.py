@@ -1,7 +1,4 @@
-"""The journal's values: what goes in with a job, and what comes back of it.
-
-Frozen values without behaviour. Nothing here knows how or where they are kept.
-"""
+"""The values that the journal takes and returns: frozen, without behaviour."""
 
 from __future__ import annotations
 
@@ -29,12 +26,12 @@ __all__ = [
 ]
 
 INTENT = "intent"
-"""The state of a job whose request was sent or is about to be."""
+"""The state of a job whose request is about to be sent or in flight."""
 INTERRUPTED = "interrupted"
-"""The state of a job that a run left unfinished: the next run takes it up by itself."""
+"""The state of a job that a run left unfinished: the next run resumes it."""
 
 ABANDONED = "the run ended while the request was in flight"
-"""Why what a dead run left in flight is in doubt."""
+"""Why a request is in doubt that a killed run left in flight."""
 
 RECEIPT = "receipt"
 """The name under which a receipt is kept."""
@@ -48,14 +45,14 @@ Image = tuple[int, Mapping[str, Any]]
 
 @attrs.frozen
 class Admission:
-    """One job as it comes from the input.
+    """One job of the input.
 
     Attributes:
-        digest: 16 bytes that stand for the request; equal requests have equal digests.
+        digest: 16 bytes that identify the request; equal requests have equal digests.
         id: The job's name in the input, any text, or None.
-        stem: What its files shall be called, if no other job's are; by default the id, or else its key.
+        stem: The wanted name of its files, if no other job has it; by default the id, or else its key.
         line: Its place in the input, from 1.
-        n: Images that it asks for.
+        n: Images that it requests.
     """
 
     digest: bytes
@@ -70,16 +67,16 @@ class Entry:
     """A job as the journal knew it when it was admitted.
 
     Attributes:
-        key: The digest, followed by four bytes of occurrence number for the second and later equals.
-        stem: What its files are called; any text, unique in the journal.
+        key: The digest, followed by a number in four bytes for the second and later of equal jobs.
+        stem: The name of its files; any text, unique in the journal.
         id: The job's name in the input, or None.
         line: Its place in the input.
-        n: Images that it asks for.
-        status: How it ended in an earlier run, `INTERRUPTED`, or None if the journal has not heard of it.
+        n: Images that it requests.
+        status: How it ended in an earlier run, `INTERRUPTED`, or None if no run has begun it.
         images: How many of its images earlier runs kept.
         attempts: How many requests earlier runs sent for it.
         in_doubt: How many of them are in doubt, since it last succeeded.
-        idempotency_key: That of the last request, if that one has not been answered.
+        idempotency_key: Key of the last request, if that has no response.
     """
 
     key: bytes
@@ -99,12 +96,12 @@ class Doubt:
     """A request that may have been billed and did not bring all of its images.
 
     Attributes:
-        attempt: The attempt's number, from 1: within this run when given, over all runs when listed.
-        at: When it was known, in seconds since the epoch; when it was sent, if the run died before it was known.
-        reason: Why it is in doubt, in words.
+        attempt: The attempt's number, from 1: within this run when recorded, over all runs when listed.
+        at: When it failed, in seconds since the epoch; when it was sent, if the run died before that.
+        reason: Why it is in doubt.
         images: How many images may have been billed and were not received.
         usd: What they may have cost, in US dollars by list price; 0 where the price is unknown.
-        request_id: What to quote to the gateway's support, or None.
+        request_id: For the gateway's support, or None.
     """
 
     attempt: int
@@ -128,7 +125,7 @@ class ListedDoubt:
 
 @attrs.frozen(kw_only=True)
 class Failure:
-    """A job with something to report: it did not succeed, or it did and left doubts on the way.
+    """A job to report: it did not succeed, or some of its requests are in doubt.
 
     Attributes:
         key: Its key.
@@ -137,8 +134,8 @@ class Failure:
         status: How it ended.
         attempts: Requests over all runs.
         at: When its state last changed, in seconds since the epoch.
-        error: The record that was given with the end, or None.
-        doubts: Its requests that may have been billed for nothing, oldest first.
+        error: The record given with its end, or None.
+        doubts: Its requests in doubt, oldest first.
     """
 
     key: bytes
@@ -168,7 +165,7 @@ class History:
 
 @attrs.frozen(kw_only=True)
 class RecordedImage:
-    """One image of any job, and whose it is.
+    """One image, and its job.
 
     Attributes:
         seq: Its number, in the order in which images were recorded.
@@ -189,14 +186,14 @@ class RecordedImage:
 
 @attrs.frozen(kw_only=True)
 class Unanswered:
-    """The requests that were noted as about to be sent and of which nothing was heard since.
+    """The requests with an intent and without a response.
 
-    While a run uses the folder they are under way; after that they are doubts, which the next run writes down.
+    While a run uses the folder they are in flight; after that they are in doubt, which the next run records.
 
     Attributes:
         requests: How many.
-        images: What they ask for together.
-        usd: What that may cost, in US dollars by list price.
+        images: How many images they request.
+        usd: What these may cost, in US dollars by list price.
     """
 
     requests: int
@@ -211,12 +208,12 @@ class Totals:
     Attributes:
         jobs: How many jobs are in each state, every state present.
         images: Images kept.
-        bytes: Their size, as far as the records name it.
+        bytes: Their size.
         attempts: Requests sent.
-        doubts: Requests that may have been billed and did not bring all of their images.
-        doubtful_images: The images that they may have been billed for and did not bring.
+        doubts: Requests in doubt.
+        doubtful_images: Images that they may have been billed for and did not bring.
         doubtful_usd: What these may have cost, in US dollars by list price.
-        unanswered: Requests that are not among the doubts, but will be if no run is using the folder.
+        unanswered: Further requests, which are in doubt if no run is using the folder.
     """
 
     jobs: Mapping[str, int]

@@ -760,5 +760,5 @@ async def test_a_record_that_is_no_json_any_more_is_a_typed_error(tmp_path: Path
         entry = await admit_one(journal, "fox")
         await journal.perform(done, entry, status="succeeded", images=[(0, {"bytes": 7})], attempts=1)
         await journal.perform(lambda connection: connection.execute("UPDATE images SET record = '{\x1b'").rowcount)
-        with pytest.raises(JournalError, match=r"damaged: a record in it is no JSON: \{\\x1b"):
+        with pytest.raises(JournalError, match=r"damaged: a record in it is not JSON: \{\\x1b"):
             await journal.perform(history, entry.key)
