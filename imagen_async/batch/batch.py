@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Self
 from imagen_async._cancellation import unbroken
 from imagen_async.batch.budget import Budget
 from imagen_async.batch.disk_space import MIN_FREE, Space
+from imagen_async.batch.finished_input import FinishedInput
 from imagen_async.batch.folder import IMAGES_NAME, INNER_NAME, TEMPORARY_NAME, refuse_links
 from imagen_async.batch.intake import Intake, Item, Task
 from imagen_async.batch.invalid_rows import InvalidFile
 from imagen_async.batch.journal import Journal
 from imagen_async.batch.progress import Progress, Summary
-from imagen_async.batch.receipt import Receipt
 from imagen_async.batch.recorder import JobRecorder, RunRecorder
 from imagen_async.batch.resume import Earlier, Resume
 from imagen_async.batch.sources.feed import aside
@@ -121,7 +121,7 @@ class Batch(AsyncIterator[Outcome]):
         self._stop = client.stop_scope()
         self._stop.subscribe(self._on_stop)
         self._stream: Stream[Task, Outcome] | None = None
-        self._receipt: Receipt | None = None
+        self._finished: FinishedInput | None = None
         self._began = self._ended = 0.0
         self.progress = Progress()
         self.report: Report | None = None
@@ -208,23 +208,23 @@ class Batch(AsyncIterator[Outcome]):
         try:
             await stream.aclose()
             await self._recorder.settle()
-            await self._leave_receipt()
+            await self._record_finished()
         finally:
             self._ended = self._clock()
             await self._recorder.journal.close()
 
     async def _check_input(self) -> None:
         if isinstance(self._requests, Source) and self._requests.rewindable:
-            self._receipt = Receipt(self._requests, self._folder, self._client.catalog)
-            self.report = await aside(self._receipt.find) or await _checked(self._requests)
+            self._finished = FinishedInput(self._requests, self._folder, self._client.catalog)
+            self.report = await aside(self._finished.find) or await _checked(self._requests)
             if self._invalid is None:
                 self.report.raise_for_bad_rows()
             self.progress.total = self.report.requests
 
-    async def _leave_receipt(self) -> None:
+    async def _record_finished(self) -> None:
         complete = self.progress.succeeded + self.progress.skipped == self._intake.planned
-        if self._receipt is not None and self.report is not None and not self.report.bad and complete:
-            await self._receipt.leave(self.report, self._recorder.journal)
+        if self._finished is not None and self.report is not None and not self.report.bad and complete:
+            await self._finished.record(self.report, self._recorder.journal)
 
     async def _begin(self, journal: Journal) -> None:
         self._recorder = RunRecorder(
@@ -243,7 +243,7 @@ class Batch(AsyncIterator[Outcome]):
             await withdraw_damaged(journal, self._folder)
         if self._invalid is not None:
             self._invalid.clear()
-        done = not self._tell_skipped and self._receipt is not None and await self._receipt.holds(journal)
+        done = not self._tell_skipped and self._finished is not None and await self._finished.holds(journal)
         if done and self.report is not None:
             self.progress.skipped = self.report.requests
         self._intake = Intake(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from imagen_async.batch.journal.schema import JOB_STATES
 from imagen_async.batch.journal.values import (
     ABANDONED,
-    RECEIPT,
+    FINISHED_INPUT,
     Doubt,
     Failure,
     History,
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = [
     "failure",
     "failures_after",
+    "finished_input",
     "history",
     "image_line",
     "image_lines_after",
@@ -36,7 +37,6 @@ __all__ = [
     "images_by_model",
     "newest_doubts",
     "position",
-    "receipt",
     "totals",
     "troubled_after",
     "unanswered_requests",
@@ -198,9 +198,9 @@ def position(connection: sqlite3.Connection, name: str) -> tuple[int, int] | Non
     return row
 
 
-def receipt(connection: sqlite3.Connection) -> str | None:
-    """Return the receipt, or None."""
-    row = connection.execute("SELECT value FROM meta WHERE name = ?", (RECEIPT,)).fetchone()
+def finished_input(connection: sqlite3.Connection) -> str | None:
+    """Return the record of an input whose jobs have all succeeded, or None."""
+    row = connection.execute("SELECT value FROM meta WHERE name = ?", (FINISHED_INPUT,)).fetchone()
     return None if row is None else str(row[0])
 
 

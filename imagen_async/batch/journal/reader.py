@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from imagen_async.batch.journal.values import ListedDoubt, RecordedImage, Totals
 
-__all__ = ["read_images", "read_newest_doubts", "read_receipt", "read_status"]
+__all__ = ["read_finished_input", "read_images", "read_newest_doubts", "read_status"]
 
 
 def read_status(folder: Path) -> Totals:
@@ -40,7 +40,7 @@ def read_newest_doubts(folder: Path, *, running: bool, limit: int) -> list[Liste
         return [*unanswered, *queries.newest_doubts(connection, limit - len(unanswered))]
 
 
-def read_receipt(folder: Path) -> str | None:
+def read_finished_input(folder: Path) -> str | None:
     """Return the record of a finished input, if the last run closed its journal: a killed run leaves a log.
 
     Raises:
@@ -51,7 +51,7 @@ def read_receipt(folder: Path) -> str | None:
         if not path.is_file() or schema.has_log(path):
             return None
     with schema.open_for_reading(path, immutable=True) as connection:
-        return queries.receipt(connection)
+        return queries.finished_input(connection)
 
 
 def read_images(folder: Path, *, after: int, limit: int) -> list[RecordedImage]:

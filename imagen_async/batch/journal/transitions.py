@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from imagen_async.batch.journal.json_lines import json_line, storable
 from imagen_async.batch.journal.schema import JOB_STATES
-from imagen_async.batch.journal.values import ABANDONED, INTENT, INTERRUPTED, RECEIPT, Doubt, Entry, Image
+from imagen_async.batch.journal.values import ABANDONED, FINISHED_INPUT, INTENT, INTERRUPTED, Doubt, Entry, Image
 from imagen_async.exceptions import JournalError, printable
 
 if TYPE_CHECKING:
@@ -27,8 +27,8 @@ __all__ = [
     "doubt",
     "intent",
     "never_sent",
+    "set_finished_input",
     "set_position",
-    "set_receipt",
     "withdraw",
 ]
 
@@ -274,16 +274,16 @@ def withdraw(connection: sqlite3.Connection, images: Iterable[tuple[bytes, int]]
                 "status = CASE status WHEN 'succeeded' THEN ? ELSE status END WHERE key = ?",
                 (INTERRUPTED, key),
             )
-    set_receipt(connection, None)
+    set_finished_input(connection, None)
     # The exported file has their lines, and the number of the last image may be used again.
     connection.execute("UPDATE exports SET seq = 0, offset = 0")
 
 
-def set_receipt(connection: sqlite3.Connection, text: str | None) -> None:
-    """Keep a receipt: words for it that every job of some input has succeeded; None takes it back."""
-    connection.execute("DELETE FROM meta WHERE name = ?", (RECEIPT,))
+def set_finished_input(connection: sqlite3.Connection, text: str | None) -> None:
+    """Replace the record of an input whose jobs have all succeeded; None removes it."""
+    connection.execute("DELETE FROM meta WHERE name = ?", (FINISHED_INPUT,))
     if text is not None:
-        connection.execute("INSERT INTO meta VALUES (?, ?)", (RECEIPT, text))
+        connection.execute("INSERT INTO meta VALUES (?, ?)", (FINISHED_INPUT, text))
 
 
 def set_position(connection: sqlite3.Connection, name: str, *, seq: int, offset: int) -> None:

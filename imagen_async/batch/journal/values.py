@@ -10,9 +10,9 @@ import attrs
 __all__ = [
     "ABANDONED",
     "DIGEST_BYTES",
+    "FINISHED_INPUT",
     "INTENT",
     "INTERRUPTED",
-    "RECEIPT",
     "Admission",
     "Doubt",
     "Entry",
@@ -33,8 +33,8 @@ INTERRUPTED = "interrupted"
 ABANDONED = "the run ended while the request was in flight"
 """Why a request is in doubt that a killed run left in flight."""
 
-RECEIPT = "receipt"
-"""The name under which a receipt is kept."""
+FINISHED_INPUT = "finished input"
+"""The name of the record that every job of an input has succeeded."""
 
 DIGEST_BYTES = 16
 """The length of a request's digest."""

@@ -1,27 +1,25 @@
-"""A finished file is known again, and nothing else is taken for it."""
+"""A finished file is recognized, and no other file is taken for it."""
 
 from __future__ import annotations
 
 import json
 from typing import TYPE_CHECKING, Any
 
+import attrs
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from imagen_async.batch import Report, Source, open_source
+from imagen_async.batch.finished_input import FinishedInput
 from imagen_async.batch.journal import (
     Journal,
     queries,
-    read_receipt,
+    read_finished_input,
     transitions,
 )
-from imagen_async.batch.receipt import mark_of, receipt_of, report_in
-from imagen_async.catalog import CATALOG, Model
+from imagen_async.catalog import CATALOG, Catalog, Model
 from imagen_async.exceptions import ConfigurationError, InvalidInputError, JournalError
 from tests.batch.journals import replace_step
 from tests.batch.running import FOX, OWL, WHALE, caught, metadata, run
-from tests.profiles import times
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -30,9 +28,6 @@ if TYPE_CHECKING:
     from imagen_async.sandbox.pytest_plugin import SandboxFactory
 
 ROWS = (FOX, OWL, WHALE)
-
-counts = st.integers(0, 10**9)
-words = st.dictionaries(st.text(st.characters(codec="utf-8"), max_size=9), counts, max_size=3)
 
 
 def report(**known: Any) -> Report:
@@ -48,7 +43,7 @@ def file_of(folder: Path, *prompts: str) -> Path:
 
 @pytest.fixture
 def read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """How often a source was read row by row."""
+    """The names of the sources that were read row by row."""
     seen: list[str] = []
     rows = Source.rows
 
@@ -60,47 +55,48 @@ def read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return seen
 
 
-@given(st.tuples(counts, counts, counts), st.tuples(words, words), st.text("0123456789abcdef", max_size=64))
-@times(1)
-def test_a_receipt_says_what_the_report_said_and_to_its_own_file_alone(
-    numbers: tuple[int, int, int], named: tuple[dict[str, int], dict[str, int]], mark: str
-) -> None:
-    told = report(**dict(zip(("rows", "requests", "images", "notes", "models"), (*numbers, *named), strict=True)))
-    receipt = receipt_of(told, mark)
-    assert report_in(receipt, mark, "rows.jsonl") == told
-    assert report_in(receipt, mark + "0", "rows.jsonl") is None
+def finished(folder: Path, *, catalog: Catalog = CATALOG, **settings: Any) -> FinishedInput:
+    return FinishedInput(open_source(folder / "rows.jsonl", **settings), folder, catalog)
 
 
-@given(st.data())
-@times(1)
-def test_a_receipt_with_any_character_changed_is_none(data: st.DataObject) -> None:
-    receipt = receipt_of(report(models={"imagen-3.0-generate-001": 3}), "ab12")
-    place = data.draw(st.integers(0, len(receipt) - 1))
-    other = data.draw(st.characters(min_codepoint=32, max_codepoint=126).filter(lambda each: each != receipt[place]))
-    assert report_in(receipt[:place] + other + receipt[place + 1 :], "ab12", "rows.jsonl") is None
+async def recorded(folder: Path, known: Report) -> str:
+    """Record that the file's jobs have succeeded, and return the record."""
+    async with await Journal.open(folder / ".imagen", fsync=False) as journal:
+        await finished(folder).record(known, journal)
+        return await journal.perform(queries.finished_input) or ""
 
 
-@pytest.mark.parametrize("text", ["", "x", " ", " {}", "{}"])
-def test_what_is_no_receipt_is_none(text: str) -> None:
-    assert report_in(text, "ab12", "rows.jsonl") is None
+async def test_the_record_has_the_report_of_its_file(tmp_path: Path) -> None:
+    file_of(tmp_path, *ROWS)
+    known = report(rows=10**9, images=7, notes={"\ud800é": 2}, models={"imagen-3.0-generate-001": 3})
+    await recorded(tmp_path, known)
+    assert attrs.evolve(finished(tmp_path).find() or report(), source="rows.jsonl") == known
 
 
-def test_a_file_is_the_same_by_its_bytes_and_the_terms_of_reading_it(tmp_path: Path) -> None:
+async def test_the_record_is_of_its_own_bytes_settings_and_limits_alone(tmp_path: Path) -> None:
     path = file_of(tmp_path, *ROWS)
-    mark = mark_of(open_source(path), CATALOG)
-    assert mark == mark_of(open_source(path), CATALOG)
+    await recorded(tmp_path, report())
     limited = CATALOG.extended(Model(id="imagen-3.0-generate-001", max_n=2))
-    others = [
-        mark_of(open_source(path, defaults={"n": 2}), CATALOG),
-        mark_of(open_source(path, format="txt"), CATALOG),
-        mark_of(open_source(path, catalog=limited), CATALOG),
-        mark_of(open_source(path), limited),
-    ]
+    assert finished(tmp_path).find() is not None
+    assert finished(tmp_path, defaults={"n": 2}).find() is None
+    assert finished(tmp_path, format="txt").find() is None
+    assert FinishedInput(open_source(path, catalog=limited), tmp_path, CATALOG).find() is None
+    assert finished(tmp_path, catalog=limited).find() is None
     path.write_bytes(path.read_bytes().replace(b"fox", b"fix"))
-    assert len({mark, *others, mark_of(open_source(path), CATALOG)}) == 6
+    assert finished(tmp_path).find() is None
 
 
-async def test_a_finished_file_is_not_read_again_and_all_of_it_counts_as_skipped(
+async def test_a_damaged_record_is_ignored(tmp_path: Path) -> None:
+    file_of(tmp_path, *ROWS)
+    text = await recorded(tmp_path, report())
+    changed = [text[:place] + chr(ord(text[place]) ^ 1) + text[place + 1 :] for place in range(0, len(text), 5)]
+    for damaged in ("", "x", " ", " {}", "{}", *changed):
+        async with await Journal.open(tmp_path / ".imagen", fsync=False) as journal:
+            await journal.perform(transitions.set_finished_input, damaged)
+        assert finished(tmp_path).find() is None
+
+
+async def test_a_finished_file_is_not_read_again_and_its_jobs_count_as_skipped(
     imagen_sandbox: SandboxGateway, tmp_path: Path, read: list[str]
 ) -> None:
     path, out = file_of(tmp_path, *ROWS), tmp_path / "out"
@@ -116,7 +112,7 @@ async def test_a_finished_file_is_not_read_again_and_all_of_it_counts_as_skipped
     assert metadata(out) == before
 
 
-async def test_who_wants_every_outcome_gets_it_of_a_finished_file_too(
+async def test_every_outcome_of_a_finished_file_is_returned_if_asked_for(
     imagen_sandbox: SandboxGateway, tmp_path: Path, read: list[str]
 ) -> None:
     path, out = file_of(tmp_path, *ROWS), tmp_path / "out"
@@ -128,7 +124,7 @@ async def test_who_wants_every_outcome_gets_it_of_a_finished_file_too(
     assert len(read) == 1  # it need not be checked first
 
 
-async def test_a_file_that_was_added_to_is_read(imagen_sandbox: SandboxGateway, tmp_path: Path) -> None:
+async def test_a_file_with_new_rows_is_read(imagen_sandbox: SandboxGateway, tmp_path: Path) -> None:
     out = tmp_path / "out"
     await run(imagen_sandbox, open_source(file_of(tmp_path, FOX, OWL)), out)
     again = await run(imagen_sandbox, open_source(file_of(tmp_path, *ROWS)), out, tell_skipped=False)
@@ -136,14 +132,14 @@ async def test_a_file_that_was_added_to_is_read(imagen_sandbox: SandboxGateway, 
     assert (again.summary.skipped, again.summary.succeeded) == (2, 1)
 
 
-async def test_a_file_that_was_spoiled_is_refused(imagen_sandbox: SandboxGateway, tmp_path: Path) -> None:
+async def test_a_file_with_a_new_invalid_row_is_refused(imagen_sandbox: SandboxGateway, tmp_path: Path) -> None:
     out = tmp_path / "out"
     await run(imagen_sandbox, open_source(file_of(tmp_path, *ROWS)), out)
     with pytest.raises(InvalidInputError):
         await run(imagen_sandbox, open_source(file_of(tmp_path, *ROWS, "")), out, tell_skipped=False)
 
 
-async def test_there_is_no_receipt_while_a_job_has_not_succeeded(
+async def test_a_file_with_a_failed_job_is_not_recorded_as_finished(
     imagen_sandbox_factory: SandboxFactory, tmp_path: Path
 ) -> None:
     path, out = file_of(tmp_path, *ROWS), tmp_path / "out"
@@ -152,42 +148,40 @@ async def test_there_is_no_receipt_while_a_job_has_not_succeeded(
     works = await imagen_sandbox_factory()
     left = await run(works, open_source(path), out, tell_skipped=False)
     assert left.statuses == ["failed"] * 3
-    assert read_receipt(out / ".imagen") is None
+    assert read_finished_input(out / ".imagen") is None
     await run(works, open_source(path), out, retry_failed=True)
-    assert read_receipt(out / ".imagen") is not None
+    assert read_finished_input(out / ".imagen") is not None
 
 
-async def test_a_run_that_was_stopped_leaves_no_receipt(imagen_sandbox: SandboxGateway, tmp_path: Path) -> None:
+async def test_a_run_that_was_stopped_records_no_finished_file(imagen_sandbox: SandboxGateway, tmp_path: Path) -> None:
     path, out = file_of(tmp_path, *ROWS), tmp_path / "out"
     stopped = await caught(imagen_sandbox, open_source(path), out, max_images=1)
     assert stopped.error is not None
-    assert read_receipt(out / ".imagen") is None
+    assert read_finished_input(out / ".imagen") is None
 
 
 @pytest.mark.parametrize("error", [JournalError("the disk is full"), ConfigurationError("the file has changed")])
-async def test_a_run_without_a_receipt_at_its_end_is_none_the_worse(
+async def test_a_run_that_cannot_record_a_finished_file_succeeds(
     imagen_sandbox: SandboxGateway, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     async def fail(*_: object) -> None:
         raise error
 
-    replace_step(monkeypatch, transitions.set_receipt, fail)
+    replace_step(monkeypatch, transitions.set_finished_input, fail)
     path, out = file_of(tmp_path, *ROWS), tmp_path / "out"
     assert (await run(imagen_sandbox, open_source(path), out)).summary.ok
     assert (await run(imagen_sandbox, open_source(path), out)).statuses == ["skipped"] * 3
 
 
-async def test_a_run_that_is_let_go_before_its_end_leaves_no_receipt(
-    imagen_sandbox: SandboxGateway, tmp_path: Path
-) -> None:
+async def test_a_run_that_was_drained_records_no_finished_file(imagen_sandbox: SandboxGateway, tmp_path: Path) -> None:
     path, out = file_of(tmp_path, *(f"{FOX} number {number}" for number in range(200))), tmp_path / "out"
     run_of_some = await run(imagen_sandbox, open_source(path), out, each=lambda batch, _: batch.drain())
     assert run_of_some.summary.ok
     assert run_of_some.summary.jobs < 200
-    assert read_receipt(out / ".imagen") is None
+    assert read_finished_input(out / ".imagen") is None
 
 
-async def test_damage_that_is_to_be_made_good_is_looked_for_in_a_finished_file(
+async def test_redo_damaged_checks_the_images_of_a_finished_file(
     imagen_sandbox: SandboxGateway, tmp_path: Path
 ) -> None:
     path, out = file_of(tmp_path, *ROWS), tmp_path / "out"
@@ -198,21 +192,21 @@ async def test_damage_that_is_to_be_made_good_is_looked_for_in_a_finished_file(
     assert again.summary.skipped == 2
 
 
-async def test_a_withdrawn_image_takes_the_receipt_with_it(tmp_path: Path) -> None:
+async def test_a_withdrawal_removes_the_record(tmp_path: Path) -> None:
     async with await Journal.open(tmp_path, fsync=False) as journal:
-        await journal.perform(transitions.set_receipt, "of a file")
-        assert await journal.perform(queries.receipt) == "of a file"
-        await journal.perform(transitions.set_receipt, "of another")
-        assert await journal.perform(queries.receipt) == "of another"
+        await journal.perform(transitions.set_finished_input, "of a file")
+        assert await journal.perform(queries.finished_input) == "of a file"
+        await journal.perform(transitions.set_finished_input, "of another")
+        assert await journal.perform(queries.finished_input) == "of another"
         await journal.perform(transitions.withdraw, [(bytes(16), 0)])
-        assert await journal.perform(queries.receipt) is None
+        assert await journal.perform(queries.finished_input) is None
 
 
-async def test_a_receipt_is_read_from_outside_only_when_its_journal_was_closed(tmp_path: Path) -> None:
-    assert read_receipt(tmp_path) is None
+async def test_the_record_is_read_only_from_a_journal_that_was_closed(tmp_path: Path) -> None:
+    assert read_finished_input(tmp_path) is None
     async with await Journal.open(tmp_path, fsync=False) as journal:
-        await journal.perform(transitions.set_receipt, "of a file")
-        assert read_receipt(tmp_path) is None
-    assert read_receipt(tmp_path) == "of a file"
+        await journal.perform(transitions.set_finished_input, "of a file")
+        assert read_finished_input(tmp_path) is None
+    assert read_finished_input(tmp_path) == "of a file"
     (tmp_path / "journal.sqlite-wal").write_bytes(b"what a killed run left")
-    assert read_receipt(tmp_path) is None
+    assert read_finished_input(tmp_path) is None
