@@ -1,25 +1,23 @@
-"""The files of an output folder: what they are called, and that each is there itself and not somewhere else.
+"""The files of an output folder: their names, and how they are opened and written.
 
-The rule: nothing is written through a symbolic link, nor into a pipe or a device. All names are looked at before
-anything is sent; files are opened so that a link which took a name's place meanwhile is not followed. The folders above
-the output folder are the user's own business. What stands in the files is not known here.
+Nothing is written through a symbolic link, nor into a pipe or a device. All names are checked before anything is sent;
+files are opened so that a link that replaced one meanwhile is not followed. The folders above the output folder are the
+user's choice.
 """
 
 from __future__ import annotations
 
 import os
-import stat
 from contextlib import contextmanager, suppress
-from itertools import chain
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from imagen_async.batch.journal.lock import LOCK_NAME
 from imagen_async.batch.journal.schema import JOURNAL_NAME
 from imagen_async.exceptions import ConfigurationError, StoreError, printable
-from imagen_async.stores.folders import link_words
+from imagen_async.stores.folders import link_words, mismatch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
 
 __all__ = [
@@ -42,68 +40,54 @@ INVALID_NAME = "invalid.jsonl"
 INNER_NAME = ".imagen"
 TEMPORARY_NAME = "tmp"
 
-# What SQLite puts beside a database.
+# Endings of the files that SQLite makes beside a database.
 _DATABASE = ("", "-wal", "-shm", "-journal")
 
 _FLAGS = os.O_RDWR | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 
 
 def refuse_links(folder: Path) -> None:
-    """Do nothing if an output folder, and what a run writes to in it, is there itself or not at all.
+    """Check that the output folder, and everything that a run writes to in it, is real or does not exist.
 
     Raises:
-        ConfigurationError: Something is a symbolic link, or of another kind than it should be.
+        ConfigurationError: Something is a symbolic link, or not the folder or file that it should be.
     """
     if words := link_words(folder):
         raise ConfigurationError(f"the output {words}")
-    mode = _mode(folder)
-    if mode is not None and not stat.S_ISDIR(mode):
-        raise ConfigurationError(f"the output {printable(str(folder), 4096)} is not a folder")
-    for path in chain(_folders(folder), _shards(folder / IMAGES_NAME)):
-        _refuse_unless(stat.S_ISDIR, path, "folder")
-    for path in _files(folder):
-        _refuse_unless(stat.S_ISREG, path, "file")
+    _refuse_mismatch(folder, "folder")
+    inner = folder / INNER_NAME
+    for path in (folder / IMAGES_NAME, inner, inner / TEMPORARY_NAME, *_links_in(folder / IMAGES_NAME)):
+        _refuse_mismatch(path, "folder")
+    databases = [f"{name}{more}" for name in (JOURNAL_NAME, LOCK_NAME) for more in _DATABASE]
+    for path in (folder / METADATA_NAME, folder / ERRORS_NAME, folder / INVALID_NAME, *map(inner.joinpath, databases)):
+        _refuse_mismatch(path, "file")
 
 
-def _folders(folder: Path) -> Iterator[Path]:
-    yield folder / IMAGES_NAME
-    yield folder / INNER_NAME
-    yield folder / INNER_NAME / TEMPORARY_NAME
-
-
-def _shards(images: Path) -> Iterator[Path]:
-    # One that cannot be looked into is refused by the first file that should go there.
+def _links_in(images: Path) -> list[Path]:
+    # A folder that cannot be read is refused when the first file is written to it.
     with suppress(OSError), os.scandir(images) as entries:
-        yield from (images / entry.name for entry in entries if entry.is_symlink())
+        return [images / entry.name for entry in entries if entry.is_symlink()]
+    return []
 
 
-def _files(folder: Path) -> Iterator[Path]:
-    yield from (folder / name for name in (METADATA_NAME, ERRORS_NAME, INVALID_NAME))
-    yield from (folder / INNER_NAME / f"{name}{more}" for name in (JOURNAL_NAME, LOCK_NAME) for more in _DATABASE)
-
-
-def _refuse_unless(fits: Callable[[int], bool], path: Path, kind: str) -> None:
-    mode = _mode(path)
-    if mode is None or fits(mode):
-        return
-    found = "a symbolic link, and nothing is written through one" if stat.S_ISLNK(mode) else f"no {kind}"
-    raise ConfigurationError(f"{printable(str(path), 4096)} is {found}: move it away and run again")
+def _refuse_mismatch(path: Path, kind: Literal["folder", "file"]) -> None:
+    with suppress(OSError):
+        if found := mismatch(path, kind):
+            raise ConfigurationError(f"{printable(str(path), 4096)} is {found}: move it away and run again")
 
 
 @contextmanager
 def opened(path: Path, flags: int = 0) -> Iterator[int]:
-    """Open a file to read and write it, never through a link; closed at the end.
+    """Open a file to read and write it, never through a link, and close it at the end.
 
     Raises:
-        StoreError: It is a link or no plain file.
+        StoreError: It is a symbolic link, or not a plain file.
         OSError: It cannot be opened.
     """
-    # Looked at before it is opened: opening a FIFO would wait for ever.
-    mode = _mode(path)
-    if mode is not None and not stat.S_ISREG(mode):
-        raise StoreError(
-            f"{printable(str(path))} is a link or no plain file, and is not written to: remove it", path=str(path)
-        )
+    # Before it is opened: opening a FIFO would wait for ever.
+    with suppress(FileNotFoundError):
+        if found := mismatch(path, "file"):
+            raise StoreError(f"{printable(str(path))} is {found}, and is not written to: remove it", path=str(path))
     descriptor = os.open(path, _FLAGS | flags, 0o666)
     try:
         yield descriptor
@@ -131,10 +115,3 @@ def write(descriptor: int, data: bytes | bytearray) -> None:
     view = memoryview(data)
     while view:
         view = view[os.write(descriptor, view) :]
-
-
-def _mode(path: Path) -> int | None:
-    try:
-        return path.lstat().st_mode
-    except OSError:
-        return None

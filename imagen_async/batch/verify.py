@@ -1,7 +1,7 @@
-"""Whether the files of a folder are what its journal says: each is read, and what is missing or altered is named.
+"""Compares the files of a folder with its journal, and names those that are missing or altered.
 
-The rule it keeps: nothing is changed, and nothing outside the folder is opened, whatever a record says. Memory is
-bounded by a page of records. What is done about damage is not decided here.
+Nothing is changed, and nothing outside the folder is opened, whatever a record says. A page of records is in memory at
+a time.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
-import stat
 from concurrent.futures import ThreadPoolExecutor
 from enum import StrEnum
 from functools import partial
@@ -22,6 +21,7 @@ from imagen_async._cancellation import unbroken
 from imagen_async.batch.folder import INNER_NAME
 from imagen_async.batch.journal import read_images, transitions
 from imagen_async.exceptions import StoreError, printable
+from imagen_async.stores.folders import mismatch
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Mapping
@@ -33,7 +33,7 @@ __all__ = ["Damage", "Problem", "Verification", "withdraw_damaged"]
 _PAGE = 256
 _THREADS = 4
 _READ_SIZE = 512 * 1024
-# Without O_NONBLOCK, a pipe of that name would hold the thread for ever. Not every system has every flag.
+# Without O_NONBLOCK, opening a pipe would wait for ever. Not every system has every flag.
 _READING = os.O_RDONLY | sum(getattr(os, flag, 0) for flag in ("O_NONBLOCK", "O_NOFOLLOW", "O_CLOEXEC", "O_BINARY"))
 
 
@@ -43,11 +43,11 @@ class Problem(StrEnum):
     MISSING = "missing"
     """No file has its name."""
     ALTERED = "altered"
-    """What has its name is of another size or content, is a symbolic link or behind one, or no plain file."""
+    """The file has another size or content, is a symbolic link or behind one, or is not a plain file."""
     OUTSIDE = "outside"
-    """Its record names no place inside the folder, and was not followed."""
+    """Its record names a place outside the folder, which was not opened."""
     UNREADABLE = "unreadable"
-    """The system does not let it be read: it may be as it was."""
+    """The system does not allow to read it: it may be unchanged."""
 
 
 @attrs.frozen(kw_only=True)
@@ -61,7 +61,7 @@ class Damage:
         id: The job's name in the input, or None.
         line: The job's place in the input.
         index: The image's index.
-        detail: What was found instead, in words.
+        detail: What was found instead.
     """
 
     problem: Problem
@@ -76,15 +76,15 @@ class Damage:
 class Verification:
     """Compares every recorded image's file with its record, by size and SHA-256; iterate it once to run it.
 
-    A run may go on in the folder meanwhile: what it records is read, too, up to where the last page is read.
+    A run may use the folder meanwhile: images that it records are compared as well, until the last page is read.
 
     Args:
         folder: The output folder.
-        threads: How many files are read at a time.
+        threads: How many files are read concurrently.
 
     Attributes:
         images: Images compared so far.
-        bytes: What was read of them.
+        bytes: Bytes read so far.
         damaged: How many of them are damaged, by problem.
 
     Example:
@@ -120,44 +120,37 @@ class Verification:
             yield from page
 
     def pages(self) -> Generator[list[Damage], None, None]:
-        """Iterate likewise, with what was found in each page of some hundred images; it may be nothing.
+        """Iterate over the damage in each page of some hundred images; a page may have none.
 
         Raises:
-            JournalError: As above.
+            JournalError: There is no journal, or it is damaged, foreign or of another version.
         """
         last = 0
         with ThreadPoolExecutor(self._threads, thread_name_prefix="imagen-verify") as threads:
             while page := read_images(self._folder / INNER_NAME, after=last, limit=_PAGE):
                 last = page[-1].seq
-                yield [found for found in map(self._noted, threads.map(self._compared, page)) if found is not None]
-
-    def _noted(self, compared: tuple[int, Damage | None]) -> Damage | None:
-        read, damage = compared
-        self.images += 1
-        self.bytes += read
-        if damage is not None:
-            self.damaged[damage.problem] += 1
-        return damage
+                damage: list[Damage] = []
+                for read, found in threads.map(self._compared, page):
+                    self.images += 1
+                    self.bytes += read
+                    if found is not None:
+                        self.damaged[found.problem] += 1
+                        damage.append(found)
+                yield damage
 
     def _compared(self, image: RecordedImage) -> tuple[int, Damage | None]:
         name = image.record.get("file_name")
         told = partial(_damage, image, str(name))
         if not isinstance(name, str) or not _is_inside(name):
-            return 0, told(Problem.OUTSIDE, "its record names no place inside the folder")
+            return 0, told(Problem.OUTSIDE, "its record names a place outside the folder")
         try:
-            _refuse_links(self._folder, name)
-            read, found = _compare(self._folder / name, image.record)
+            found = _linked(self._folder, name)
+            read, found = (0, found) if found else _compare(self._folder / name, image.record)
         except (FileNotFoundError, NotADirectoryError):
             return 0, told(Problem.MISSING, "there is no such file")
-        except _NotPlainError as error:
-            return 0, told(Problem.ALTERED, str(error))
         except OSError as error:
             return 0, told(Problem.UNREADABLE, error.strerror or str(error))
         return read, None if found is None else told(Problem.ALTERED, found)
-
-
-class _NotPlainError(Exception):
-    """What has the name is a link, a folder, a pipe."""
 
 
 def _damage(image: RecordedImage, name: str, problem: Problem, detail: str) -> Damage:
@@ -167,32 +160,26 @@ def _damage(image: RecordedImage, name: str, problem: Problem, detail: str) -> D
 
 
 def _is_inside(name: str) -> bool:
-    # Records have forward slashes on every system; a drive or a back slash would mean something on Windows alone.
+    # Records have forward slashes on every system. A drive or a backslash has a meaning on Windows only.
     parts = PurePosixPath(name).parts
     return bool(parts) and parts[0] != "/" and ".." not in parts and not set(name) & {"\\", ":", "\0"}
 
 
-def _refuse_links(folder: Path, name: str) -> None:
-    """Do nothing if every part of `name` is real; what a link leads to is not what the store wrote.
+def _linked(folder: Path, name: str) -> str | None:
+    """Return what the file or one of its folders is instead of a real one, or None.
 
     Raises:
-        _NotPlainError: One is a link, or the last no plain file.
-        OSError: One is not there, or cannot be looked at.
+        OSError: The file does not exist, or cannot be examined.
     """
     path = folder / name
-    modes = [place.lstat().st_mode for place in [*list(path.parents)[: len(PurePosixPath(name).parts) - 1], path]]
-    if any(map(stat.S_ISLNK, modes)):
-        raise _NotPlainError("a symbolic link is in its place")
-    if not stat.S_ISREG(modes[-1]):
-        raise _NotPlainError("it is no plain file")
+    if found := mismatch(path, "file"):
+        return f"it is {found}"
+    folders = list(path.parents)[: len(PurePosixPath(name).parts) - 1]
+    return next((f"its folder is {found}" for each in folders if (found := mismatch(each, "folder"))), None)
 
 
 def _compare(path: Path, record: Mapping[str, Any]) -> tuple[int, str | None]:
-    """Read a file, unless its size tells enough; return how much was read, and what is wrong or None.
-
-    Raises:
-        OSError: It is not there, or cannot be read.
-    """
+    """Read a file unless its size is wrong; return how many bytes were read, and what is wrong or None."""
     file = os.open(path, _READING)
     try:
         size = os.fstat(file).st_size
@@ -204,13 +191,11 @@ def _compare(path: Path, record: Mapping[str, Any]) -> tuple[int, str | None]:
             read += len(span)
     finally:
         os.close(file)
-    return read, None if digest.hexdigest() == record.get("sha256") else "its content is another"
+    return read, None if digest.hexdigest() == record.get("sha256") else "its content has changed"
 
 
 async def withdraw_damaged(journal: Journal, folder: Path) -> int:
-    """Take images whose files are missing or altered out of the journal's account, so that a run asks for them again.
-
-    Files are left as they are; that the images were bought is not forgotten.
+    """Withdraw images whose files are missing or altered, so that a run requests them again; files stay as they are.
 
     Args:
         journal: Open, with nothing in flight.
@@ -220,7 +205,7 @@ async def withdraw_damaged(journal: Journal, folder: Path) -> int:
         How many images.
 
     Raises:
-        StoreError: A file cannot be read: it may be as it was, and is not bought again on suspicion.
+        StoreError: A file cannot be read: it may be unchanged, and is not bought again.
         JournalError: The journal broke.
     """
     withdrawn = 0

@@ -12,10 +12,11 @@ import errno
 import os
 import stat
 from pathlib import PurePath
+from typing import Literal
 
 from imagen_async.exceptions import StoreError, printable
 
-__all__ = ["link_words", "make_below", "make_root", "refuse_unless_folder", "store_error", "sync_folder"]
+__all__ = ["link_words", "make_below", "make_root", "mismatch", "refuse_unless_folder", "store_error", "sync_folder"]
 
 _LONGEST_PATH = 4096
 
@@ -99,12 +100,23 @@ def refuse_unless_folder(path: str) -> None:
         StoreError: It is a symbolic link, or not a folder.
         OSError: It does not exist, or cannot be examined.
     """
+    if found := mismatch(path, "folder"):
+        words = f"{printable(path, _LONGEST_PATH)} is {found}, images are kept in real folders only"
+        raise StoreError(f"{words}; move it away and run again", path=path)
+
+
+def mismatch(path: str | os.PathLike[str], kind: Literal["folder", "file"]) -> str | None:
+    """Return what `path` is instead of a real folder or plain file, or None if it is one.
+
+    Raises:
+        OSError: It does not exist, or cannot be examined.
+    """
     mode = os.lstat(path).st_mode
-    if stat.S_ISDIR(mode):
-        return
-    found = "a symbolic link" if stat.S_ISLNK(mode) else "not a folder"
-    words = f"{printable(path, _LONGEST_PATH)} is {found}, images are kept in real folders only"
-    raise StoreError(f"{words}; move it away and run again", path=path)
+    if stat.S_ISLNK(mode):
+        return "a symbolic link"
+    if kind == "folder":
+        return None if stat.S_ISDIR(mode) else "not a folder"
+    return None if stat.S_ISREG(mode) else "not a plain file"
 
 
 def sync_folder(path: str | os.PathLike[str]) -> None:

@@ -131,13 +131,13 @@ async def test_a_list_of_bad_rows_that_cannot_be_kept_stops_the_batch(
     imagen_sandbox: SandboxGateway, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "invalid.jsonl").mkdir()
-    with pytest.raises(ConfigurationError, match=r"invalid\.jsonl is no file"):
+    with pytest.raises(ConfigurationError, match=r"invalid\.jsonl is not a plain file"):
         await run(imagen_sandbox, [FOX], tmp_path, skip_invalid=True)
     monkeypatch.setattr("imagen_async.batch.batch.refuse_links", lambda _: None)  # it came later
     with pytest.raises(StoreError, match=r"invalid\.jsonl cannot be written"):
         await run(imagen_sandbox, [FOX], tmp_path, skip_invalid=True)
     monkeypatch.setattr(InvalidFile, "clear", lambda _: None)
-    with pytest.raises(StoreError, match=r"invalid\.jsonl is a link or no plain file"):
+    with pytest.raises(StoreError, match=r"invalid\.jsonl is not a plain file"):
         await run(imagen_sandbox, [FOX, ""], tmp_path, skip_invalid=True)
     assert errors(tmp_path) == []
 

@@ -160,7 +160,7 @@ async def test_a_link_is_not_followed(tmp_path: Path, journal: Journal, *, begun
         await MetadataFile(journal, tmp_path).flush()
     entry = await admit(journal, 3)
     await journal.perform(transitions.done, entry, status="failed", attempts=1)
-    with pytest.raises(StoreError, match="is a link"):
+    with pytest.raises(StoreError, match="is a symbolic link"):
         await ErrorsFile(journal, tmp_path).append(entry.key)
     assert target.read_text() == ""
 
@@ -169,7 +169,7 @@ async def test_a_link_is_not_followed(tmp_path: Path, journal: Journal, *, begun
 async def test_a_fifo_in_the_files_place_is_refused_and_not_waited_for(tmp_path: Path, journal: Journal) -> None:
     os.mkfifo(tmp_path / METADATA_NAME)
     await keep_images(journal, "a")
-    with pytest.raises(StoreError, match="no plain file"):
+    with pytest.raises(StoreError, match="not a plain file"):
         await MetadataFile(journal, tmp_path).flush()
 
 

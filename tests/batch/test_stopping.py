@@ -498,7 +498,7 @@ async def test_a_metadata_file_that_is_no_file_any_more_stops_the_batch(
         if not (tmp_path / "metadata.jsonl").exists():
             (tmp_path / "metadata.jsonl").mkdir()
 
-    with pytest.raises(StoreError, match="no plain file") as held:
+    with pytest.raises(StoreError, match="not a plain file") as held:
         await run(imagen_sandbox, numbered(5), tmp_path, each=each)
     # Although the error is still held, with all that its traceback holds, nothing holds the journal.
     with closing(sqlite3.connect(tmp_path / ".imagen" / "journal.sqlite", timeout=0)) as journal:
