@@ -19,6 +19,7 @@ from imagen_async.stores.folders import link_words, mismatch
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+    from typing import BinaryIO
 
 __all__ = [
     "ERRORS_NAME",
@@ -30,7 +31,6 @@ __all__ = [
     "opened",
     "refuse_links",
     "translated",
-    "write",
 ]
 
 IMAGES_NAME = "images"
@@ -43,6 +43,7 @@ TEMPORARY_NAME = "tmp"
 # Endings of the files that SQLite makes beside a database.
 _DATABASE = ("", "-wal", "-shm", "-journal")
 
+_BUFFER_BYTES = 1 << 17
 _FLAGS = os.O_RDWR | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 
 
@@ -77,22 +78,19 @@ def _refuse_mismatch(path: Path, kind: Literal["folder", "file"]) -> None:
 
 
 @contextmanager
-def opened(path: Path, flags: int = 0) -> Iterator[int]:
+def opened(path: Path, flags: int = 0) -> Iterator[BinaryIO]:
     """Open a file to read and write it, never through a link, and close it at the end.
 
     Raises:
         StoreError: It is a symbolic link, or not a plain file.
-        OSError: It cannot be opened.
+        OSError: It cannot be opened or written.
     """
     # Before it is opened: opening a FIFO would wait for ever.
     with suppress(FileNotFoundError):
         if found := mismatch(path, "file"):
             raise StoreError(f"{printable(str(path))} is {found}, and is not written to: remove it", path=str(path))
-    descriptor = os.open(path, _FLAGS | flags, 0o666)
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)
+    with os.fdopen(os.open(path, _FLAGS | flags, 0o666), "r+b", buffering=_BUFFER_BYTES) as file:
+        yield file
 
 
 @contextmanager
@@ -104,14 +102,3 @@ def translated(path: Path) -> Iterator[None]:
         raise StoreError(
             f"{printable(str(path))} cannot be written: {error.strerror or error}", path=str(path)
         ) from error
-
-
-def write(descriptor: int, data: bytes | bytearray) -> None:
-    """Write all of `data`.
-
-    Raises:
-        OSError: It cannot be written.
-    """
-    view = memoryview(data)
-    while view:
-        view = view[os.write(descriptor, view) :]

@@ -1,4 +1,4 @@
-"""``invalid.jsonl``: the rows that were skipped because they are not valid, each with every mistake."""
+"""``invalid.jsonl``: the invalid rows that were skipped, each with all of its mistakes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import os
 from typing import TYPE_CHECKING
 
-from imagen_async.batch.folder import INVALID_NAME, opened, translated, write
+from imagen_async.batch.folder import INVALID_NAME, opened, translated
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -17,17 +17,17 @@ __all__ = ["InvalidFile"]
 
 
 class InvalidFile:
-    """The list of one run; begun anew by the next.
+    """The invalid rows of one run.
 
     Args:
-        folder: Where it goes.
+        folder: The output folder.
     """
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / INVALID_NAME
 
     def clear(self) -> None:
-        """Forget what an earlier run listed.
+        """Remove the list of an earlier run.
 
         Raises:
             StoreError: The file cannot be removed.
@@ -36,10 +36,10 @@ class InvalidFile:
             self._path.unlink(missing_ok=True)
 
     def add(self, row: BadRow) -> None:
-        """List a row.
+        """Add a row.
 
         Raises:
             StoreError: The file is a link, or cannot be written.
         """
         with translated(self._path), opened(self._path, os.O_CREAT | os.O_APPEND) as file:
-            write(file, f"{json.dumps({'line': row.line, 'problems': row.problems})}\n".encode())
+            file.write(f"{json.dumps({'line': row.line, 'problems': row.problems})}\n".encode())

@@ -1,18 +1,18 @@
-"""The two text files beside the images: what arrived (``metadata.jsonl``) and what did not (``errors.jsonl``).
+"""The two text files beside the images: ``metadata.jsonl`` lists the images, ``errors.jsonl`` the jobs without them.
 
-The rule they keep: the journal is the truth and the files are copies of it. ``metadata.jsonl`` has each image
-exactly once, however often the process was killed: it is cut back to the length that the journal vouches for,
-then continued. ``errors.jsonl`` grows while a run goes on and is written anew at its start and end. All of it
-happens in the journal's thread, and no list is ever held in memory. Which images are recorded is not decided here.
+Both are copies of the journal, written in its thread. ``metadata.jsonl`` has each image exactly once, however often the
+process was killed: it is cut to the length that the journal has recorded, and continued. ``errors.jsonl`` grows during
+a run, and is rewritten at its start and end.
 """
 
 from __future__ import annotations
 
 import os
 from contextlib import closing
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
-from imagen_async.batch.folder import ERRORS_NAME, METADATA_NAME, opened, translated, write
+from imagen_async.batch.folder import ERRORS_NAME, METADATA_NAME, opened, translated
 from imagen_async.batch.journal import Doubt, Failure, Journal, json_line, queries, transitions
 from imagen_async.exceptions import StoreError, printable
 from imagen_async.outcome import Status
@@ -22,20 +22,20 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Iterator
     from pathlib import Path
+    from typing import BinaryIO
 
 __all__ = ["ErrorsFile", "MetadataFile", "error_line"]
 
-CHUNK_BYTES = 1 << 20
 PAGE = 500
 
 
 class MetadataFile:
-    """``metadata.jsonl``: one line for each image that the journal has, in the order of their arrival.
+    """``metadata.jsonl``: one line for each recorded image, in the order in which they arrived.
 
     Args:
-        journal: Whose images.
-        folder: Where the file goes; it exists.
-        fsync: Whether lines survive a power cut once `flush` has returned.
+        journal: The journal with the images.
+        folder: The output folder; it exists.
+        fsync: Whether lines survive a loss of power once `flush` has returned.
     """
 
     def __init__(self, journal: Journal, folder: Path, *, fsync: bool = True) -> None:
@@ -46,13 +46,13 @@ class MetadataFile:
     async def flush(self) -> int:
         """Bring the file up to date with the journal; return how many lines were added.
 
-        Call it at the start of a run (it repairs what a dead run left), now and then, and at the end.
+        At the start of a run it repairs the file that a killed run left.
 
         Raises:
-            StoreError: The file is a link or not this journal's, or the disk failed; the next flush repairs it.
+            StoreError: The file is a link or of another journal, or the disk failed; the next flush repairs it.
             JournalError: The journal broke.
         """
-        # Two transactions: what `_prepare` claims or resets must be durable before the file changes.
+        # Two transactions: the position that `_prepare` sets must be durable before the file changes.
         await self._journal.perform(self._prepare)
         return await self._journal.perform(self._append)
 
@@ -60,66 +60,62 @@ class MetadataFile:
         position = queries.position(connection, METADATA_NAME)
         if position is None:
             self._refuse_foreign()
-        if position is None or not self._vouches(connection, *position):
+        if position is None or not self._matches(connection, *position):
             transitions.set_position(connection, METADATA_NAME, seq=0, offset=0)
 
     def _refuse_foreign(self) -> None:
         with translated(self._path):
             if os.path.lexists(self._path) and (self._path.is_symlink() or self._path.stat().st_size > 0):
                 raise StoreError(
-                    f"{printable(str(self._path))} is there, but not from this journal: move it away, "
-                    "or use another folder",
+                    f"{printable(str(self._path))} is not from this journal: move it away, or use another folder",
                     path=str(self._path),
                 )
 
-    def _vouches(self, connection: sqlite3.Connection, seq: int, offset: int) -> bool:
-        """Whether the file holds what the journal believes: long enough, and its last line the right one."""
+    def _matches(self, connection: sqlite3.Connection, seq: int, offset: int) -> bool:
+        """Return whether the file is at least as long as recorded, and its last recorded line the right one."""
         line = queries.image_line(connection, seq)
         if offset == 0 or line is None:
             return offset == 0
         with translated(self._path):
             if not os.path.lexists(self._path):
                 return False
-            with opened(self._path) as descriptor:
+            with opened(self._path) as file:
                 expected = f"{line}\n".encode()
-                os.lseek(descriptor, max(offset - len(expected), 0), os.SEEK_SET)
-                return _read(descriptor, len(expected)) == expected
+                file.seek(max(offset - len(expected), 0))
+                return file.read(len(expected)) == expected
 
     def _append(self, connection: sqlite3.Connection) -> int:
         seq, offset = queries.position(connection, METADATA_NAME) or (0, 0)
-        with closing(queries.image_lines_after(connection, seq)) as lines:
-            first = next(lines, None)
-            if first is None and not os.path.lexists(self._path):
-                return 0
-            added, last, written = self._continue(offset, first, lines)
-        if added:
-            transitions.set_position(connection, METADATA_NAME, seq=last, offset=offset + written)
-        return added
-
-    def _continue(
-        self, offset: int, first: tuple[int, str] | None, others: Iterator[tuple[int, str]]
-    ) -> tuple[int, int, int]:
-        with translated(self._path):
+        with closing(queries.image_lines_after(connection, seq)) as lines, translated(self._path):
+            first = list(islice(lines, 1))
             created = not os.path.lexists(self._path)
-            with opened(self._path, os.O_CREAT) as descriptor:
-                if os.fstat(descriptor).st_size != offset:
-                    os.ftruncate(descriptor, offset)  # lines that the journal does not vouch for, or half of one
-                os.lseek(descriptor, offset, os.SEEK_SET)
-                written = _write_lines(descriptor, first, others)
-                if first is not None and self._fsync:
-                    os.fsync(descriptor)
+            if created and not first:
+                return 0
+            count = 0
+            with opened(self._path, os.O_CREAT) as file:
+                if os.fstat(file.fileno()).st_size != offset:
+                    file.truncate(offset)  # unrecorded lines, or half of one
+                file.seek(offset)
+                for number, line in chain(first, lines):
+                    file.write(f"{line}\n".encode())
+                    seq, count = number, count + 1
+                offset = file.tell()
+                if count and self._fsync:
+                    _sync(file)
             if created and self._fsync:
                 sync_folder(self._path.parent)
-        return written
+        if count:
+            transitions.set_position(connection, METADATA_NAME, seq=seq, offset=offset)
+        return count
 
 
 class ErrorsFile:
-    """``errors.jsonl``: one line for each job that has something to report; no file when none has.
+    """``errors.jsonl``: one line for each `Failure`; no file when there is none.
 
     Args:
-        journal: Whose jobs.
-        folder: Where the file goes; it exists.
-        fsync: Whether a rewritten file survives a power cut.
+        journal: The journal with the jobs.
+        folder: The output folder; it exists.
+        fsync: Whether a rewritten file survives a loss of power.
     """
 
     def __init__(self, journal: Journal, folder: Path, *, fsync: bool = True) -> None:
@@ -128,7 +124,7 @@ class ErrorsFile:
         self._fsync = fsync
 
     async def append(self, key: bytes) -> None:
-        """Add the line of a job that just ended, for whoever watches the file; after its `Journal.done`.
+        """Add the line of a job whose end has been recorded.
 
         Raises:
             StoreError: The file is a link, or the disk failed.
@@ -137,9 +133,7 @@ class ErrorsFile:
         await self._journal.perform(self._append, key)
 
     async def rewrite(self) -> int:
-        """Write the file anew from the journal, in one step for those who read it; return its lines.
-
-        Call it at the start and at the end of a run: what succeeded meanwhile is no longer there.
+        """Replace the file by a new one from the journal, in one step for its readers; return how many lines it has.
 
         Raises:
             StoreError: The disk failed; the file is as it was.
@@ -151,19 +145,21 @@ class ErrorsFile:
         failure = queries.failure(connection, key)
         if failure is None:
             return
-        with translated(self._path), opened(self._path, os.O_CREAT | os.O_APPEND) as descriptor:
-            write(descriptor, f"{error_line(failure)}\n".encode())
+        with translated(self._path), opened(self._path, os.O_CREAT | os.O_APPEND) as file:
+            file.write(f"{error_line(failure)}\n".encode())
 
     def _rewrite(self, connection: sqlite3.Connection) -> int:
         fresh = self._path.with_name(f".{ERRORS_NAME}.new")
         with translated(self._path):
-            fresh.unlink(missing_ok=True)  # of a run that was killed right here
+            fresh.unlink(missing_ok=True)  # left by a run that was killed here
+            count = 0
             try:
-                lines = enumerate((error_line(failure) for failure in _reported(connection)), 1)
-                with opened(fresh, os.O_CREAT | os.O_EXCL) as descriptor:
-                    count, *_ = _write_lines(descriptor, next(lines, None), lines)
+                with opened(fresh, os.O_CREAT | os.O_EXCL) as file:
+                    for failure in _reported(connection):
+                        file.write(f"{error_line(failure)}\n".encode())
+                        count += 1
                     if self._fsync:
-                        os.fsync(descriptor)
+                        _sync(file)
                 if count:
                     fresh.replace(self._path)
                 else:
@@ -176,11 +172,11 @@ class ErrorsFile:
 
 
 def error_line(failure: Failure) -> str:
-    """Write a failure as its line of ``errors.jsonl``, without the newline.
+    """Return a failure as its line of ``errors.jsonl``, without the newline.
 
-    The keys come in one order: ``id``, ``line``, ``status``, ``prompt``, ``error`` (its type), ``message``,
-    ``request_id``, ``attempts``, ``at``, then what else the job's error record holds, then ``doubts``. A job
-    that succeeded in the end is here only for its doubts, with the status ``in_doubt``.
+    The keys have one order: ``id``, ``line``, ``status``, ``prompt``, ``error`` (its type), ``message``,
+    ``request_id``, ``attempts``, ``at``, then the others of the job's error record, then ``doubts``. A job that
+    succeeded is listed only for its requests in doubt, with the status ``in_doubt``.
 
     Example:
         >>> failed = Failure(key=b"", id="fox", line=3, status="failed", attempts=1, at=0.5, error=None, doubts=())
@@ -191,7 +187,7 @@ def error_line(failure: Failure) -> str:
     status, message = failure.status, told.pop("message", None)
     if status == Status.SUCCEEDED:
         status = Status.IN_DOUBT.value
-        message = "the job succeeded, but earlier requests of it may have been billed for nothing"
+        message = "the job succeeded, but earlier requests of it are in doubt: they may have been billed"
     known: dict[str, Any] = {
         "prompt": told.pop("prompt", None),
         "error": told.pop("type", None),
@@ -226,27 +222,6 @@ def _reported(connection: sqlite3.Connection) -> Iterator[Failure]:
             last = page[-1]
 
 
-def _write_lines(
-    descriptor: int, first: tuple[int, str] | None, others: Iterator[tuple[int, str]]
-) -> tuple[int, int, int]:
-    """Write numbered lines, a chunk at a time; return how many, the last one's number, and their bytes."""
-    count = last = written = 0
-    chunk = bytearray()
-    item = first
-    while item is not None:
-        last, line = item
-        chunk += f"{line}\n".encode()
-        count += 1
-        item = next(others, None)
-        if item is None or len(chunk) >= CHUNK_BYTES:
-            write(descriptor, chunk)
-            written += len(chunk)
-            chunk.clear()
-    return count, last, written
-
-
-def _read(descriptor: int, size: int) -> bytes:
-    data = b""
-    while len(data) < size and (more := os.read(descriptor, size - len(data))):
-        data += more
-    return data
+def _sync(file: BinaryIO) -> None:
+    file.flush()
+    os.fsync(file.fileno())
