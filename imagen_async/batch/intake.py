@@ -1,7 +1,6 @@
-"""What is to be done: rows from wherever they come, split into jobs and looked up in the journal.
+"""Reads the input of a batch: rows, split into jobs and looked up in the journal.
 
-Lazy: a row is read when the stream has room for it, a group of rows at a time, because the journal answers groups
-faster. Nothing is sent here.
+Rows are read when the stream has room for their jobs, and in groups, because the journal looks up groups faster.
 """
 
 from __future__ import annotations
@@ -29,18 +28,18 @@ if TYPE_CHECKING:
 __all__ = ["Intake", "Item", "Task"]
 
 Item = str | ImageRequest | Row
-"""What a batch is made of."""
+"""One element of the input of a batch."""
 
-_TOGETHER = 128
-"""Most rows that are looked up at once."""
+_GROUP = 128
+"""Most rows of a source that are looked up together."""
 
-_FEW_TOGETHER = 16
-"""Most items that are taken at once from an iterable that does not wait: it may hold many, and be asked to stop."""
+_SMALL_GROUP = 16
+"""Most items of an iterable that are looked up together; the event loop waits meanwhile."""
 
 
 @attrs.frozen
 class Task:
-    """One job, with what the journal knows of it."""
+    """One job, and its entry in the journal."""
 
     part: Part
     entry: Entry
@@ -50,11 +49,11 @@ class Intake:
     """Reads a batch's input.
 
     Args:
-        requests: Where it comes from.
-        catalog: Whose limits apply.
-        journal: Knows what was done before.
-        progress: Is told of rows that are skipped, and of the number of jobs once that is known.
-        invalid: Takes rows that are not valid; None if the first of them stops the batch.
+        requests: The input.
+        catalog: Limits of the models.
+        journal: Has the jobs of earlier runs.
+        progress: Counts the skipped rows, and gets the number of jobs at the end of the input.
+        invalid: Lists invalid rows; None if the first of them stops the batch.
     """
 
     def __init__(
@@ -72,14 +71,14 @@ class Intake:
         self._progress = progress
         self._invalid = invalid
         self.planned: int | None = None
-        """How many jobs the input came to, once it has been read to its end."""
+        """How many jobs the input has, once it has been read to its end."""
 
     async def tasks(self) -> AsyncGenerator[Task, None]:
         """Iterate over the jobs, in the order of the input.
 
         Raises:
-            InvalidInputError: A row is not valid; the jobs before it have been given.
-            ConfigurationError: The input cannot be read any further, or has changed.
+            InvalidInputError: A row is invalid; the jobs before it have been returned.
+            ConfigurationError: The rest of the input cannot be read, or the input has changed.
             JournalError: The journal broke.
         """
         planned = 0
@@ -109,7 +108,7 @@ class Intake:
 
     def _groups(self) -> AsyncGenerator[list[Row | BadRow], None]:
         if isinstance(self._requests, Source):
-            return Feed(self._requests.rows).groups(_TOGETHER)
+            return Feed(self._requests.rows).groups(_GROUP)
         terms = Terms(catalog=self._catalog)
         if isinstance(self._requests, AsyncIterable):
             return _singly(self._requests, terms)
@@ -125,13 +124,13 @@ async def _together(items: Iterator[Item], terms: Terms) -> AsyncGenerator[list[
     while more:
         group: list[Row | BadRow] = []
         try:
-            for row in islice(rows, _FEW_TOGETHER):
-                group.append(row)  # noqa: PERF402 - what came before an error counts
+            for row in islice(rows, _SMALL_GROUP):
+                group.append(row)  # noqa: PERF402 - rows before an error are used
         except Exception:
             yield group
             raise
         yield group
-        more = len(group) == _FEW_TOGETHER
+        more = len(group) == _SMALL_GROUP
 
 
 async def _singly(items: AsyncIterable[Item], terms: Terms) -> AsyncGenerator[list[Row | BadRow], None]:
@@ -142,7 +141,7 @@ async def _singly(items: AsyncIterable[Item], terms: Terms) -> AsyncGenerator[li
             line += 1
             yield [as_row(item, line, terms)]
     finally:
-        # As a stream does with its source: leaving early ends a generator now, not when it is collected.
+        # As a stream does with its source: close a generator now, not when it is collected.
         close = getattr(iterator, "aclose", None)
         if close is not None:
             await close()
@@ -150,6 +149,6 @@ async def _singly(items: AsyncIterable[Item], terms: Terms) -> AsyncGenerator[li
 
 def _admission(part: Part) -> Admission:
     request = part.request
-    # The parts of a row are jobs of their own, so each needs a name of its own.
+    # Each part of a row is a job, with a name of its own.
     name = request.id if request.id is None or part.part == 0 else f"{request.id}_p{part.part + 1}"
     return Admission(digest(request), id=request.id, stem=name, line=part.row.line, n=request.n)

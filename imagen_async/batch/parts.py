@@ -1,7 +1,6 @@
-"""What a row comes to: the requests it is split into, and the digest by which a job is known again.
+"""Splits rows into requests, and computes the digest that identifies a job in the journal.
 
-Pure. The digest is written into journals that outlive a process, a Python version and a release: its canonical
-form is a contract. Nothing here knows a journal or a client.
+Journals outlive a process, a Python version and a release, so the canonical form under the digest is a contract.
 """
 
 from __future__ import annotations
@@ -21,8 +20,8 @@ __all__ = ["Part", "digest", "split"]
 
 _DIGEST_SIZE = 16
 
-# Written out, not taken from FIELDS: a field that a later release adds must be left out of the canonical form
-# while it has its default, or every journal of today would lose its jobs.
+# Not derived from FIELDS: a field that a later release adds must be left out of the canonical form while it has its
+# default, or today's journals would lose their jobs.
 _DIGESTED = ("prompt", "model", "n", "aspect_ratio", "output_format", "style", "id", "extra")
 
 
@@ -31,10 +30,10 @@ class Part:
     """One request of a row.
 
     Attributes:
-        request: Like the row's, with an `n` that the model allows.
-        row: The row it belongs to.
-        part: Its number, from 0.
-        first_index: The place of its first image among the row's images, from 0.
+        request: The row's request, with an `n` that the model allows.
+        row: The row.
+        part: Its number within the row, from 0.
+        first_index: The index of its first image within the row, from 0.
     """
 
     request: ImageRequest
@@ -44,7 +43,7 @@ class Part:
 
     @property
     def indices(self) -> range:
-        """The places of its images among the row's."""
+        """The indices of its images within the row."""
         return range(self.first_index, self.first_index + self.request.n)
 
 
@@ -53,7 +52,7 @@ def split(row: Row, catalog: Catalog = CATALOG) -> Iterator[Part]:
 
     Args:
         row: Checked: its `n` is at least 1.
-        catalog: Whose limits apply.
+        catalog: Limits of the models.
 
     Example:
         >>> [(part.request.n, part.first_index) for part in split(Row(ImageRequest("A red fox", n=10), line=1))]
@@ -66,10 +65,10 @@ def split(row: Row, catalog: Catalog = CATALOG) -> Iterator[Part]:
 
 
 def digest(request: ImageRequest) -> bytes:
-    """Return 16 bytes that tell requests apart, the same in every process and every Python.
+    """Return 16 bytes that identify a request, the same in every process and Python version.
 
-    SHA-256, cut short, of the request's fields as JSON with sorted keys: requests that are equal as JSON have the
-    same digest, whatever the order of the keys in `extra`.
+    They are the beginning of the SHA-256 of the request's fields as JSON with sorted keys. Requests that are equal as
+    JSON have the same digest, whatever the order of the keys in `extra`.
 
     Args:
         request: Checked: its `extra` has a JSON form.
@@ -83,7 +82,7 @@ def digest(request: ImageRequest) -> bytes:
 
 
 def _as_dict(value: Any) -> dict[str, Any]:
-    if isinstance(value, Mapping):  # read-only views of a dict, which json does not know
+    if isinstance(value, Mapping):  # json does not encode read-only views of a dict
         return dict(value)
     raise TypeError(f"a {type(value).__name__} has no JSON form")
 

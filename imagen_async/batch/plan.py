@@ -1,7 +1,4 @@
-"""What a batch would come to: jobs, images, cost and time, with nothing sent.
-
-Pure arithmetic over a source's first pass.
-"""
+"""Estimates a batch: jobs, images, cost and time, with nothing sent."""
 
 from __future__ import annotations
 
@@ -21,15 +18,15 @@ __all__ = ["Plan"]
 
 @attrs.frozen(kw_only=True)
 class Plan:
-    """What a batch would come to if every request succeeded at once.
+    """The size of a batch if every first request succeeds.
 
     Attributes:
         rows: Rows of the input, without bad ones.
-        jobs: Requests: a row that asks for more images than one request may is several.
+        jobs: Requests; a row may need several.
         images: Images.
-        cost_usd: By list price; None if a model's price is not known.
-        seconds: At the given rates; None without one.
-        notes: How many rows each note was made for.
+        cost_usd: Cost by list price; None if a model's price is unknown.
+        seconds: Time at the given rates; None without one.
+        notes: Each note, and the number of rows that it applies to.
     """
 
     rows: int
@@ -51,8 +48,8 @@ class Plan:
         """Estimate a batch from what `Source.check` found.
 
         Args:
-            report: The first pass.
-            catalog: Whose prices apply.
+            report: The result of the first pass.
+            catalog: Prices of the models.
             rpm: Requests a minute, or None.
             images_per_minute: Images a minute, or None.
         """
@@ -71,5 +68,5 @@ class Plan:
 
 
 def _seconds(*rates: tuple[int, float | None]) -> float | None:
-    """Return how long the slowest of some rates makes it, from the first to the last; None without one."""
+    """Return the seconds between the first and the last at the slowest rate, or None without a rate."""
     return max((max(0, count - 1) * 60.0 / rate for count, rate in rates if rate), default=None)

@@ -1,7 +1,4 @@
-"""Counting: where a batch stands while it runs, and what came of it.
-
-Plain counters that the batch keeps and anyone may read; the batch never reads them to decide anything.
-"""
+"""The counters of a batch: `Progress` while it runs, `Summary` afterwards."""
 
 from __future__ import annotations
 
@@ -17,26 +14,26 @@ __all__ = ["Progress", "Summary"]
 
 @attrs.define(kw_only=True)
 class Progress:
-    """Where a batch stands.
+    """The counters of a running batch. Jobs that an earlier run ended without success count again.
 
     Attributes:
-        total: Jobs to expect, or None while the input has not been read to its end and cannot be counted.
-        succeeded: Jobs that ended so in this run.
-        partial: Jobs with fewer images than asked, in this run or left so by an earlier one.
-        filtered: Likewise, with none, by the safety filter.
-        failed: Likewise, with none, for another reason.
-        in_doubt: Likewise, but perhaps billed.
+        total: Jobs of the input, or None until its end if it cannot be counted before.
+        succeeded: Jobs that succeeded in this run.
+        partial: Jobs with fewer images than requested.
+        filtered: Jobs without an image because of the safety filter.
+        failed: Jobs without an image for another reason.
+        in_doubt: Jobs without an image that may have been billed.
         skipped: Jobs that had succeeded in an earlier run.
         images: Images kept in this run.
         bytes: Their size.
         attempts: Requests sent.
         retries: Attempts that followed a failed one.
-        doubts: Requests that may have been billed and brought no image.
+        doubts: Requests in doubt.
         doubtful_usd: What they may have cost, by list price.
-        in_flight: Requests under way.
+        in_flight: Requests in flight.
         cost_usd: What the images cost, by list price.
-        invalid: Rows that were skipped because they are not valid.
-        stopping: Why nothing more is sent although there is more to do; None as long as it goes on.
+        invalid: Rows that were skipped because they are invalid.
+        stopping: Why the batch stops before its end, or None.
     """
 
     total: int | None = None
@@ -59,7 +56,7 @@ class Progress:
 
     @property
     def done(self) -> int:
-        """Jobs that have ended, in whatever way."""
+        """Jobs that have ended."""
         return self.succeeded + self.partial + self.filtered + self.failed + self.in_doubt + self.skipped
 
     def count(self, status: Status) -> None:
@@ -70,10 +67,10 @@ class Progress:
 
 @attrs.frozen(kw_only=True)
 class Summary:
-    """What came of a batch in this run; the attributes are those of `Progress`.
+    """The counters of a run, as in `Progress`.
 
     Attributes:
-        jobs: Jobs that have ended, in whatever way.
+        jobs: Jobs that have ended.
         elapsed_s: Seconds that the run took.
     """
 
@@ -95,12 +92,11 @@ class Summary:
 
     @classmethod
     def of(cls, progress: Progress, *, elapsed_s: float) -> Summary:
-        """Sum up a run."""
-        counters = attrs.asdict(progress)
-        for name in ("total", "retries", "in_flight", "stopping"):
-            del counters[name]
-        counters["cost_usd"] = round(progress.cost_usd, 6)
-        counters["doubtful_usd"] = round(progress.doubtful_usd, 6)
+        """Return the figures of a run."""
+        names = {field.name for field in attrs.fields(cls)}
+        counters = attrs.asdict(progress, filter=lambda field, _: field.name in names)
+        for name in ("cost_usd", "doubtful_usd"):
+            counters[name] = round(counters[name], 6)
         return cls(jobs=progress.done, elapsed_s=round(elapsed_s, 3), **counters)
 
     @property
@@ -115,8 +111,4 @@ class Summary:
             >>> list(Summary.of(Progress(), elapsed_s=0.5).as_dict())[:4]
             ['jobs', 'succeeded', 'partial', 'filtered']
         """
-        names = (
-            "jobs", "succeeded", "partial", "filtered", "failed", "in_doubt", "skipped",
-            "images", "bytes", "attempts", "cost_usd", "elapsed_s", "doubts", "doubtful_usd",
-        )  # fmt: skip
-        return {name: getattr(self, name) for name in names}
+        return attrs.asdict(self, filter=lambda field, _: field.name != "invalid")

@@ -1,6 +1,6 @@
-"""What is written about a job: the line of an image in ``metadata.jsonl``, and the record of a failure.
+"""The records of a job: the line of an image in ``metadata.jsonl``, and the record of a failure.
 
-Pure. Every line has the same keys in the same order, so that the folder loads as one table whatever happened.
+Every line has the same keys in the same order, so that the folder loads as one table.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["FILTERED_PART", "error_record", "image_record", "recorded_image"]
 
 FILTERED_PART = "partial"
-"""The type of a record that tells of no error: the safety filter took some images."""
+"""The type of a record without an error: the safety filter removed some images."""
 
 
 def image_record(part: Part, image: Image, *, folder: str, outcome: Outcome | None) -> dict[str, Any]:
@@ -61,7 +61,7 @@ def image_record(part: Part, image: Image, *, folder: str, outcome: Outcome | No
 
 
 def _carried(part: Part, *, taken: set[str]) -> dict[str, Any]:
-    """Carry the row's other columns along; one whose name is taken, or means something to a loader, gets another."""
+    """Return the row's other columns; one whose name is taken or has a meaning to a loader gets another name."""
     carried: dict[str, Any] = {}
     for name, value in part.row.metadata.items():
         free = name
@@ -73,21 +73,21 @@ def _carried(part: Part, *, taken: set[str]) -> dict[str, Any]:
 
 
 def _is_taken(name: str, taken: set[str]) -> bool:
-    # Hugging Face `datasets` makes a column ``image`` of ``file_name``, and reads every ``*_file_name`` as a path
-    # (`FolderBasedBuilder`): one that is not there, and the folder does not load.
+    # Hugging Face `datasets` (`FolderBasedBuilder`) makes a column ``image`` of ``file_name``, and reads every
+    # ``*_file_name`` as a path: if one does not exist, the folder does not load.
     return name in taken or name == "image" or name.endswith(("file_name", "file_names"))
 
 
 def recorded_image(record: Mapping[str, Any], *, index: int, folder: PurePath) -> Image:
-    """Make the image again that `image_record` made `record` of.
+    """Return the image that `image_record` made `record` of.
 
     Args:
-        record: The line, as the journal keeps it.
+        record: The record in the journal.
         index: The image's index.
         folder: The output folder.
 
     Raises:
-        JournalError: The line is not one of `image_record`'s.
+        JournalError: `image_record` cannot have made it.
     """
     try:
         return Image(
@@ -114,16 +114,16 @@ def _relative_name(path: str, folder: str) -> str:
 def error_record(
     part: Part, error: ImagenError | None, outcome: Outcome | None, *, doubted: bool = False
 ) -> dict[str, Any] | None:
-    """Say what went wrong, for ``errors.jsonl``; None if nothing did.
+    """Return the record of a job for ``errors.jsonl``, or None if there is nothing to report.
 
     Args:
-        part: What was asked.
-        error: What went wrong, or None.
-        outcome: What came of it, or None.
-        doubted: Whether requests of it may have been billed for nothing: then it is listed although it succeeded.
+        part: The request.
+        error: Why it failed, or None.
+        outcome: Its outcome, or None.
+        doubted: Whether requests of it may be in doubt: then it is listed although it succeeded.
     """
-    fine = error is None and (outcome is None or outcome.ok)
-    if fine and not doubted:
+    succeeded = error is None and (outcome is None or outcome.ok)
+    if succeeded and not doubted:
         return None
     record: dict[str, Any] = {
         "prompt": part.row.request.prompt,
@@ -131,12 +131,12 @@ def error_record(
         "n": part.request.n,
         "images": len(outcome.images) if outcome else 0,
     }
-    if fine:
+    if succeeded:
         return record
-    told = {"reasons": list(outcome.reasons)} if outcome and outcome.reasons else {}
+    reasons = {"reasons": list(outcome.reasons)} if outcome and outcome.reasons else {}
     if error is None:
-        return record | {"type": FILTERED_PART, "message": "the safety filter took some of the images"} | told
-    record |= {"type": type(error).__name__, "message": printable(str(error), 2000)} | told
+        return record | {"type": FILTERED_PART, "message": "the safety filter took some of the images"} | reasons
+    record |= {"type": type(error).__name__, "message": printable(str(error), 2000)} | reasons
     if isinstance(error, GatewayError):
         record |= {"http_status": error.status, "code": error.code, "request_id": error.request_id}
         record |= {"support_codes": list(error.support_codes)} if error.support_codes else {}
