@@ -306,7 +306,7 @@ class Batch(AsyncIterator[Outcome]):
 
     async def _request(self, task: Task, recorder: JobRecorder, wanted: list[int], in_doubt: int) -> Outcome:
         try:
-            job = self._client.job(
+            recorder.job = job = self._client.job(
                 task.part.request,
                 store=self._store,
                 image_id=task.entry.stem,
@@ -322,14 +322,11 @@ class Batch(AsyncIterator[Outcome]):
         try:
             return await self._client.perform(job)
         except ImagenError as error:
-            await recorder.interrupted(str(error), job.images)
+            await recorder.interrupted(str(error))
             raise
         except JobStopped:
-            await recorder.interrupted("the run ended while the job waited", job.images)
+            await recorder.interrupted("the run ended while the job waited")
             raise NoResult from None
-        except asyncio.CancelledError:
-            recorder.keep(job.images)
-            raise
 
     def _at_first(self) -> int:
         """Return how many images may be in flight before their size is known."""

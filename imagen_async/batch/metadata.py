@@ -20,13 +20,12 @@ from imagen_async.stores.folders import sync_folder
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Iterator
     from pathlib import Path
     from typing import BinaryIO
 
 __all__ = ["ErrorsFile", "MetadataFile", "error_line"]
 
-PAGE = 500
+_NEW = os.O_CREAT | os.O_EXCL
 
 
 class MetadataFile:
@@ -154,8 +153,8 @@ class ErrorsFile:
             fresh.unlink(missing_ok=True)  # left by a run that was killed here
             count = 0
             try:
-                with opened(fresh, os.O_CREAT | os.O_EXCL) as file:
-                    for failure in _reported(connection):
+                with closing(queries.failures(connection)) as failures, opened(fresh, _NEW) as file:
+                    for failure in failures:
                         file.write(f"{error_line(failure)}\n".encode())
                         count += 1
                     if self._fsync:
@@ -212,14 +211,6 @@ def _doubt_record(doubt: Doubt) -> dict[str, Any]:
         "usd": round(doubt.usd, 6),
         "message": doubt.reason,
     }
-
-
-def _reported(connection: sqlite3.Connection) -> Iterator[Failure]:
-    for after in (queries.failures_after, queries.troubled_after):
-        last: Failure | None = None
-        while page := after(connection, last, PAGE):
-            yield from page
-            last = page[-1]
 
 
 def _sync(file: BinaryIO) -> None:

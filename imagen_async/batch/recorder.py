@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from imagen_async.batch.progress import Progress
     from imagen_async.batch.resume import Earlier
     from imagen_async.catalog import Catalog
+    from imagen_async.client.job import Job
 
 __all__ = ["JobRecorder", "RunRecorder"]
 
@@ -132,7 +133,8 @@ class JobRecorder:
         """Images that earlier requests of this run brought."""
         self._in_flight = False
         self._begun = False
-        self._kept: tuple[Image, ...] = ()
+        self.job: Job | None = None
+        """The job as the client runs it."""
 
     async def adopt(self, *, missing: int) -> None:
         """Record the images that a killed run published, and settle its request in doubt.
@@ -226,21 +228,13 @@ class JobRecorder:
         if outcome.status is not Status.SUCCEEDED:
             await self._run.errors.append(self._entry.key)
 
-    def keep(self, images: Sequence[Image]) -> None:
-        """Remember the images of a job whose task is cancelled; `interrupted` is called afterwards."""
-        self._kept = tuple(images)
-
-    async def interrupted(self, reason: str, images: Sequence[Image] = ()) -> None:
-        """Record that the run ended while this job was in flight; the next run continues it.
-
-        Args:
-            reason: Why.
-            images: Its images that were kept.
+    async def interrupted(self, reason: str) -> None:
+        """Record that the run ended while this job was in flight, with its images; the next run continues it.
 
         Raises:
             JournalError: The journal broke.
         """
-        fresh = self._kept = self._kept or tuple(images)
+        fresh = tuple(self.job.images) if self.job is not None else ()
         if self.reserved and not self._in_flight:
             self._release()
             await self._run.journal.perform(transitions.never_sent, self._entry)

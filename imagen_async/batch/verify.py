@@ -19,7 +19,7 @@ import attrs
 
 from imagen_async._cancellation import unbroken
 from imagen_async.batch.folder import INNER_NAME
-from imagen_async.batch.journal import read_images, transitions
+from imagen_async.batch.journal import queries, read, transitions
 from imagen_async.exceptions import StoreError, printable
 from imagen_async.stores.folders import mismatch
 
@@ -127,12 +127,12 @@ class Verification:
         """
         last = 0
         with ThreadPoolExecutor(self._threads, thread_name_prefix="imagen-verify") as threads:
-            while page := read_images(self._folder / INNER_NAME, after=last, limit=_PAGE):
+            while page := read(self._folder / INNER_NAME, queries.images_after, last, _PAGE):
                 last = page[-1].seq
                 damage: list[Damage] = []
-                for read, found in threads.map(self._compared, page):
+                for size, found in threads.map(self._compared, page):
                     self.images += 1
-                    self.bytes += read
+                    self.bytes += size
                     if found is not None:
                         self.damaged[found.problem] += 1
                         damage.append(found)

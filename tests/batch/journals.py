@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
-from imagen_async.batch.journal import Journal, queries
+from imagen_async.batch.journal import INTENT, Journal, queries
 
 if TYPE_CHECKING:
     import pytest
@@ -25,7 +25,8 @@ async def doubts_in(journal: Journal) -> list[ListedDoubt]:
 
 async def failures_in(journal: Journal) -> list[Failure]:
     """Return the jobs that ended without success, by line."""
-    return await journal.perform(queries.failures_after, None, 100_000)
+    found = await journal.perform(lambda connection: list(queries.failures(connection)))
+    return [failure for failure in found if failure.status not in {INTENT, "succeeded"}]
 
 
 def replace_step(

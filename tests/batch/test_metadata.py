@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from imagen_async.batch import metadata as module
 from imagen_async.batch.folder import ERRORS_NAME, METADATA_NAME
 from imagen_async.batch.journal import (
     Admission,
@@ -207,10 +206,7 @@ async def test_a_failed_job_is_appended_and_gone_once_it_succeeded(tmp_path: Pat
     assert not remains(tmp_path)
 
 
-async def test_every_doubt_is_reported_also_that_of_a_job_that_succeeded(
-    tmp_path: Path, journal: Journal, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(module, "PAGE", 2)
+async def test_every_doubt_is_reported_also_that_of_a_job_that_succeeded(tmp_path: Path, journal: Journal) -> None:
     doubts = [
         Doubt(attempt=number, at=1.0, reason="cut off", request_id=f"r{number}", images=3, usd=3 * 0.1)
         for number in (1, 2)

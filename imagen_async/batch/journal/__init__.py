@@ -10,7 +10,7 @@ are the steps; `schema` is the file; `lock` keeps a second run out.
 from imagen_async.batch.journal.journal import Journal
 from imagen_async.batch.journal.json_lines import json_line
 from imagen_async.batch.journal.lock import folder_in_use
-from imagen_async.batch.journal.reader import read_finished_input, read_images, read_newest_doubts, read_status
+from imagen_async.batch.journal.reader import read, read_finished_input, read_newest_doubts, read_status
 from imagen_async.batch.journal.values import (
     DIGEST_BYTES,
     INTENT,
@@ -40,8 +40,8 @@ __all__ = [
     "Unanswered",
     "folder_in_use",
     "json_line",
+    "read",
     "read_finished_input",
-    "read_images",
     "read_newest_doubts",
     "read_status",
 ]

@@ -1,7 +1,7 @@
 """What can be read from the journal: totals, failures, doubts, images, and the positions of its exports.
 
-Steps for `Journal.perform`, and for the readers of other processes. Lists come in pages, so that a list of millions
-needs the memory of one page.
+Steps for `Journal.perform`, and for the readers of other processes. Lists come in pages or one by one, so that a list
+of millions needs little memory.
 """
 
 from __future__ import annotations
@@ -25,10 +25,11 @@ from imagen_async.exceptions import JournalError, printable
 
 if TYPE_CHECKING:
     import sqlite3
+    from collections.abc import Generator
 
 __all__ = [
     "failure",
-    "failures_after",
+    "failures",
     "finished_input",
     "history",
     "image_line",
@@ -38,7 +39,6 @@ __all__ = [
     "newest_doubts",
     "position",
     "totals",
-    "troubled_after",
     "unanswered_requests",
 ]
 
@@ -83,25 +83,14 @@ def failure(connection: sqlite3.Connection, key: bytes) -> Failure | None:
     return None if row is None else _failure(connection, row)
 
 
-def failures_after(connection: sqlite3.Connection, last: Failure | None, limit: int) -> list[Failure]:
-    """Return the next jobs that were interrupted or ended without success, by line."""
-    rows = connection.execute(
-        f"{_JOB} WHERE status NOT IN ('intent', 'succeeded') AND (line, key) > (?, ?) ORDER BY line, key LIMIT ?",
-        (last.line, last.key, limit) if last else (-(1 << 63), b"", limit),
-    ).fetchall()
-    return [_failure(connection, row) for row in rows]
-
-
-def troubled_after(connection: sqlite3.Connection, last: Failure | None, limit: int) -> list[Failure]:
-    """Return the next jobs that succeeded or are in flight and have requests in doubt; oldest first."""
-    keys = connection.execute(
-        # CROSS: walk the doubts in the order of their index, so that a page costs a page.
-        "SELECT DISTINCT job, key FROM doubts CROSS JOIN jobs USING (job) "
-        "WHERE doubts.job > coalesce((SELECT job FROM jobs WHERE key = ?), 0) "
-        "AND status IN ('intent', 'succeeded') ORDER BY doubts.job LIMIT ?",
-        (last.key if last else None, limit),
-    ).fetchall()
-    return [found for _, key in keys if (found := failure(connection, key)) is not None]
+def failures(connection: sqlite3.Connection) -> Generator[Failure, None, None]:
+    """Iterate over the jobs to report: those without success by line, then others with requests in doubt, by age."""
+    for condition in (
+        "status NOT IN ('intent', 'succeeded') ORDER BY line, key",
+        "status IN ('intent', 'succeeded') AND job IN (SELECT job FROM doubts) ORDER BY job",
+    ):
+        for row in connection.execute(f"{_JOB} WHERE {condition}"):
+            yield _failure(connection, row)
 
 
 def _failure(connection: sqlite3.Connection, row: tuple[Any, ...]) -> Failure:

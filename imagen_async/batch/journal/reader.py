@@ -2,42 +2,48 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 
 from imagen_async.batch.journal import queries, schema
 
 if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Callable
     from pathlib import Path
 
-    from imagen_async.batch.journal.values import ListedDoubt, RecordedImage, Totals
+    from imagen_async.batch.journal.values import ListedDoubt, Totals
 
-__all__ = ["read_finished_input", "read_images", "read_newest_doubts", "read_status"]
+P = ParamSpec("P")
+T = TypeVar("T")
+
+__all__ = ["read", "read_finished_input", "read_newest_doubts", "read_status"]
 
 
-def read_status(folder: Path) -> Totals:
-    """Read the sums over the journal in `folder`.
+def read(folder: Path, query: Callable[Concatenate[sqlite3.Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Return what a query finds in the journal in `folder`.
 
     Raises:
         JournalError: There is no journal, or it is damaged, foreign or newer than this version.
     """
     with schema.open_for_reading(folder / schema.JOURNAL_NAME) as connection:
-        return queries.totals(connection)
+        return query(connection, *args, **kwargs)
+
+
+def read_status(folder: Path) -> Totals:
+    """Return the sums over the journal in `folder`; raises as `read`."""
+    return read(folder, queries.totals)
 
 
 def read_newest_doubts(folder: Path, *, running: bool, limit: int) -> list[ListedDoubt]:
-    """Read the last requests in doubt, newest first.
+    """Return the last requests in doubt, newest first; raises as `read`.
 
     Args:
         folder: Where the journal is.
         running: Whether a run is using the folder; if not, requests without a response are in doubt as well.
         limit: Most that are returned.
-
-    Raises:
-        JournalError: There is no journal, or it is damaged, foreign or newer than this version.
     """
-    with schema.open_for_reading(folder / schema.JOURNAL_NAME) as connection:
-        unanswered = [] if running else queries.unanswered_requests(connection, limit)
-        return [*unanswered, *queries.newest_doubts(connection, limit - len(unanswered))]
+    unanswered = [] if running else read(folder, queries.unanswered_requests, limit)
+    return [*unanswered, *read(folder, queries.newest_doubts, limit - len(unanswered))]
 
 
 def read_finished_input(folder: Path) -> str | None:
@@ -52,18 +58,3 @@ def read_finished_input(folder: Path) -> str | None:
             return None
     with schema.open_for_reading(path, immutable=True) as connection:
         return queries.finished_input(connection)
-
-
-def read_images(folder: Path, *, after: int, limit: int) -> list[RecordedImage]:
-    """Read the next images, in the order in which they were recorded.
-
-    Args:
-        folder: Where the journal is.
-        after: The number of the last image that was read, or 0.
-        limit: Most that are returned.
-
-    Raises:
-        JournalError: There is no journal, or it is damaged, foreign or of another version.
-    """
-    with schema.open_for_reading(folder / schema.JOURNAL_NAME) as connection:
-        return queries.images_after(connection, after, limit)
