@@ -1,19 +1,19 @@
-"""What is known about the models: limits, ratios, pixel sizes, list prices.
+"""Facts about the models: limits, ratios, pixel sizes and list prices.
 
-Facts only, and only for early advice: a model id is an open string, and one that is not listed here passes
-with its limits unknown, because models come and go at a gateway faster than releases of a library.
-Numbers are from the gateway's parameter table and Google's list prices; a user's own `Catalog` overrides them.
+They serve early checks only. A model that is not listed is sent with a note, because models change at a gateway more
+often than this library is released. The facts are from the gateway's parameter table and Google's list prices; a
+`Catalog` of your own overrides them.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any
 
 import attrs
 
+from imagen_async._validation import Number, nearest, shown
 from imagen_async.exceptions import ConfigurationError
 
 __all__ = ["ASPECT_RATIOS", "CATALOG", "DEFAULT_MODEL", "OUTPUT_FORMATS", "STYLES", "Catalog", "Model"]
@@ -23,56 +23,43 @@ DEFAULT_MODEL = "imagen-3.0-generate-001"
 ASPECT_RATIOS: Mapping[str, tuple[int, int]] = MappingProxyType(
     {"1:1": (1024, 1024), "9:16": (768, 1408), "16:9": (1408, 768), "3:4": (896, 1280), "4:3": (1280, 896)}
 )
-"""The contract's ratios and the pixel size, width × height, that each comes in."""
+"""The ratios of the API, each with the pixel size, width × height, of its images."""
 
 OUTPUT_FORMATS = ("png", "jpeg")
 STYLES = ("photograph", "digital_art", "landscape", "sketch", "watercolor", "cyberpunk", "pop_art")
 
 
 def _frozen(value: Mapping[str, tuple[int, int]]) -> Mapping[str, tuple[int, int]]:
-    return MappingProxyType({ratio: (int(size[0]), int(size[1])) for ratio, size in value.items()})
+    try:
+        return MappingProxyType({ratio: (int(size[0]), int(size[1])) for ratio, size in value.items()})
+    except (AttributeError, TypeError, ValueError, LookupError):
+        raise ConfigurationError(
+            f"Model.aspect_ratios must be a table of ratios, each with width and height, not {shown(value)}"
+        ) from None
 
 
-def _strings(value: Iterable[str]) -> tuple[str, ...]:
-    if isinstance(value, str):
-        raise TypeError(f"a list of texts is wanted, not the text {value!r}")
-    return tuple(value)
-
-
-def _number(*, least: int, whole: bool, unknown: bool = True) -> Callable[[object, attrs.Attribute[Any], object], None]:
-    """Make a validator of a limit, which comes from a file as anything at all."""
-
-    def check(_: object, field: attrs.Attribute[Any], value: object) -> None:
-        if unknown and value is None:
-            return
-        fits = isinstance(value, int if whole else int | float) and not isinstance(value, bool)
-        if not fits or not least <= float(value) < math.inf:  # type: ignore[arg-type] # `fits` says so
-            kind = "whole number" if whole else "number"
-            raise ValueError(f"{field.name} must be a {kind} from {least}, not {value!r}")
-
-    return check
-
-
-def _texts(_: object, field: attrs.Attribute[Any], value: tuple[object, ...]) -> None:
-    if not all(isinstance(text, str) for text in value):
-        raise ValueError(f"{field.name} must be a list of texts, not {list(value)!r}")
+def _strings(value: object) -> tuple[str, ...]:
+    texts = tuple(value) if isinstance(value, Iterable) and not isinstance(value, str) else None
+    if texts is None or not all(isinstance(text, str) for text in texts):
+        raise ConfigurationError(f"formats and styles must be lists of texts, not {shown(value)}")
+    return texts
 
 
 @attrs.frozen(kw_only=True)
 class Model:
-    """One model's limits; None where a limit is unknown.
+    """The limits of one model; None where a limit is unknown.
 
     Attributes:
-        id: The name that goes into the request.
+        id: The model's name in requests.
         prompt_tokens: Longest prompt, in the model's tokens, or None.
         max_n: Most images in one request.
-        aspect_ratios: Ratio to pixel size (width, height).
-        output_formats: Formats it can answer with.
-        styles: Accepted values of ``style``; empty if the model takes none.
-        price_usd: List price of one image, in US dollars, or None.
+        aspect_ratios: The pixel size, (width, height), of each ratio.
+        output_formats: Formats that it can return.
+        styles: Accepted values of ``style``; empty if the model has no styles.
+        price_usd: List price of one image in US dollars, or None.
 
     Raises:
-        ValueError: A limit or price is not a number that it could be, or a list holds what is not text.
+        ConfigurationError: A value has a wrong type or is out of its range.
 
     Example:
         >>> Model(id="my-finetune", prompt_tokens=256, price_usd=0.01).max_n
@@ -80,12 +67,12 @@ class Model:
     """
 
     id: str
-    prompt_tokens: int | None = attrs.field(default=None, validator=_number(least=1, whole=True))
-    max_n: int = attrs.field(default=4, validator=_number(least=1, whole=True, unknown=False))
+    prompt_tokens: int | None = attrs.field(default=None, validator=Number(1, whole=True, optional=True))
+    max_n: int = attrs.field(default=4, validator=Number(1, whole=True))
     aspect_ratios: Mapping[str, tuple[int, int]] = attrs.field(default=ASPECT_RATIOS, converter=_frozen)
-    output_formats: tuple[str, ...] = attrs.field(default=OUTPUT_FORMATS, converter=_strings, validator=_texts)
-    styles: tuple[str, ...] = attrs.field(default=(), converter=_strings, validator=_texts)
-    price_usd: float | None = attrs.field(default=None, validator=_number(least=0, whole=False))
+    output_formats: tuple[str, ...] = attrs.field(default=OUTPUT_FORMATS, converter=_strings)
+    styles: tuple[str, ...] = attrs.field(default=(), converter=_strings)
+    price_usd: float | None = attrs.field(default=None, validator=Number(0, optional=True))
 
 
 class Catalog(Mapping[str, Model]):
@@ -103,6 +90,10 @@ class Catalog(Mapping[str, Model]):
     def __getitem__(self, model_id: str) -> Model:
         return self._models[model_id]
 
+    def get(self, model_id: object, default: Any = None) -> Any:
+        """Return the model of this id, or the default; Mapping's own raises and catches an error for an unknown id."""
+        return self._models.get(model_id, default) if isinstance(model_id, str) else default
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._models)
 
@@ -113,17 +104,17 @@ class Catalog(Mapping[str, Model]):
         return f"Catalog({', '.join(self._models)})"
 
     def extended(self, *models: Model) -> Catalog:
-        """Return a catalog with `models` added; one with a known id replaces the known one."""
+        """Return a catalog with `models` added; a model replaces another one of the same id."""
         return Catalog((*self._models.values(), *models))
 
     def extended_from(self, tables: Mapping[str, Any]) -> Catalog:
         """Return a catalog extended by plain tables, as read from a TOML or JSON file.
 
         Args:
-            tables: Model id to a table of `Model`'s fields. An id that is known keeps the fields not named.
+            tables: Fields of `Model` by model id. A known model keeps the fields that its table leaves out.
 
         Raises:
-            ConfigurationError: A table names a field that a model does not have, or holds a value of a wrong type.
+            ConfigurationError: A table has an unknown field, or a value of a wrong type or out of its range.
 
         Example:
             >>> mine = CATALOG.extended_from({"imagen-3.0-generate-002": {"price_usd": 0.03}})
@@ -133,13 +124,16 @@ class Catalog(Mapping[str, Model]):
         return self.extended(*(self._merged(model_id, table) for model_id, table in tables.items()))
 
     def _merged(self, model_id: str, table: Any) -> Model:
-        known = {field.name for field in attrs.fields(Model)} - {"id"}
-        if not isinstance(table, Mapping) or not set(table) <= known:
-            raise ConfigurationError(f"catalog entry {model_id!r} must be a table of {', '.join(sorted(known))}")
+        entry, known = f"catalog entry {shown(model_id)}", [field.name for field in attrs.fields(Model)[1:]]
+        if not isinstance(table, Mapping):
+            raise ConfigurationError(f"{entry} must be a table of {', '.join(known)}, not {shown(table)}")
+        for name in table:
+            if name not in known:
+                raise ConfigurationError(f"{entry} has no field {shown(name)}{nearest(str(name), known)}")
         try:
             return attrs.evolve(self._models.get(model_id, Model(id=model_id)), **table)
-        except (TypeError, ValueError, AttributeError, LookupError) as error:
-            raise ConfigurationError(f"catalog entry {model_id!r}: {error}") from None
+        except ConfigurationError as error:
+            raise ConfigurationError(f"{entry}: {error}") from None
 
 
 CATALOG = Catalog(
@@ -152,4 +146,4 @@ CATALOG = Catalog(
         Model(id="imagegeneration@006", prompt_tokens=128, price_usd=0.04),
     )
 )
-"""The six models that the gateway documents."""
+"""The six models in the gateway's documentation."""

@@ -10,6 +10,7 @@ from typing import Literal
 
 import attrs
 
+from imagen_async._validation import Choice, Number
 from imagen_async.exceptions import FailureClass
 
 __all__ = ["RetryPolicy"]
@@ -32,19 +33,22 @@ class RetryPolicy:
         initial: Ceiling of the first wait, in seconds.
         longest: Ceiling of any wait, in seconds; a gateway's ``Retry-After`` may be longer.
 
+    Raises:
+        ConfigurationError: A value is not a finite number in its range, or `on_ambiguous` is another text.
+
     Example:
         >>> RetryPolicy(initial=0.5).delay(failures=3, draw=0.5)
         1.0
     """
 
     on_ambiguous: Literal["once", "retry", "fail"] = attrs.field(
-        default="once", validator=attrs.validators.in_(("once", "retry", "fail"))
+        default="once", validator=Choice(("once", "retry", "fail"))
     )
-    top_up: int = attrs.field(default=0, validator=attrs.validators.ge(0))
-    max_attempts: int = attrs.field(default=5, validator=attrs.validators.ge(1))
-    max_elapsed: float = attrs.field(default=1800.0, validator=attrs.validators.ge(0))
-    initial: float = attrs.field(default=0.5, validator=attrs.validators.ge(0))
-    longest: float = attrs.field(default=60.0, validator=attrs.validators.ge(0))
+    top_up: int = attrs.field(default=0, validator=Number(0, whole=True))
+    max_attempts: int = attrs.field(default=5, validator=Number(1, whole=True))
+    max_elapsed: float = attrs.field(default=1800.0, validator=Number(0))
+    initial: float = attrs.field(default=0.5, validator=Number(0))
+    longest: float = attrs.field(default=60.0, validator=Number(0))
 
     def delay(self, *, failures: int, draw: float) -> float:
         """Return the seconds to wait after a failure; the limiter adds the wait that a gateway asks for.

@@ -15,6 +15,8 @@ import math
 
 import attrs
 
+from imagen_async._validation import Number
+
 __all__ = ["Circuit", "RetryQuota"]
 
 _LEAST_IN_A_ROW = 10
@@ -36,14 +38,17 @@ class RetryQuota:
             may be in flight are one as well, but not fewer than ten.
         reserve: Tokens that are left to probes.
         cooldown: Seconds until the first probe.
+
+    Raises:
+        ConfigurationError: A value is not a finite number in its range.
     """
 
-    capacity: int = attrs.field(default=500, validator=attrs.validators.ge(1))
-    retry_cost: int = attrs.field(default=5, validator=attrs.validators.ge(1))
-    timeout_cost: int = attrs.field(default=10, validator=attrs.validators.ge(1))
-    in_a_row: int = attrs.field(default=50, validator=attrs.validators.ge(1))
-    reserve: int = attrs.field(default=40, validator=attrs.validators.ge(0))
-    cooldown: float = attrs.field(default=1.0, validator=attrs.validators.gt(0))
+    capacity: int = attrs.field(default=500, validator=Number(1, whole=True))
+    retry_cost: int = attrs.field(default=5, validator=Number(1, whole=True))
+    timeout_cost: int = attrs.field(default=10, validator=Number(1, whole=True))
+    in_a_row: int = attrs.field(default=50, validator=Number(1, whole=True))
+    reserve: int = attrs.field(default=40, validator=Number(0, whole=True))
+    cooldown: float = attrs.field(default=1.0, validator=Number(0, beyond=True))
 
 
 class Circuit:

@@ -2,18 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import attrs
 
-from imagen_async.exceptions import ConfigurationError
+from imagen_async._validation import Number
 
 __all__ = ["Caps"]
-
-
-def _check_positive(_caps: object, field: attrs.Attribute[Any], value: object) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise ConfigurationError(f"Caps.{field.name} must be a whole number from 1, not {value!r}")
 
 
 @attrs.frozen(kw_only=True)
@@ -32,5 +25,5 @@ class Caps:
         Caps(max_image_bytes=10485760, max_pixels=67108864)
     """
 
-    max_image_bytes: int = attrs.field(default=64 * 2**20, validator=_check_positive)
-    max_pixels: int = attrs.field(default=2**26, validator=_check_positive)
+    max_image_bytes: int = attrs.field(default=64 * 2**20, validator=Number(1, whole=True))
+    max_pixels: int = attrs.field(default=2**26, validator=Number(1, whole=True))

@@ -7,11 +7,11 @@ is tried again for a while. This module knows neither stores nor images.
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import attrs
 
-from imagen_async.exceptions import ConfigurationError
+from imagen_async._validation import Number
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -20,11 +20,6 @@ __all__ = ["OverflowPolicy", "Spill", "StoreRetry"]
 
 _FIRST_WAIT, _LONGEST_WAIT = 0.25, 4.0
 """Seconds between two tries of a store; a disk that was full for a moment costs a moment."""
-
-
-def _check_not_negative(_policy: object, field: attrs.Attribute[Any], value: float) -> None:
-    if not value >= 0:
-        raise ConfigurationError(f"OverflowPolicy.{field.name} must be a number from 0, not {value}")
 
 
 @attrs.frozen(kw_only=True)
@@ -36,15 +31,15 @@ class OverflowPolicy:
         patience: Seconds for which the store is tried again before an image is lost.
 
     Raises:
-        ConfigurationError: A value is negative.
+        ConfigurationError: A value is not a number from 0.
 
     Example:
         >>> OverflowPolicy(max_bytes=2**30)
         OverflowPolicy(max_bytes=1073741824, patience=30.0)
     """
 
-    max_bytes: int = attrs.field(default=256 * 2**20, validator=_check_not_negative)
-    patience: float = attrs.field(default=30.0, validator=_check_not_negative)
+    max_bytes: int = attrs.field(default=256 * 2**20, validator=Number(0, whole=True))
+    patience: float = attrs.field(default=30.0, validator=Number(0, endless=True))
 
 
 class Spill:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import math
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 import attrs
 
-from imagen_async.exceptions import ConfigurationError, printable
+from imagen_async._validation import Number
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
@@ -20,13 +20,7 @@ T = TypeVar("T")
 Phase = Literal["connect", "read", "total"]
 
 
-def _check_seconds(_: object, field: attrs.Attribute[Any], value: object) -> None:
-    if value is None or (type(value) in {int, float} and 0 < value < math.inf):  # type: ignore[operator] # a number
-        return
-    raise ConfigurationError(
-        f"Timeouts.{field.name} must be a number of seconds above 0, or None for no limit;"
-        f" it is {printable(repr(value), 80)}"
-    )
+_SECONDS = Number(0, beyond=True, optional=True)
 
 
 @attrs.frozen(kw_only=True)
@@ -44,9 +38,9 @@ class Timeouts:
         ConfigurationError: A value is not a positive, finite number.
     """
 
-    connect: float | None = attrs.field(default=10.0, validator=_check_seconds)
-    read: float | None = attrs.field(default=300.0, validator=_check_seconds)
-    total: float | None = attrs.field(default=900.0, validator=_check_seconds)
+    connect: float | None = attrs.field(default=10.0, validator=_SECONDS)
+    read: float | None = attrs.field(default=300.0, validator=_SECONDS)
+    total: float | None = attrs.field(default=900.0, validator=_SECONDS)
 
 
 class DeadlineExceeded(TimeoutError):  # noqa: N818 - becomes the public TimeoutExceededError at the room's border

@@ -124,12 +124,6 @@ def test_with_an_empty_quota_waiting_is_pointless_until_the_next_probe_is_due() 
     assert not circuit.lost(now=3.0)
 
 
-@pytest.mark.parametrize("field", ["capacity", "retry_cost", "timeout_cost", "cooldown"])
-def test_a_quota_that_means_nothing_is_refused(field: str) -> None:
-    with pytest.raises(ValueError, match=field):
-        RetryQuota(**{field: 0})
-
-
 class AnyOutage(RuleBasedStateMachine):
     """Requests leave when the circuit allows, and end with any result."""
 
