@@ -1,32 +1,49 @@
-"""What one asks for, and every rule of the contract that can be checked before anything is sent.
+"""A request for images, and every rule of the API that can be checked before anything is sent.
 
-A request is a plain frozen value; checking it is a separate, pure step, because the limits depend on a
-catalog that belongs to the client. Nothing here knows how a request is spelled on the wire.
+A request is a plain frozen value. Checking it is a separate, pure step, because the limits depend on the client's
+catalog.
 """
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal, TypedDict
 
 import attrs
 
+from imagen_async._validation import nearest, shown
 from imagen_async.catalog import ASPECT_RATIOS, CATALOG, DEFAULT_MODEL, OUTPUT_FORMATS, STYLES, Catalog, Model
-from imagen_async.exceptions import InvalidRequestError, printable
+from imagen_async.exceptions import ConfigurationError, InvalidRequestError
 
-__all__ = ["FIELDS", "Findings", "ImageRequest", "check_request", "least_tokens"]
+__all__ = ["FIELDS", "Findings", "ImageRequest", "RequestFields", "check_request", "least_tokens", "request_of"]
+
+AspectRatio = Literal["1:1", "9:16", "16:9", "3:4", "4:3"]
+OutputFormat = Literal["png", "jpeg"]
+Style = Literal["photograph", "digital_art", "landscape", "sketch", "watercolor", "cyberpunk", "pop_art"]
 
 LONGEST_TOKEN = 48
-"""Characters that no single token of a subword vocabulary is longer than; see `least_tokens`."""
+"""Characters that no single token of a subword vocabulary exceeds; see `least_tokens`."""
 
 _MOST_BITS = 1024
-"""Bits of a whole number: as far as doubles reach, which is what most readers of JSON have."""
+"""Bits of a whole number in JSON: most readers parse numbers as doubles."""
 
 _REPEATED = re.compile(r"(.)\1{3,}", re.DOTALL)
 _HAN = re.compile("[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]")
 _SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+class RequestFields(TypedDict, total=False):
+    """The fields of `ImageRequest` that `ImagenClient.generate` accepts as keywords."""
+
+    model: str
+    n: int
+    aspect_ratio: AspectRatio | str
+    output_format: OutputFormat | str
+    style: Style | str | None
+    id: str | None
+    extra: Mapping[str, Any]
 
 
 def _copied(value: Any) -> Any:
@@ -38,17 +55,17 @@ def _copied(value: Any) -> Any:
 class ImageRequest:
     """One request for images.
 
-    Building one checks nothing; `validate` does, and the client does before it sends.
+    Its values are checked by `validate`, and by the client before it sends, not when it is created.
 
     Attributes:
         prompt: The description of the image.
-        model: Any model id; the catalog's limits apply to those it knows.
-        n: Images to make, 1 to 4.
+        model: Any model id; the catalog's limits apply to the models that it contains.
+        n: Number of images, 1 to 4.
         aspect_ratio: ``1:1``, ``9:16``, ``16:9``, ``3:4`` or ``4:3``.
         output_format: ``png`` or ``jpeg``.
         style: Only for ``imagegeneration@002``.
-        id: Your name for the job, any text; file names and metadata carry it.
-        extra: Further body fields, passed through untouched.
+        id: Your name for the job, any text; file names and metadata contain it.
+        extra: Further fields of the request's body, sent unchanged.
 
     Example:
         >>> ImageRequest("A red fox", n=2, aspect_ratio="16:9").n
@@ -58,20 +75,23 @@ class ImageRequest:
     prompt: str
     model: str = attrs.field(default=DEFAULT_MODEL, kw_only=True)
     n: int = attrs.field(default=1, kw_only=True)
-    aspect_ratio: str = attrs.field(default="1:1", kw_only=True)
-    output_format: str = attrs.field(default="png", kw_only=True)
-    style: str | None = attrs.field(default=None, kw_only=True)
+    aspect_ratio: AspectRatio | str = attrs.field(default="1:1", kw_only=True)
+    output_format: OutputFormat | str = attrs.field(default="png", kw_only=True)
+    style: Style | str | None = attrs.field(default=None, kw_only=True)
     id: str | None = attrs.field(default=None, kw_only=True)
     extra: Mapping[str, Any] = attrs.field(factory=dict, converter=_copied, kw_only=True, hash=False)
 
     def validate(self, catalog: Catalog = CATALOG) -> tuple[str, ...]:
-        """Check every rule of the contract at once.
+        """Check every rule of the API.
+
+        Args:
+            catalog: The known models and their limits.
 
         Returns:
-            Notes: what is unusual but passes, such as a model that the catalog does not know.
+            Notes on what is unusual but can be sent, such as a model that is not in the catalog.
 
         Raises:
-            InvalidRequestError: With every mistake of the request, not only the first.
+            InvalidRequestError: The request breaks rules; the error lists all of them.
 
         Example:
             >>> ImageRequest("A red fox", model="imagen-9").validate()
@@ -86,203 +106,175 @@ class ImageRequest:
 FIELDS = tuple(field.name for field in attrs.fields(ImageRequest))
 """The names of a request's fields, in order."""
 
-_ON_THE_WIRE = frozenset(FIELDS) - {"id", "extra"} | {"response_format"}
+_IN_THE_BODY = frozenset(FIELDS) - {"id", "extra"} | {"response_format"}
+
+
+def request_of(prompt: str | ImageRequest, fields: Mapping[str, Any]) -> ImageRequest:
+    """Return the request that a call of `ImagenClient.generate` means.
+
+    Raises:
+        ConfigurationError: A field is unknown, or there are fields beside a whole request.
+
+    Example:
+        >>> request_of("A red fox", {"aspect_ration": "16:9"})
+        Traceback (most recent call last):
+        imagen_async.exceptions.ConfigurationError: a request has no field aspect_ration; did you mean aspect_ratio?
+    """
+    for name in fields:
+        if name not in FIELDS[1:]:
+            raise ConfigurationError(f"a request has no field {name}{nearest(name, FIELDS[1:])}")
+    if not isinstance(prompt, ImageRequest):
+        return ImageRequest(prompt, **fields)
+    if fields:
+        named = ", ".join(sorted(fields))
+        raise ConfigurationError(f"set {named} in the ImageRequest: fields beside a whole request are not accepted")
+    return prompt
 
 
 @attrs.frozen
 class Findings:
-    """What a check found: `problems` forbid sending, `notes` do not."""
+    """The result of a check: `problems` forbid sending, `notes` do not."""
 
     problems: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
 
-_NOTHING = Findings()
-
-
-def check_request(request: ImageRequest, catalog: Catalog = CATALOG, *, max_n: int | None = None) -> Findings:
-    """Check `request` against the contract and the catalog; pure, raises nothing.
-
-    Args:
-        request: Values may be of any type: they often come from a file.
-        catalog: Whose limits apply.
-        max_n: Most images to allow instead of the model's own limit, for callers that split.
-    """
-    model = _known(request.model, catalog)
-    limit = max_n or (model.max_n if model else 4)
-    if model is not None and _is_plain(request, model, limit):
-        return _NOTHING
-    problems: list[str] = []
-    notes: list[str] = []
-    for rule in _RULES:
-        for finding in rule(request, model):
-            (notes if isinstance(finding, _Note) else problems).append(finding)
-    problems.extend(_check_n(request.n, limit))
-    return Findings(tuple(problems), tuple(notes))
-
-
-def _is_plain(request: Any, model: Model, limit: int) -> bool:
-    """Whether no rule can find anything, as with nearly every row of a long file; what is not plain may be good, too.
-
-    The rules take five times as long, and a row is checked up to three times on its way.
-    """
-    prompt, name, extra = request.prompt, request.id, request.extra
-    return (
-        type(prompt) is str
-        and prompt.isascii()
-        and len(prompt) <= (model.prompt_tokens or 0)
-        and not prompt.isspace()
-        and prompt != ""
-        and type(request.n) is int
-        and 1 <= request.n <= limit
-        and type(request.aspect_ratio) is str
-        and request.aspect_ratio in model.aspect_ratios
-        and type(request.output_format) is str
-        and request.output_format in model.output_formats
-        and request.style is None
-        and (name is None or (type(name) is str and name != ""))
-        and type(extra) is dict
-        and not extra
-    )
-
-
-def _known(model_id: object, catalog: Catalog) -> Model | None:
-    return catalog.get(model_id) if isinstance(model_id, str) else None
-
-
 class _Note(str):
-    """A finding that does not forbid."""
+    """A finding that does not forbid sending."""
 
     __slots__ = ()
 
 
-def _check_prompt(request: Any, model: Model | None) -> Iterator[str]:
-    prompt = request.prompt
+_NOTHING = Findings()
+
+
+def check_request(  # noqa: C901 - one branch a rule; a call a rule would cost a row of a long file five times as much
+    request: ImageRequest, catalog: Catalog = CATALOG, *, max_n: int | None = None
+) -> Findings:
+    """Check `request` against the rules of the API and the catalog; never raises.
+
+    Args:
+        request: Its values may be of any type, because they often come from a file.
+        catalog: The known models and their limits.
+        max_n: Most images to allow instead of the model's own limit, for callers that split requests.
+    """
+    found: list[str] = []
+    model: Model | None = catalog.get(request.model)
+    if model is None:
+        found += _check_unknown(request.model)
+    prompt: Any = request.prompt
+    n: Any = request.n
+    limit = max_n or (model.max_n if model else 4)
     if not isinstance(prompt, str):
-        yield f"prompt must be text, not {type(prompt).__name__}"
-        return
-    if not prompt.strip():
-        yield "prompt is empty"
-        return
+        found.append(f"prompt must be text, not {type(prompt).__name__}")
+    elif not prompt.strip():
+        found.append("prompt is empty")
+    elif not prompt.isascii() or len(prompt) > ((model and model.prompt_tokens) or 0):
+        found += _check_text(prompt, model)
+    if request.aspect_ratio not in (ratios := tuple(model.aspect_ratios if model else ASPECT_RATIOS)):
+        found += _not_one_of("aspect_ratio", request.aspect_ratio, ratios, model)
+    if request.output_format not in (formats := model.output_formats if model else OUTPUT_FORMATS):
+        found += _not_one_of("output_format", request.output_format, formats, model)
+    if request.style is not None and request.style not in (styles := model.styles if model else STYLES):
+        found += _not_one_of("style", request.style, styles, model)
+    if request.id is not None:
+        found += _check_id(request.id)
+    if request.extra or not isinstance(request.extra, Mapping):
+        found += _check_extra(request.extra)
+    if isinstance(n, bool) or not isinstance(n, int):
+        found.append(f"n must be a whole number, not {shown(n)}")
+    elif not 1 <= n <= limit:
+        found.append(f"n must be 1 to {limit}, not {shown(n)}")
+    if not found:
+        return _NOTHING
+    problems = tuple(finding for finding in found if not isinstance(finding, _Note))
+    return Findings(problems, tuple(finding for finding in found if isinstance(finding, _Note)))
+
+
+def _check_unknown(model: object) -> Iterator[str]:
+    if not isinstance(model, str) or not model.strip():
+        yield "model must be a model id, such as " + DEFAULT_MODEL
+    elif _SURROGATE.search(model):
+        yield "model contains a lone surrogate, which UTF-8 cannot encode"
+    else:
+        yield _Note(f"model {shown(model)} is not in the catalog: its limits are unknown, the gateway decides")
+
+
+def _check_text(prompt: str, model: Model | None) -> Iterator[str]:
+    """Check a prompt that is not plain ASCII, or may be too long: a token is one character or more."""
     if _SURROGATE.search(prompt):
-        yield "prompt holds a lone surrogate, which no UTF-8 body can carry"
-    limit = model.prompt_tokens if model else None
-    # A token is a character at least, so a short prompt need not be counted.
-    if limit is not None and len(prompt) > limit and (least := least_tokens(prompt)) > limit:
-        yield f"prompt is too long: at least {least} tokens, {request.model} takes {limit}"
-    if not prompt.isascii() and _mostly_han(prompt):
+        yield "prompt contains a lone surrogate, which UTF-8 cannot encode"
+    limit = model and model.prompt_tokens
+    if model and limit is not None and len(prompt) > limit and (least := least_tokens(prompt)) > limit:
+        yield f"prompt is too long: at least {least} tokens, {model.id} accepts {limit}"
+    if _mostly_han(prompt):
         yield _Note("the prompt is mostly Chinese, which these models support poorly: English is recommended")
 
 
-def _check_model(request: Any, model: Model | None) -> Iterator[str]:
-    if not isinstance(request.model, str) or not request.model.strip():
-        yield "model must be a model id, such as " + DEFAULT_MODEL
-    elif _SURROGATE.search(request.model):
-        yield "model holds a lone surrogate, which no UTF-8 body can carry"
-    elif model is None:
-        yield _Note(f"model {_shown(request.model)} is not in the catalog: its limits are unknown, the gateway decides")
-
-
-def _check_n(n: object, limit: int) -> Iterator[str]:
-    if not isinstance(n, int) or isinstance(n, bool):
-        yield f"n must be a whole number, not {_shown(n)}"
-    elif not 1 <= n <= limit:
-        yield f"n must be 1 to {limit}, not {_shown(n)}"
-
-
-def _check_aspect_ratio(request: Any, model: Model | None) -> Iterator[str]:
-    yield from _one_of(
-        "aspect_ratio", request.aspect_ratio, tuple(model.aspect_ratios if model else ASPECT_RATIOS), model
-    )
-
-
-def _check_output_format(request: Any, model: Model | None) -> Iterator[str]:
-    yield from _one_of("output_format", request.output_format, model.output_formats if model else OUTPUT_FORMATS, model)
-
-
-def _check_style(request: Any, model: Model | None) -> Iterator[str]:
-    if request.style is None:
-        return
-    if model is not None and not model.styles:
-        yield f"style is not for {request.model}: leave it out, or use imagegeneration@002"
-    else:
-        yield from _one_of("style", request.style, model.styles if model else STYLES, model)
-
-
-def _check_id(request: Any, _: Model | None) -> Iterator[str]:
-    if request.id is not None and not isinstance(request.id, str):
-        yield f"id must be text, not {type(request.id).__name__}"
-    elif request.id == "":
+def _check_id(name: object) -> Iterator[str]:
+    if not isinstance(name, str):
+        yield f"id must be text, not {type(name).__name__}"
+    elif not name:
         yield "id is empty: leave it out, or name the job"
 
 
-def _check_extra(request: Any, _: Model | None) -> Iterator[str]:
-    extra = request.extra
+def _check_extra(extra: object) -> Iterator[str]:
     if not isinstance(extra, Mapping):
         yield f"extra must be a table of body fields, not {type(extra).__name__}"
         return
-    if bad := sorted(_shown(key) for key in extra if not isinstance(key, str)):
+    if bad := sorted(shown(key) for key in extra if not isinstance(key, str)):
         yield f"extra has field names that are not text: {', '.join(bad)}"
         return
-    if doubled := sorted(_ON_THE_WIRE.intersection(extra)):
-        yield f"extra repeats fields that have a place of their own: {', '.join(doubled)}"
+    if doubled := sorted(_IN_THE_BODY.intersection(extra)):
+        yield f"extra repeats fields of the request: {', '.join(doubled)}"
     if (fault := _json_fault(extra)) is not None:
         yield f"extra cannot be sent as JSON: {fault}"
 
 
-_RULES: tuple[Callable[[Any, Model | None], Iterator[str]], ...] = (
-    _check_prompt,
-    _check_model,
-    _check_aspect_ratio,
-    _check_output_format,
-    _check_style,
-    _check_id,
-    _check_extra,
-)
-
-
-def _one_of(field: str, value: object, allowed: tuple[str, ...], model: Model | None) -> Iterator[str]:
+def _not_one_of(field: str, value: object, allowed: tuple[str, ...], model: Model | None) -> Iterator[str]:
     if not isinstance(value, str):
         yield f"{field} must be text, not {type(value).__name__}"
     elif _SURROGATE.search(value):
-        yield f"{field} holds a lone surrogate, which no UTF-8 body can carry"
-    elif value not in allowed:
-        text = f"{field} {_shown(value)} is not one of {', '.join(allowed)}"
-        yield text if model else _Note(text + ": the model is not in the catalog, the gateway decides")
+        yield f"{field} contains a lone surrogate, which UTF-8 cannot encode"
+    elif model is None:
+        yield _Note(f"{field} {shown(value)} is not one of {', '.join(allowed)}: the gateway decides")
+    elif not allowed:
+        yield f"{field} is not supported by {model.id}: leave it out, or choose imagegeneration@002"
+    else:
+        yield f"{field} {shown(value)} is not one of {', '.join(allowed)}"
 
 
 def _json_fault(value: object, depth: int = 0) -> str | None:
-    """Say why `value` has no JSON form that every reader understands, or None."""
-    if depth > 32:  # noqa: PLR2004 - deeper than any body field; keeps the check's own stack bounded
+    """Return why `value` has no JSON form that every reader understands, or None."""
+    if depth > 32:  # noqa: PLR2004 - deeper than any body field, and it bounds the stack
         return "it is nested too deeply"
     if value is None or isinstance(value, str | int | float):
         return _leaf_fault(value)
     if not isinstance(value, Mapping | list | tuple):
         return f"a {type(value).__name__} has no JSON form"
     if isinstance(value, Mapping) and any(not isinstance(key, str) for key in value):
-        return "it holds a table with names that are not text"
+        return "it contains a table with names that are not text"
     parts = [*value.keys(), *value.values()] if isinstance(value, Mapping) else value
     return next((fault for part in parts if (fault := _json_fault(part, depth + 1)) is not None), None)
 
 
 def _leaf_fault(value: object) -> str | None:
     if isinstance(value, str) and _SURROGATE.search(value):
-        return "it holds a lone surrogate"
+        return "it contains a lone surrogate"
     if isinstance(value, float) and not math.isfinite(value):
         return f"{value} is not a JSON number"
     if isinstance(value, int) and value.bit_length() > _MOST_BITS:
-        return "it holds a whole number beyond what readers of JSON take"
+        return "it contains a whole number that is too large for most readers of JSON"
     return None
 
 
 def least_tokens(prompt: str) -> int:
-    """Estimate the fewest tokens that `prompt` can come to: a lower bound, never too high.
+    """Return a lower bound of the number of tokens in `prompt`.
 
-    Google does not publish the models' tokenizer. Subword vocabularies (SentencePiece, BPE, WordPiece) do not
-    join words across white space, so a word is at least one token; no vocabulary in use has entries longer
-    than 48 characters other than runs of one repeated character, so a longer word is at least one token per
-    48 characters, runs counted once. A prompt that is refused therefore cannot fit; one that passes may still
-    be too long, and the gateway decides.
+    The models' tokenizer is not published. Subword vocabularies (SentencePiece, BPE, WordPiece) do not join words
+    across white space, so a word is at least one token; and no vocabulary in use has entries of more than 48
+    characters other than runs of one repeated character, so a longer word is at least one token for each 48 characters,
+    runs counted once. A prompt that exceeds a limit by this bound cannot fit; any other prompt may still be too long.
 
     Example:
         >>> least_tokens("a red fox")
@@ -294,10 +286,3 @@ def least_tokens(prompt: str) -> int:
 def _mostly_han(prompt: str) -> bool:
     letters = sum(c.isalpha() for c in prompt)
     return letters > 0 and 2 * len(_HAN.findall(prompt)) > letters
-
-
-def _shown(value: object) -> str:
-    try:
-        return printable(repr(value), 80)
-    except (RecursionError, ValueError):  # nested too deeply, or a number of thousands of digits
-        return f"<{type(value).__name__} too large to show>"

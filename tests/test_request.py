@@ -3,16 +3,17 @@ from __future__ import annotations
 import json
 import pickle
 from types import MappingProxyType
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import attrs
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from imagen_async.catalog import CATALOG, STYLES
-from imagen_async.exceptions import InvalidRequestError
-from imagen_async.request import FIELDS, ImageRequest, check_request, least_tokens
+from imagen_async import request
+from imagen_async.catalog import ASPECT_RATIOS, CATALOG, OUTPUT_FORMATS, STYLES
+from imagen_async.exceptions import ConfigurationError, InvalidRequestError
+from imagen_async.request import FIELDS, ImageRequest, RequestFields, check_request, least_tokens, request_of
 from imagen_async.wire.families.imagen import encode_request
 from tests.profiles import times
 
@@ -23,13 +24,13 @@ BROKEN: list[tuple[dict[str, Any], str]] = [
     ({"prompt": " \n\t"}, "prompt is empty"),
     ({"prompt": None}, "prompt must be text, not NoneType"),
     ({"prompt": b"a fox"}, "prompt must be text, not bytes"),
-    ({"prompt": "a \ud800 fox"}, "prompt holds a lone surrogate"),
-    ({"prompt": "fox " * 481}, "at least 481 tokens, imagen-3.0-generate-001 takes 480"),
-    ({"prompt": "fox " * 129, "model": MODEL_2}, f"at least 129 tokens, {MODEL_2} takes 128"),
+    ({"prompt": "a \ud800 fox"}, "prompt contains a lone surrogate"),
+    ({"prompt": "fox " * 481}, "at least 481 tokens, imagen-3.0-generate-001 accepts 480"),
+    ({"prompt": "fox " * 129, "model": MODEL_2}, f"at least 129 tokens, {MODEL_2} accepts 128"),
     ({"model": ""}, "model must be a model id"),
     ({"model": None}, "model must be a model id"),
     ({"model": ["imagen"]}, "model must be a model id"),
-    ({"model": "\udfff"}, "model holds a lone surrogate"),
+    ({"model": "\udfff"}, "model contains a lone surrogate"),
     ({"n": 0}, "n must be 1 to 4, not 0"),
     ({"n": 5}, "n must be 1 to 4, not 5"),
     ({"n": -1}, "n must be 1 to 4, not -1"),
@@ -40,10 +41,10 @@ BROKEN: list[tuple[dict[str, Any], str]] = [
     ({"aspect_ratio": "2:1"}, "aspect_ratio '2:1' is not one of 1:1, 9:16, 16:9, 3:4, 4:3"),
     ({"aspect_ratio": None}, "aspect_ratio must be text"),
     ({"aspect_ratio": ["1:1"]}, "aspect_ratio must be text"),
-    ({"aspect_ratio": "\ud800"}, "aspect_ratio holds a lone surrogate"),
+    ({"aspect_ratio": "\ud800"}, "aspect_ratio contains a lone surrogate"),
     ({"output_format": "webp"}, "output_format 'webp' is not one of png, jpeg"),
     ({"output_format": "PNG"}, "output_format 'PNG' is not one of png, jpeg"),
-    ({"style": "sketch"}, "style is not for imagen-3.0-generate-001"),
+    ({"style": "sketch"}, "style is not supported by imagen-3.0-generate-001"),
     ({"style": "cubist", "model": MODEL_2}, "style 'cubist' is not one of photograph"),
     ({"style": 7, "model": MODEL_2}, "style must be text"),
     ({"id": ""}, "id is empty"),
@@ -51,14 +52,14 @@ BROKEN: list[tuple[dict[str, Any], str]] = [
     ({"extra": "seed=1"}, "extra must be a table"),
     ({"extra": [("seed", 1)]}, "extra must be a table"),
     ({"extra": {1: 2}}, "extra has field names that are not text: 1"),
-    ({"extra": {"n": 2}}, "extra repeats fields that have a place of their own: n"),
-    ({"extra": {"response_format": "url"}}, "extra repeats fields that have a place of their own: response_format"),
+    ({"extra": {"n": 2}}, "extra repeats fields of the request: n"),
+    ({"extra": {"response_format": "url"}}, "extra repeats fields of the request: response_format"),
     ({"extra": {"seed": float("nan")}}, "extra cannot be sent as JSON: nan is not a JSON number"),
     ({"extra": {"seed": {1, 2}}}, "extra cannot be sent as JSON: a set has no JSON form"),
     ({"extra": {"seed": b"1"}}, "extra cannot be sent as JSON: a bytes has no JSON form"),
-    ({"extra": {"seed": 10**5000}}, "extra cannot be sent as JSON: it holds a whole number beyond"),
-    ({"extra": {"a": {"b": ["\ud800"]}}}, "extra cannot be sent as JSON: it holds a lone surrogate"),
-    ({"extra": {"a": {(1, 2): 3}}}, "extra cannot be sent as JSON: it holds a table with names that are not text"),
+    ({"extra": {"seed": 10**5000}}, "extra cannot be sent as JSON: it contains a whole number that is too large"),
+    ({"extra": {"a": {"b": ["\ud800"]}}}, "extra cannot be sent as JSON: it contains a lone surrogate"),
+    ({"extra": {"a": {(1, 2): 3}}}, "extra cannot be sent as JSON: it contains a table with names that are not text"),
 ]
 
 
@@ -219,25 +220,34 @@ def test_a_number_of_thousands_of_digits_is_a_finding() -> None:
     )
 
 
-_LIKELY = {
-    "prompt": st.sampled_from(["A red fox", "", " \n", "\x1f", "fox " * 200, "Лиса", 7, None]),
-    "model": st.sampled_from([*CATALOG, "imagen-9", 3, None]),
-    "n": st.sampled_from([1, 4, 5, 0, True, 1.0, "1"]),
-    "aspect_ratio": st.sampled_from(["1:1", "2:1", None, ()]),
-    "output_format": st.sampled_from(["png", "gif", None, ()]),
-    "style": st.sampled_from([None, "sketch", 1]),
-    "id": st.sampled_from([None, "fox", "", 7]),
-    "extra": st.sampled_from([{}, {"seed": 7}, {"n": 2}, None, ()]),
-}
+def test_the_typed_fields_are_those_of_a_request_with_the_same_types() -> None:
+    fields = get_type_hints(RequestFields)
+    assert tuple(fields) == FIELDS[1:]
+    assert {**fields, "prompt": str} == {**get_type_hints(ImageRequest)}
 
 
-@given(
-    st.fixed_dictionaries({"prompt": _LIKELY["prompt"]}, optional={k: v for k, v in _LIKELY.items() if k != "prompt"})
+def test_the_values_that_editors_complete_are_those_of_the_catalog() -> None:
+    assert get_args(request.AspectRatio) == tuple(ASPECT_RATIOS)
+    assert get_args(request.OutputFormat) == OUTPUT_FORMATS
+    assert get_args(request.Style) == STYLES
+
+
+@pytest.mark.parametrize(
+    ("prompt", "fields", "problem"),
+    [
+        ("a fox", {"aspect_ration": "16:9"}, r"no field aspect_ration; did you mean aspect_ratio\?"),
+        ("a fox", {"size": "1024"}, "no field size$"),
+        ("a fox", {"prompt": "a hen"}, "no field prompt$"),
+        (ImageRequest("a fox"), {"n": 2, "id": "fox"}, "set id, n in the ImageRequest"),
+        (ImageRequest("a fox"), {"m": 2}, "no field m$"),
+    ],
 )
-@times(4)
-def test_the_short_way_through_the_check_comes_to_what_the_rules_say(fields: dict[str, Any]) -> None:
-    request = ImageRequest(**fields)
-    short = check_request(request, max_n=None)
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("imagen_async.request._is_plain", lambda *_: False)
-        assert check_request(request) == short
+def test_a_field_that_cannot_be_set_is_refused_by_name(prompt: Any, fields: dict[str, Any], problem: str) -> None:
+    with pytest.raises(ConfigurationError, match=problem):
+        request_of(prompt, fields)
+
+
+def test_a_whole_request_is_itself_and_a_text_becomes_one() -> None:
+    whole = ImageRequest("a fox", n=2)
+    assert request_of(whole, {}) is whole
+    assert request_of("a fox", {"n": 2}) == whole
