@@ -19,7 +19,7 @@ from imagen_async.exceptions import ProtocolError, StoreError, TransportError
 from imagen_async.receiver.gate import Gate, Passage
 from imagen_async.receiver.image_sink import ImageSink
 from imagen_async.receiver.threads import WriterThreads
-from imagen_async.stores import ImageName, Store
+from imagen_async.stores import USUAL_WRITERS, ImageName, Store
 from imagen_async.wire.decoder import Decoder, Event, Payload, PayloadStart
 
 if TYPE_CHECKING:
@@ -35,9 +35,6 @@ __all__ = ["Body", "Receiver", "ReceiverContext"]
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
-
-_USUAL_WRITERS = 4
-"""Threads for a store that does not name a number: most stores wait for something."""
 
 
 class Body(Protocol):
@@ -119,7 +116,7 @@ class Receiver:
         self.fault: ProtocolError | TransportError | None = None
         self._context = context
         self._store = store
-        threads = getattr(store, "writers", _USUAL_WRITERS) + sha256  # a digest takes longer than a hop to a thread
+        threads = getattr(store, "writers", USUAL_WRITERS) + sha256  # a digest takes longer than a hop to a thread
         context.threads.widen(threads)
         self._run = context.threads.run if threads else _in_the_loop
         self._job_id = job_id

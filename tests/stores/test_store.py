@@ -11,12 +11,14 @@ from typing import Any
 
 import pytest
 
-from imagen_async.exceptions import UsageError
-from imagen_async.stores import ImageName, Kept, LocalStore, MemoryStore, Store, store
+from imagen_async.exceptions import ConfigurationError, UsageError
+from imagen_async.stores import ImageName, Kept, LocalStore, MemoryStore, Store, checked_store, store, write_all
+from imagen_async.stores.memory import MemorySink
 from imagen_async.wire.image import Facts
 from tests.pictures import png
 
 FACTS = Facts("png", 2, 2, len(png()))
+NAME = ImageName("fox", 0)
 Read = Callable[[Kept], bytes]
 
 
@@ -109,3 +111,53 @@ def test_an_index_below_zero_is_refused() -> None:
 
 def test_bytes_are_not_in_the_repr() -> None:
     assert repr(Kept(data=b"secret")) == "Kept(path=None)"
+
+
+# -- optional members -------------------------------------------------------------------------------------------------
+
+
+def _of_class(name: str) -> Any:
+    return type("MyStore", (), {"open": MemoryStore.open, name: 8})()
+
+
+def _of_instance(name: str) -> Any:
+    return type("MyStore", (), {"open": MemoryStore.open, "__init__": lambda self: setattr(self, name, 8)})()
+
+
+@pytest.mark.parametrize("make", [_of_class, _of_instance])
+@pytest.mark.parametrize("name", ["writer", "Writer", "writters", "n_writers", "writers_"])
+def test_a_store_with_a_misspelt_writers_is_refused(name: str, make: Callable[[str], Store]) -> None:
+    with pytest.raises(ConfigurationError, match=f"the store MyStore has {name}; did you mean writers"):
+        checked_store(make(name))
+
+
+@pytest.mark.parametrize("make", [_of_class, _of_instance])
+@pytest.mark.parametrize("name", ["write", "writes", "_writer", "threads", "written"])
+def test_a_store_may_have_other_names(name: str, make: Callable[[str], Store]) -> None:
+    checked_store(make(name))
+
+
+@pytest.mark.parametrize("count", [0, 1, 16])
+def test_a_store_may_use_any_number_of_threads(count: int) -> None:
+    checked_store(type("MyStore", (MemoryStore,), {"writers": count})())
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"), [("write_al", "write_all"), ("writeAll", "write_all"), ("takn", "taken"), ("take", "taken")]
+)
+def test_a_sink_with_a_misspelt_member_is_reported_once_and_used(name: str, meant: str) -> None:
+    sink = type("MySink", (MemorySink,), {name: lambda _: None})(NAME)
+    with pytest.warns(UserWarning, match=f"the sink MySink has {name}; did you mean {meant}"):
+        write_all(sink, [png()[:9]])
+    write_all(sink, [png()[9:]])
+    assert sink.commit(FACTS).data == png()
+
+
+@pytest.mark.parametrize("kept_by", [memory, local])
+def test_the_sinks_of_the_library_have_no_misspelt_member(
+    kept_by: Callable[[Path], tuple[Store, Read]], tmp_path: Path
+) -> None:
+    store, read = kept_by(tmp_path)
+    sink = checked_store(store).open(NAME)
+    write_all(sink, [png()])
+    assert read(sink.commit(FACTS)) == png()
