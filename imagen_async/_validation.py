@@ -96,7 +96,8 @@ def check_kinds(**settings: tuple[object, type]) -> None:
     """
     for name, (value, kind) in settings.items():
         if value is not None and not isinstance(value, kind):
-            raise ConfigurationError(f"{name} must be a {kind.__name__}, not {shown(value)}")
+            article = "an" if kind.__name__[0] in "AEIOU" else "a"
+            raise ConfigurationError(f"{name} must be {article} {kind.__name__}, not {shown(value)}")
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

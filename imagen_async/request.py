@@ -164,13 +164,13 @@ def check_request(  # noqa: C901 - one branch a rule; a call a rule would cost a
         found += _check_unknown(request.model)
     prompt: Any = request.prompt
     n: Any = request.n
-    limit = max_n or (model.max_n if model else 4)
+    limit, longest = (max_n or model.max_n, model.prompt_tokens) if model else (max_n or 4, None)
     if not isinstance(prompt, str):
         found.append(f"prompt must be text, not {type(prompt).__name__}")
     elif not prompt.strip():
         found.append("prompt is empty")
-    elif not prompt.isascii() or len(prompt) > ((model and model.prompt_tokens) or 0):
-        found += _check_text(prompt, model)
+    elif not prompt.isascii() or (longest is not None and len(prompt) > longest):
+        found += _check_text(prompt, request.model, longest)
     if request.aspect_ratio not in (ratios := tuple(model.aspect_ratios if model else ASPECT_RATIOS)):
         found += _not_one_of("aspect_ratio", request.aspect_ratio, ratios, model)
     if request.output_format not in (formats := model.output_formats if model else OUTPUT_FORMATS):
@@ -200,13 +200,12 @@ def _check_unknown(model: object) -> Iterator[str]:
         yield _Note(f"model {shown(model)} is not in the catalog: its limits are unknown, the gateway decides")
 
 
-def _check_text(prompt: str, model: Model | None) -> Iterator[str]:
+def _check_text(prompt: str, model: str, longest: int | None) -> Iterator[str]:
     """Check a prompt that is not plain ASCII, or may be too long: a token is one character or more."""
     if _SURROGATE.search(prompt):
         yield "prompt contains a lone surrogate, which UTF-8 cannot encode"
-    limit = model and model.prompt_tokens
-    if model and limit is not None and len(prompt) > limit and (least := least_tokens(prompt)) > limit:
-        yield f"prompt is too long: at least {least} tokens, {model.id} accepts {limit}"
+    if longest is not None and len(prompt) > longest and (least := least_tokens(prompt)) > longest:
+        yield f"prompt is too long: at least {least} tokens, {model} accepts {longest}"
     if _mostly_han(prompt):
         yield _Note("the prompt is mostly Chinese, which these models support poorly: English is recommended")
 

@@ -266,7 +266,7 @@ class Ground:
     def fresh(self, *script: str, **options: Any) -> ImagenClient:
         """Make a client to which the gateway answers by `script`."""
         self.gateway.script[:], self.gateway.billed = list(script), {}
-        options = {"max_concurrency": 2, "draw": lambda: 0.5, **FakeClock().arguments, **options}
+        options = {"max_concurrency": 2, "_runtime": FakeClock().runtime(lambda: 0.5), **options}
         return ImagenClient(KEY, self.server.base_url, **options)
 
     @asynccontextmanager

@@ -19,6 +19,8 @@ from imagen_async import (
 from imagen_async.sandbox import read_stamp
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from imagen_async.sandbox import SandboxGateway
     from tests.clock import FakeClock
 
@@ -42,10 +44,11 @@ POST = URL + "/images/generations"
 FATAL = (AuthenticationError, PermissionDeniedError, ModelNotFoundError)
 
 
-def client_of(gateway: SandboxGateway, clock: FakeClock, **options: Any) -> ImagenClient:
+def client_of(
+    gateway: SandboxGateway, clock: FakeClock, *, draw: Callable[[], float] = lambda: 0.5, **options: Any
+) -> ImagenClient:
     """A client of a sandbox, that lives by a fake clock."""
-    options.setdefault("draw", lambda: 0.5)
-    return ImagenClient(gateway.api_key, gateway.base_url, **clock.arguments, **options)
+    return ImagenClient(gateway.api_key, gateway.base_url, _runtime=clock.runtime(draw), **options)
 
 
 def other_tasks() -> set[str]:

@@ -9,23 +9,18 @@ from __future__ import annotations
 import asyncio
 import heapq
 import itertools
-from typing import TYPE_CHECKING, TypedDict
+import random
+from typing import TYPE_CHECKING
+
+from imagen_async.client.runtime import Runtime
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Callable
 
-__all__ = ["FakeClock", "LoopClock", "TimeArguments", "settle", "until"]
+__all__ = ["FakeClock", "LoopClock", "settle", "until"]
 
 EPOCH = 1_800_000_000.0
 """What the wall clock shows when the other one shows 0."""
-
-
-class TimeArguments(TypedDict):
-    """The arguments of `ImagenClient` that tell it the time."""
-
-    clock: Callable[[], float]
-    wall_clock: Callable[[], float]
-    sleep: Callable[[float], Awaitable[None]]
 
 
 class FakeClock:
@@ -46,10 +41,9 @@ class FakeClock:
         self._order = itertools.count()
         self._sleepers: list[tuple[float, int, asyncio.Event]] = []
 
-    @property
-    def arguments(self) -> TimeArguments:
-        """What a client needs to live by this clock."""
-        return {"clock": self.clock, "wall_clock": self.wall_clock, "sleep": self.sleep}
+    def runtime(self, draw: Callable[[], float] = random.random) -> Runtime:
+        """Return the runtime of a client that lives by this clock."""
+        return Runtime(clock=self.clock, wall_clock=self.wall_clock, sleep=self.sleep, draw=draw)
 
     @property
     def sleeping(self) -> int:

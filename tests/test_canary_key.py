@@ -74,7 +74,7 @@ async def test_an_answer_that_repeats_the_key_gets_it_nowhere(name: str, clock: 
         async with (
             serving(answer(ANSWERS[name], close=True)) as server,
             ImagenClient(
-                CANARY, server.base_url, retry=ONCE, callbacks=[events.append], draw=lambda: 0.5, **clock.arguments
+                CANARY, server.base_url, retry=ONCE, callbacks=[events.append], _runtime=clock.runtime(lambda: 0.5)
             ) as client,
         ):
             await look_at_a_failure(client, sightings, events)
@@ -143,7 +143,9 @@ async def test_an_error_of_a_library_s_that_holds_the_key_gets_it_nowhere(
     monkeypatch.setattr(aiohttp.ClientSession, "_request", request)
     sightings = Sightings()
     proxy = f"http://fox:{PASSWORD}@127.0.0.1:1"
-    async with ImagenClient(CANARY, "https://gateway.example", proxy=proxy, retry=ONCE, **clock.arguments) as client:
+    async with ImagenClient(
+        CANARY, "https://gateway.example", proxy=proxy, retry=ONCE, _runtime=clock.runtime()
+    ) as client:
         with watched(sightings), pytest.raises(ImagenError) as caught:
             await client.generate("a fox")
     sightings.look_at_all(of_error(caught.value))

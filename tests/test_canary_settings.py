@@ -105,7 +105,7 @@ async def test_a_request_that_does_not_fit_shows_no_key() -> None:
         for wrong in (
             asking.generate(""),
             asking.generate("a fox", n=9),
-            asking.generate("a fox", colour="red"),
+            asking.generate("a fox", colour="red"),  # type: ignore[call-arg] # the point of the test
             asking.generate(ImageRequest("a fox"), n=2),
         ):
             with watched(sightings), pytest.raises(ImagenError) as caught:
@@ -240,7 +240,7 @@ async def test_a_store_that_fails_on_an_answer_that_repeats_the_key_shows_none(
     with watched(sightings):
         async with (
             serving(answer(reply(said))) as server,
-            ImagenClient(CANARY, server.base_url, retry=ONCE, **clock.arguments) as asking,
+            ImagenClient(CANARY, server.base_url, retry=ONCE, _runtime=clock.runtime()) as asking,
         ):
             with pytest.raises(ImagenError) as caught:
                 await asking.generate("a fox", store=SpyStore(fails=fails))
@@ -259,7 +259,7 @@ async def test_a_callback_that_fails_on_everything_logs_no_key(clock: FakeClock)
             said = ANSWERS.get(name, reply(TOLD + b'"}}', status=401))
             async with (
                 serving(answer(said, close=True)) as server,
-                ImagenClient(CANARY, server.base_url, retry=ONCE, callbacks=[fail], **clock.arguments) as asking,
+                ImagenClient(CANARY, server.base_url, retry=ONCE, callbacks=[fail], _runtime=clock.runtime()) as asking,
                 asking.stream(["a fox"]) as outcomes,
             ):
                 try:
@@ -285,7 +285,7 @@ async def test_a_session_and_hooks_of_the_caller_s_change_nothing(name: str, clo
         async with (
             serving(answer(ANSWERS[name], close=True)) as server,
             aiohttp.ClientSession(trace_configs=[config], raise_for_status=True) as session,
-            ImagenClient(CANARY, server.base_url, session=session, retry=ONCE, **clock.arguments) as asking,
+            ImagenClient(CANARY, server.base_url, session=session, retry=ONCE, _runtime=clock.runtime()) as asking,
         ):
             try:
                 sightings.look_at_all(of_value(await asking.generate("a fox"), "outcome"))
@@ -309,7 +309,12 @@ async def test_a_proxy_s_password_is_a_secret_as_well(name: str, scheme: str, cl
         async with serving(answer(PROXY_ANSWERS[name], close=True)) as server:
             proxy = f"http://fox:{PASSWORD}@127.0.0.1:{server.port}"
             async with ImagenClient(
-                CANARY, f"{scheme}://gateway.invalid", proxy=proxy, allow_http=True, retry=ONCE, **clock.arguments
+                CANARY,
+                f"{scheme}://gateway.invalid",
+                proxy=proxy,
+                allow_http=True,
+                retry=ONCE,
+                _runtime=clock.runtime(),
             ) as asking:
                 with pytest.raises(ImagenError) as caught:
                     await asking.generate("a fox")
@@ -347,7 +352,7 @@ async def test_nothing_that_a_batch_writes_holds_the_key(group: int, tmp_path: P
 
 async def run_batch(url: str, prompt: str, output: Path, sightings: Sightings) -> None:
     async with (
-        ImagenClient(CANARY, url, retry=ONCE, draw=lambda: 0.5, **FakeClock().arguments) as asking,
+        ImagenClient(CANARY, url, retry=ONCE, _runtime=FakeClock().runtime(lambda: 0.5)) as asking,
         Batch(asking, ["a fox", prompt], output=output, fsync=False) as batch,
     ):
         try:

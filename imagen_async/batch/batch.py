@@ -8,8 +8,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import threading
-import time
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterable, AsyncIterator, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -29,7 +28,7 @@ from imagen_async.batch.sources.source import Report, Source
 from imagen_async.batch.verify import withdraw_damaged
 from imagen_async.client.stop import JobStopped
 from imagen_async.client.stream import NoResult, Stream
-from imagen_async.exceptions import ImagenError, InvalidRequestError, printable
+from imagen_async.exceptions import ConfigurationError, ImagenError, InvalidRequestError, printable
 from imagen_async.outcome import Outcome, Status
 from imagen_async.stores import LocalStore
 
@@ -40,6 +39,11 @@ if TYPE_CHECKING:
     from imagen_async.client.client import ImagenClient
 
 __all__ = ["Batch"]
+
+_NOT_ENTERED = (
+    "a batch must be entered, so that leaving it early unlocks its folder; write: "
+    "async with Batch(client, requests, output=folder) as batch, and inside of it: async for outcome in batch"
+)
 
 
 class Batch(AsyncIterator[Outcome]):
@@ -67,7 +71,6 @@ class Batch(AsyncIterator[Outcome]):
         skip_invalid: Whether invalid rows are listed in ``invalid.jsonl`` and skipped.
         tell_skipped: Whether jobs that succeeded in an earlier run have outcomes as well. Without them, a file whose
             jobs have all succeeded is not read row by row again.
-        clock: Returns monotonic seconds.
 
     Attributes:
         progress: The counters so far.
@@ -103,7 +106,6 @@ class Batch(AsyncIterator[Outcome]):
         min_free: int = MIN_FREE,
         skip_invalid: bool = False,
         tell_skipped: bool = True,
-        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._client = client
         self._requests = requests
@@ -115,10 +117,10 @@ class Batch(AsyncIterator[Outcome]):
         self._budget = Budget(max_images=max_images, max_usd=budget)
         self._invalid = InvalidFile(self._folder) if skip_invalid else None
         self._tell_skipped = tell_skipped
-        self._clock = clock
+        self._clock = client.runtime.clock
         temporary = self._folder / INNER_NAME / TEMPORARY_NAME
         self._store = LocalStore(self._folder / IMAGES_NAME, fsync=fsync, temporary=temporary)
-        self._stop = client.stop_scope()
+        self._stop = client.jobs.stop_scope()
         self._stop.subscribe(self._on_stop)
         self._stream: Stream[Task, Outcome] | None = None
         self._finished: FinishedInput | None = None
@@ -135,12 +137,13 @@ class Batch(AsyncIterator[Outcome]):
 
         Raises:
             InvalidInputError: Rows of a file are not valid; nothing was sent.
-            ConfigurationError: The input cannot be read, the output is not a folder, or it or something in it is a
-                symbolic link.
+            ConfigurationError: The client is closed, the input cannot be read, the output is not a folder, or it or
+                something in it is a symbolic link.
             JournalLockedError: Another run is using the folder.
             JournalError: The journal cannot be used.
             StoreError: The folder cannot be written.
         """
+        self._client.refuse_if_closed()
         self._began = self._clock()
         await self._check_input()
         await asyncio.to_thread(refuse_links, self._folder)
@@ -158,6 +161,8 @@ class Batch(AsyncIterator[Outcome]):
         await self.aclose()
 
     def __aiter__(self) -> Self:
+        if self._stream is None:
+            raise ConfigurationError(_NOT_ENTERED)
         return self
 
     async def __anext__(self) -> Outcome:
@@ -165,11 +170,12 @@ class Batch(AsyncIterator[Outcome]):
 
         Raises:
             StopAsyncIteration: Every job has ended.
+            ConfigurationError: The batch was not entered, or is closed.
             ImagenError: What stopped the batch (key, model, cap, disk, journal, the first bad row of a pipe), after
                 the outcomes of the jobs in flight. The folder can be resumed.
         """
         if self._stream is None:
-            raise RuntimeError("a batch is iterated inside its own 'async with'")
+            raise ConfigurationError(_NOT_ENTERED)
         outcome = await anext(self._stream)
         while outcome.status is Status.SKIPPED and not self._tell_skipped:
             outcome = await anext(self._stream)
@@ -193,6 +199,8 @@ class Batch(AsyncIterator[Outcome]):
         if stream is None:
             return
         await unbroken(self._end(stream))
+
+    close = aclose
 
     @property
     def elapsed_s(self) -> float:
@@ -306,7 +314,7 @@ class Batch(AsyncIterator[Outcome]):
 
     async def _request(self, task: Task, recorder: JobRecorder, wanted: list[int], in_doubt: int) -> Outcome:
         try:
-            recorder.job = job = self._client.job(
+            recorder.job = job = self._client.jobs.job(
                 task.part.request,
                 store=self._store,
                 image_id=task.entry.stem,
@@ -320,7 +328,7 @@ class Batch(AsyncIterator[Outcome]):
         except InvalidRequestError as error:  # the source knew other models than the client does
             return Outcome(request=task.part.request, status=Status.FAILED, error=error)
         try:
-            return await self._client.perform(job)
+            return await self._client.jobs.perform(job)
         except ImagenError as error:
             await recorder.interrupted(str(error))
             raise

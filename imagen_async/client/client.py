@@ -1,106 +1,106 @@
-"""The client: one session, one pool of slots, and the three things one asks of a gateway.
+"""The client: one session, one limiter, and the calls that generate images.
 
-It puts the rooms together and holds what they share. What goes over the wire, when to send and where images are kept
-is decided in `wire`, `pacing` and `stores`.
+It puts the rooms together and holds what their parts share.
 """
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import hashlib
-import itertools
-import json
+import logging
 import os
-import random
-import time
-from typing import TYPE_CHECKING, Any, Self
-
-import attrs
+from typing import TYPE_CHECKING, Self
 
 from imagen_async._secrets import Secret
+from imagen_async._validation import Number, check_kinds
 from imagen_async.catalog import CATALOG, Catalog
 from imagen_async.client.attempt import AttemptRunner
-from imagen_async.client.job import AttemptRecorder, EncodedRequest, Job, Unrecorded
+from imagen_async.client.jobs import Jobs
 from imagen_async.client.retry import JobRunner
+from imagen_async.client.runtime import Runtime
 from imagen_async.client.snapshot import ClientSnapshot
-from imagen_async.client.stop import JobStopped, StopScope, stops_everything
-from imagen_async.client.stream import NoResult, Stream
-from imagen_async.events import Listeners, Paused, Stopped, Throttled
-from imagen_async.exceptions import ConfigurationError, ImagenError, InvalidRequestError, ProtocolError
+from imagen_async.client.stop import JobStopped
+from imagen_async.client.stream import Stream
+from imagen_async.events import Listeners, Paused, Throttled
+from imagen_async.exceptions import ConfigurationError
 from imagen_async.limiter.backoff import RetryPolicy
+from imagen_async.limiter.circuit import RetryQuota
 from imagen_async.limiter.limiter import Limiter, PaceState
 from imagen_async.limiter.shared import SharedLimiter, shared_limiter
-from imagen_async.outcome import Outcome, Status
 from imagen_async.receiver.caps import Caps
 from imagen_async.receiver.receiver import ReceiverContext
 from imagen_async.receiver.spill import OverflowPolicy, Spill
-from imagen_async.request import ImageRequest, check_request
-from imagen_async.stores import MemoryStore, Store
+from imagen_async.request import ImageRequest, request_of
+from imagen_async.stores import MemoryStore, Store, checked_store
 from imagen_async.transport.proxy import read_proxy
 from imagen_async.transport.timeouts import Timeouts
 from imagen_async.transport.transport import Transport
 from imagen_async.transport.url import gateway_url
 from imagen_async.wire.errors import gateway_error
-from imagen_async.wire.families.imagen import MODELS, encode_request, read_models
+from imagen_async.wire.families.imagen import MODELS, read_models
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Mapping, Sequence
+    from collections.abc import AsyncIterable, Callable, Iterable, Mapping, Sequence
     from types import TracebackType
+    from typing import Unpack
 
     import aiohttp
 
     from imagen_async.events import Event
-    from imagen_async.limiter.circuit import RetryQuota
     from imagen_async.limiter.pacer import Pacer
+    from imagen_async.outcome import Outcome
+    from imagen_async.request import RequestFields
 
 __all__ = ["DEFAULT_BASE_URL", "ImagenClient"]
 
 DEFAULT_BASE_URL = "https://gateway.theturbo.ai/v1"
 
+_LOG = logging.getLogger("imagen_async")
 _MODELS_BODY = 4 * 2**20
+_COUNT = Number(1, whole=True)
+_RATE = Number(0, beyond=True, optional=True)
 
 
 class ImagenClient:
     """Generates images over one gateway with one key.
 
-    The session opens with the first request. Use it as ``async with``, or `close` it.
+    Use it as ``async with``, which opens the session. Without that the session opens with the first request, and you
+    must call `close`. A closed client cannot be used again.
 
     Args:
-        api_key: The key; by default the environment's ``IMAGEN_API_KEY``.
-        base_url: By default ``IMAGEN_BASE_URL``, or the documented gateway.
-        max_concurrency: Most requests in flight. It begins with fewer and finds what the gateway takes; clients
-            of one key in one event loop share what they find, and take turns.
-        rpm: Most requests a minute, evenly spaced, or None.
-        images_per_minute: Most images asked for in a minute, likewise, or None.
-        timeouts: For each attempt.
-        retry: When to try again, how often, and how long to wait.
-        quota: What may be spent on trying again before something succeeds, by all clients of the key; the first one's
-            counts.
-        pacer: Another pace in place of ours, such as one that several processes share; clients that are given the same
-            one take turns.
-        callbacks: Called, in the event loop, with each `Event`; must not block.
-        caps: What no answer may exceed.
-        overflow: What becomes of images that were paid for and that their store does not take.
-        catalog: What is known about models; see `Catalog.extended`.
-        send_response_format: Whether to name ``b64_json`` in requests; some models refuse the field.
-        max_reading: Most answers whose bodies are read at once, slow ones aside; bounds memory and spares the cache.
-        writers: Threads that write images and wait for the disk; None: as many as the store says pay, or 4.
-        allow_http: Allow the key to travel in the clear to a host that is not this machine.
-        session: Your own aiohttp session; it stays yours to close.
-        connector: Your own aiohttp connector, likewise.
+        api_key: The key; by default the environment variable ``IMAGEN_API_KEY``.
+        base_url: The base URL; by default the environment variable ``IMAGEN_BASE_URL``, or the documented gateway.
+        max_concurrency: Most requests in flight. The client starts with fewer and finds out how many the gateway
+            accepts; clients of one key in one event loop share what they learn, and send in turn.
+        rpm: Most requests in a minute, evenly spaced, or None.
+        images_per_minute: Most requested images in a minute, evenly spaced, or None.
+        timeouts: `Timeouts` of each attempt, or a number: seconds for each attempt as a whole.
+        retry: When to retry, how often, and how long to wait.
+        quota: The retries that are allowed before a request succeeds, for all clients of the key; the first client
+            of a key sets it.
+        pacer: Replaces the controller that finds the gateway's limit, for instance by one that several processes
+            share; clients with the same pacer send in turn.
+        callbacks: Functions that the event loop calls with each `Event`; they must not block.
+        caps: Upper limits on what a response may bring.
+        overflow: What happens to paid images that their store does not accept.
+        catalog: The known models; see `Catalog.extended`.
+        send_response_format: Whether requests contain ``response_format``; some models refuse the field.
+        max_reading: Most responses whose bodies are read concurrently, slow ones excluded; this bounds memory.
+        writers: Writer threads; None for as many as the store asks for.
+        allow_http: Whether the key may be sent over http to another machine.
+        session: An aiohttp session of yours, which stays open.
+        connector: An aiohttp connector of yours, which stays open.
         proxy: URL of a proxy.
-        trace_configs: Your own aiohttp hooks.
+        trust_env: Whether to use the proxy that the environment names (``HTTPS_PROXY``, ``HTTP_PROXY``, ``ALL_PROXY``,
+            ``NO_PROXY``), if `proxy` is None.
+        trace_configs: aiohttp hooks of yours.
         headers: Further headers for every request.
-        clock: Gives monotonic seconds.
-        wall_clock: Gives seconds since the epoch.
-        sleep: Waits for some seconds.
-        draw: Gives a random number, 0 to 1.
 
     Raises:
-        ConfigurationError: There is no key, or the URL will not do.
+        ConfigurationError: There is no key, or a setting is invalid.
 
     Example:
+        >>> import asyncio
         >>> from imagen_async.sandbox import SandboxGateway
         >>> async def main():
         ...     async with SandboxGateway(images="tiny") as gateway:
@@ -119,7 +119,7 @@ class ImagenClient:
         max_concurrency: int = 32,
         rpm: float | None = None,
         images_per_minute: float | None = None,
-        timeouts: Timeouts | None = None,
+        timeouts: Timeouts | float | None = None,
         retry: RetryPolicy | None = None,
         quota: RetryQuota | None = None,
         pacer: Pacer | None = None,
@@ -134,12 +134,10 @@ class ImagenClient:
         session: aiohttp.ClientSession | None = None,
         connector: aiohttp.BaseConnector | None = None,
         proxy: str | None = None,
+        trust_env: bool = False,
         trace_configs: Sequence[aiohttp.TraceConfig] = (),
         headers: Mapping[str, str] | None = None,
-        clock: Callable[[], float] = time.monotonic,
-        wall_clock: Callable[[], float] = time.time,
-        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
-        draw: Callable[[], float] = random.random,
+        _runtime: Runtime | None = None,
     ) -> None:
         # Under their own names as well: a traceback with locals must not show what is, or may be, a secret.
         api_key = key = Secret(api_key or os.environ.get("IMAGEN_API_KEY", ""))
@@ -148,65 +146,86 @@ class ImagenClient:
         headers = {Secret(name): Secret(text) for name, text in (headers or {}).items()}
         _check_key(key)
         url = gateway_url(base_url, key=key, allow_http=allow_http)
-        _check_counts(max_concurrency=max_concurrency, max_reading=max_reading)
-        if writers is not None:
-            _check_counts(writers=writers)
-        _check_rates(rpm=rpm, images_per_minute=images_per_minute)
+        for name, count in {"max_concurrency": max_concurrency, "max_reading": max_reading}.items():
+            _COUNT.check(name, count)
+        Number(1, whole=True, optional=True).check("writers", writers)
+        for name, rate in {"rpm": rpm, "images_per_minute": images_per_minute}.items():
+            _RATE.check(name, rate)
+        check_kinds(
+            retry=(retry, RetryPolicy),
+            quota=(quota, RetryQuota),
+            caps=(caps, Caps),
+            overflow=(overflow, OverflowPolicy),
+            catalog=(catalog, Catalog),
+        )
+        if not isinstance(timeouts, Timeouts):
+            timeouts = Timeouts() if timeouts is None else Timeouts(read=None, total=timeouts)
+        self.runtime = runtime = _runtime or Runtime()
         self.catalog = catalog
-        self._send_response_format = send_response_format
+        self.retry = retry or RetryPolicy()
+        self.window = 2 * max_concurrency
+        """Jobs of one stream: more than permits, so that permits are used while some jobs back off."""
+        self._closed = False
+        self._listeners = Listeners(callbacks)
         self._transport = Transport(
             url,
             key,
-            timeouts=timeouts or Timeouts(),
+            timeouts=timeouts,
             session=session,
             connector=connector,
             proxy=None if proxy is None else read_proxy(proxy, url, allow_http=allow_http),
+            trust_env=trust_env,
+            allow_http=allow_http,
             trace_configs=trace_configs,
             headers=headers,
         )
-        self.retry = retry or RetryPolicy()
-        self._wall_clock = wall_clock
-        self._token = os.urandom(12).hex()
-        self._numbers = itertools.count()
         self._receiving = ReceiverContext(
             caps=caps or Caps(),
-            spill=Spill(overflow, clock=clock, sleep=sleep),
+            spill=Spill(overflow, clock=runtime.clock, sleep=runtime.sleep),
             max_reading=max_reading,
             writers=writers,
         )
-        self._listeners = Listeners(callbacks)
-        # The gateway counts by key: clients that use the same one keep one pace; so do those that share a pacer.
+        # The gateway counts by key: clients of one key share a limiter; so do clients with the same pacer.
         shared = (str(url), hashlib.sha256(key.encode()).digest()) if pacer is None else id(pacer)
-        make = functools.partial(SharedLimiter, pacer=pacer, quota=quota, clock=clock, sleep=sleep)
+        make = functools.partial(SharedLimiter, pacer=pacer, quota=quota, clock=runtime.clock, sleep=runtime.sleep)
         self.limiter = Limiter(
             max_concurrency,
             rpm=rpm,
             images_per_minute=images_per_minute,
-            shared=functools.partial(shared_limiter, (shared, clock, sleep), make),
-            clock=clock,
+            shared=functools.partial(shared_limiter, (shared, runtime.clock, runtime.sleep), make),
+            clock=runtime.clock,
             on_paused=self._paused,
             on_throttled=self._throttled,
         )
-        policy = self.retry
         self._attempts = AttemptRunner(
             self._transport,
             self._receiving,
             self.limiter,
-            max_elapsed=policy.max_elapsed,
+            max_elapsed=self.retry.max_elapsed,
             listeners=self._listeners,
-            clock=clock,
-            wall_clock=wall_clock,
+            clock=runtime.clock,
+            wall_clock=runtime.wall_clock,
         )
-        self._jobs = JobRunner(self._attempts, self.limiter, policy=policy, clock=clock, sleep=sleep, draw=draw)
+        runner = JobRunner(
+            self._attempts, self.limiter, policy=self.retry, clock=runtime.clock, sleep=runtime.sleep, draw=runtime.draw
+        )
+        self.jobs = Jobs(
+            runner, catalog, self._listeners, send_response_format=send_response_format, wall_clock=runtime.wall_clock
+        )
 
     def __repr__(self) -> str:
         if not hasattr(self, "limiter"):
             return "<ImagenClient without settings>"  # in the traceback of a refused setting
-        return (
-            f"<ImagenClient of {self._transport.base_url}, {self.limiter.in_flight} of {self.limiter.size} in flight>"
-        )
+        state = "closed" if self._closed else f"{self.limiter.in_flight} of {self.limiter.size} in flight"
+        return f"<ImagenClient of {self._transport.base_url}, {state}>"
 
     async def __aenter__(self) -> Self:
+        """Open the session and join the other clients of the key.
+
+        Raises:
+            ConfigurationError: The client or its session is closed.
+        """
+        self.refuse_if_closed()
         await self._attempts.open()
         return self
 
@@ -216,40 +235,51 @@ class ImagenClient:
         await self.close()
 
     async def close(self) -> None:
-        """Close the session, if it is ours, and end the writer threads."""
+        """Close the session, unless it is yours, and end the writer threads; jobs that are still running fail."""
+        self._closed = True
         self.limiter.close()
         try:
             await self._transport.close()
         finally:
             self._receiving.threads.close()
 
+    aclose = close
+
     async def generate(
-        self, prompt: str | ImageRequest, /, *, store: Store | None = None, sha256: bool = False, **fields: Any
+        self,
+        prompt: str | ImageRequest,
+        /,
+        *,
+        store: Store | None = None,
+        sha256: bool = False,
+        **fields: Unpack[RequestFields],
     ) -> Outcome:
         """Generate the images of one request.
 
         Args:
             prompt: The description of the image, or a whole request.
-            store: Where the images go; by default into memory, as ``image.data``.
-            sha256: Whether to make a digest of each image, which costs about as much as all else.
+            store: Where the images go; by default into memory.
+            sha256: Whether to compute a digest of each image, which takes about as long as all other work.
             **fields: Further fields of `ImageRequest`, if `prompt` is text.
 
         Returns:
-            An outcome that is ``succeeded``, or ``partial`` if the safety filter took some images, or if some arrived
-            whole and the others did not: then `Outcome.error` says why.
+            An outcome that is ``succeeded``, or ``partial`` if the safety filter removed some images or some did not
+            arrive; `Outcome.error` says why they did not.
 
         Raises:
-            InvalidRequestError: The request breaks the contract; nothing was sent.
-            ConfigurationError: `store` is no store; likewise.
-            TransportError: The network failed, on every attempt that was worth making.
-            GatewayError: The gateway refused, or failed likewise; `FilteredError` if its safety filter took all images.
-            ProtocolError: What the gateway sent cannot be used.
+            InvalidRequestError: The request breaks rules of the API; nothing was sent.
+            ConfigurationError: A field is unknown, `store` is not a store, or the client is closed; nothing was sent.
+            TransportError: The network failed in every attempt.
+            GatewayError: The gateway refused the request or failed; `FilteredError` if its safety filter removed all
+                images.
+            ProtocolError: A response was invalid.
             StoreError: An image could not be kept.
+            OutageError: The gateway does not respond, and the retry quota is used up.
         """
-        request = _request(prompt, fields)
-        job = self.job(request, store=_kept_in(store), sha256=sha256)
+        self.refuse_if_closed()
+        job = self.jobs.job(request_of(prompt, fields), store=_checked(store), sha256=sha256)
         try:
-            outcome: Outcome | None = await self._jobs.run(job)
+            outcome: Outcome | None = await self.jobs.run(job)
         except JobStopped as stopped:
             outcome = stopped.outcome
         if outcome is None or (outcome.error is not None and not outcome.images):
@@ -267,48 +297,54 @@ class ImagenClient:
         ordered: bool = False,
         sha256: bool = False,
     ) -> Stream[str | ImageRequest, Outcome]:
-        """Generate the images of many requests, many at once.
+        """Generate the images of many requests concurrently.
 
         Args:
-            requests: Prompts or requests, read lazily: never much faster than outcomes are taken.
+            requests: Prompts or requests, read lazily: never much faster than outcomes are consumed.
             store: Where the images go; by default into memory.
             ordered: Whether outcomes come in the order of the requests, or as they are ready.
-            sha256: Whether to make a digest of each image.
+            sha256: Whether to compute a digest of each image.
 
         Returns:
-            An async iterator of outcomes, to be used inside ``async with``. A failed job is an outcome. Only what
-            stops everything (bad key, no such model, an outage, disk) is raised, after what was in flight has been
-            given out; what was read from `requests` and never sent has no outcome then.
+            An async iterator of outcomes, to be entered with ``async with``. A failed job is an outcome. What stops
+            everything (an invalid key, an unknown model, an outage, a full disk) is raised after the outcomes of the
+            jobs in flight; requests that were read and not sent have no outcome then.
 
         Raises:
-            ConfigurationError: `requests` is a single one, or `store` is no store.
+            ConfigurationError: `requests` is a single request, `store` is not a store, or the client is closed.
         """
+        self.refuse_if_closed()
         if isinstance(requests, str | ImageRequest):
-            raise ConfigurationError("stream takes many requests, in an iterable; for one there is generate")
-        where = _kept_in(store)
-        stop = self.stop_scope()
-
-        async def one(item: str | ImageRequest) -> Outcome:
-            request = _request(item, {})
-            try:
-                job = self.job(request, store=where, stop=stop, sha256=sha256)
-            except InvalidRequestError as error:
-                return Outcome(request=request, status=Status.FAILED, error=error)
-            try:
-                outcome = await self._jobs.run(job)
-            except JobStopped as stopped:
-                if stopped.outcome is None:
-                    raise NoResult from None
-                return stopped.outcome
-            if outcome.error is not None and stops_everything(outcome.error) and not outcome.images:
-                raise outcome.error
-            return outcome
-
+            raise ConfigurationError("stream needs an iterable of requests; for one request use generate")
+        where, stop = _checked(store), self.jobs.stop_scope()
+        one = functools.partial(self.jobs.outcome, store=where, stop=stop, sha256=sha256)
         return Stream(one, requests, window=self.window, ordered=ordered, stop=stop)
+
+    async def list_models(self) -> tuple[str, ...]:
+        """Return the ids of the gateway's models, in its order; this tests the key and costs nothing.
+
+        Raises:
+            ConfigurationError: The client is closed.
+            TransportError: The network failed.
+            GatewayError: The gateway refused; `AuthenticationError` if the key is invalid.
+            ProtocolError: The response is not a list of models.
+        """
+        self.refuse_if_closed()
+        await self._attempts.open()
+        async with self._transport.get(MODELS) as response:
+            if response.status != 200:  # noqa: PLR2004 - the contract's one good status
+                # The body gets no name here, which a traceback with locals would show: some gateways repeat the key.
+                raise gateway_error(
+                    response.status,
+                    response.headers,
+                    await response.head(_MODELS_BODY),
+                    now=self.runtime.wall_clock(),
+                )
+            return response.mask.inside(read_models(await response.head(_MODELS_BODY)))
 
     @property
     def pace(self) -> PaceState:
-        """How fast may be sent at the moment: what the gateway's refusals have taught."""
+        """The current limits, learned from 429 responses."""
         return self.limiter.pace
 
     def snapshot(self) -> ClientSnapshot:
@@ -326,178 +362,31 @@ class ImagenClient:
             spilled_bytes=receiving.spill.reserved,
         )
 
-    async def list_models(self) -> tuple[str, ...]:
-        """Ask the gateway for its models: a test of the key that costs nothing.
+    # -- for `batch` ----------------------------------------------------------------------------------------------
 
-        Returns:
-            The ids, in the gateway's order.
-
-        Raises:
-            TransportError: The network failed.
-            GatewayError: The gateway refused; `AuthenticationError` for a bad key.
-            ProtocolError: The answer is no list of models.
-        """
-        await self._attempts.open()
-        async with self._transport.get(MODELS) as answering:
-            if answering.status != 200:  # noqa: PLR2004 - the contract's one good status
-                # Without a name for the body, as in `exchange`.
-                raise gateway_error(
-                    answering.status, answering.headers, await answering.head(_MODELS_BODY), now=self._wall_clock()
-                )
-            ids = answering.mask.inside(_models_in(await answering.head(_MODELS_BODY)))
-        if ids is None:
-            raise ProtocolError("json", "the answer is no list of models")
-        return ids
+    def refuse_if_closed(self) -> None:
+        """Raise `ConfigurationError` if the client is closed."""
+        if self._closed:
+            raise ConfigurationError("the client is closed; create another one")
 
     def _paused(self, seconds: float) -> None:
+        _LOG.info("the gateway asked for a pause of %.1f s", seconds)
         if self._listeners.callbacks:
-            self._listeners.tell(Paused(at=self._wall_clock(), seconds=seconds))
+            self._listeners.tell(Paused(at=self.runtime.wall_clock(), seconds=seconds))
 
     def _throttled(self) -> None:
         if self._listeners.callbacks:
             pacer = self.limiter.shared.pacer
-            self._listeners.tell(Throttled(at=self._wall_clock(), limit=pacer.limit, rate=pacer.rate))
-
-    # -- for `batch` ----------------------------------------------------------------------------------------------
-
-    @property
-    def window(self) -> int:
-        """How many jobs are to be under way so that slots are used while some jobs back off."""
-        return 2 * self.limiter.size
-
-    def job(
-        self,
-        request: ImageRequest,
-        *,
-        store: Store,
-        image_id: str | None = None,
-        indices: Sequence[int] | None = None,
-        recorder: AttemptRecorder | None = None,
-        stop: StopScope | None = None,
-        sha256: bool = False,
-        in_doubt: int = 0,
-        earlier_key: str | None = None,
-    ) -> Job:
-        """Validate a request and make a job of it.
-
-        Args:
-            request: What is asked.
-            store: Where its images go.
-            image_id: What its images are called.
-            indices: Those of its images that are missing; by default all.
-            recorder: Records every request that is sent.
-            stop: Stops the job while it waits.
-            sha256: Whether to make a digest of each image.
-            in_doubt: Requests of earlier runs for it that are in doubt; they count against `RetryPolicy.on_ambiguous`.
-            earlier_key: The ``Idempotency-Key`` of the last of them.
-
-        Raises:
-            InvalidRequestError: The request breaks the contract.
-        """
-        findings = check_request(request, self.catalog)
-        if findings.problems:
-            raise InvalidRequestError(findings.problems)
-        return Job(
-            request=request,
-            encode=functools.partial(self._encode, request),
-            store=store,
-            image_id=image_id or request.id or self._name(),
-            missing=tuple(range(request.n) if indices is None else indices),
-            notes=findings.notes,
-            recorder=recorder or Unrecorded(),
-            stop=stop or self.stop_scope(),
-            sha256=sha256,
-            in_doubt=in_doubt,
-            earlier_key=earlier_key,
-        )
-
-    def _encode(self, request: ImageRequest, images: int) -> EncodedRequest:
-        if images != request.n:
-            request = attrs.evolve(request, n=images)
-        body = encode_request(request, send_response_format=self._send_response_format)
-        return EncodedRequest.named(self._name(), body)
-
-    def _name(self) -> str:
-        """Return a name that nobody else has, without asking the system for randomness each time."""
-        return f"{self._token}{next(self._numbers):08x}"
-
-    def stop_scope(self) -> StopScope:
-        """Return a scope whose jobs stop together; an event tells why."""
-        scope = StopScope()
-        if self._listeners.callbacks:
-            scope.subscribe(lambda: self._stopped(scope))
-        return scope
-
-    def _stopped(self, scope: StopScope) -> None:
-        if isinstance(scope.cause, ImagenError):
-            self._listeners.tell(Stopped(at=self._wall_clock(), error=scope.cause))
-
-    async def perform(self, job: Job) -> Outcome:
-        """Bring a job to its outcome.
-
-        Raises:
-            ImagenError: Only an error that stops everything; any other error is an outcome.
-            JobStopped: The job was stopped while it waited.
-        """
-        outcome = await self._jobs.run(job)
-        if outcome.error is not None and stops_everything(outcome.error):
-            raise outcome.error
-        return outcome
+            self._listeners.tell(Throttled(at=self.runtime.wall_clock(), limit=pacer.limit, rate=pacer.rate))
 
 
-def _kept_in(store: Store | None) -> Store:
-    """Give the store that is meant, and refuse what is none: its first call would come when images are paid for.
-
-    Raises:
-        ConfigurationError: It is no store, or its `writers` is no number of threads.
-    """
-    # A store that counts its images may be empty, and so as good as false.
-    if store is None:
-        return MemoryStore()
-    if isinstance(store, str | os.PathLike):
-        raise ConfigurationError("store is the name of a folder; for images as files in it there is LocalStore")
-    if isinstance(store, type) or not callable(getattr(store, "open", None)):
-        kind = f"the class {store.__name__} itself" if isinstance(store, type) else f"an object of {type(store)!r}"
-        raise ConfigurationError(f"store is {kind}, and no object with a method open, as LocalStore makes one")
-    threads = getattr(store, "writers", 0)
-    if not isinstance(threads, int) or threads < 0:
-        raise ConfigurationError(f"the store's writers must be a number of threads, from 0 on, not {threads!r}")
-    return store
-
-
-def _request(prompt: str | ImageRequest, fields: Mapping[str, Any]) -> ImageRequest:
-    if isinstance(prompt, ImageRequest):
-        if fields:
-            raise ConfigurationError(f"a whole request takes no further fields: {', '.join(sorted(fields))}")
-        return prompt
-    try:
-        return ImageRequest(prompt, **fields)
-    except TypeError:
-        known = {"model", "n", "aspect_ratio", "output_format", "style", "id", "extra"}
-        raise ConfigurationError(f"a request has no field {', '.join(sorted(set(fields) - known))}") from None
-
-
-def _models_in(body: bytes) -> tuple[str, ...] | None:
-    try:
-        return read_models(json.loads(body))
-    except (ValueError, RecursionError):
-        return None
+def _checked(store: Store | None) -> Store:
+    # Compared with None: a store that counts its images may be empty, and then false.
+    return MemoryStore() if store is None else checked_store(store)
 
 
 def _check_key(key: Secret) -> None:
     if not key:
-        raise ConfigurationError("there is no API key: set IMAGEN_API_KEY, or give api_key=")
+        raise ConfigurationError("there is no API key: set IMAGEN_API_KEY, or pass api_key=")
     if not key.isascii() or not key.isprintable() or " " in key:
-        raise ConfigurationError("the API key holds characters that no key has: check for white space or a line end")
-
-
-def _check_counts(**counts: int) -> None:
-    for name, count in counts.items():
-        if count < 1:
-            raise ConfigurationError(f"{name} must be at least 1, not {count}")
-
-
-def _check_rates(**rates: float | None) -> None:
-    for name, rate in rates.items():
-        if rate is not None and not rate > 0:
-            raise ConfigurationError(f"{name} must be above 0, not {rate}")
+        raise ConfigurationError("the API key contains invalid characters: check it for white space or line ends")

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 from imagen_async._cancellation import ended
 from imagen_async.client.stop import StopScope
+from imagen_async.exceptions import ConfigurationError
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -22,6 +23,10 @@ __all__ = ["NoResult", "Stream"]
 
 _TOGETHER = 4
 """Items of a synchronous source that are started in one turn of the loop."""
+_NOT_ENTERED = (
+    "a stream must be entered, so that leaving it early ends its requests; write: "
+    "async with client.stream(requests) as outcomes, and inside of it: async for outcome in outcomes"
+)
 
 _In = TypeVar("_In")
 _Out = TypeVar("_Out")
@@ -91,6 +96,8 @@ class Stream(AsyncIterator[_Out], Generic[_In, _Out]):
         await self.aclose()
 
     def __aiter__(self) -> Self:
+        if self._reader is None:
+            raise ConfigurationError(_NOT_ENTERED)
         return self
 
     async def __anext__(self) -> _Out:
@@ -98,10 +105,11 @@ class Stream(AsyncIterator[_Out], Generic[_In, _Out]):
 
         Raises:
             StopAsyncIteration: The source is exhausted and every result was returned.
+            ConfigurationError: The stream was not entered.
             Exception: What stopped the stream, once, after all results that were in flight.
         """
         if self._reader is None:
-            raise RuntimeError("a stream is iterated inside its own 'async with'")
+            raise ConfigurationError(_NOT_ENTERED)
         while True:
             if self._results and self._results[0].done():
                 result = self._results.popleft()
@@ -139,6 +147,8 @@ class Stream(AsyncIterator[_Out], Generic[_In, _Out]):
         self._wake.set()  # another task may be waiting for a result
         if cancelled is not None:
             raise cancelled
+
+    close = aclose
 
     def _on_stop(self) -> None:
         if self._reader is not None and not self._reader.done():

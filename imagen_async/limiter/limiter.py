@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
+from imagen_async.exceptions import ConfigurationError
 from imagen_async.limiter.permit import Verdict
 from imagen_async.limiter.shared import Lease
 from imagen_async.limiter.spacing import Spacing
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from imagen_async.limiter.shared import SharedLimiter
 
 __all__ = ["Lease", "Limiter", "NoTimeLeft", "PaceState"]
+
+_CLOSED = "the client was closed while a job was running"
 
 
 class NoTimeLeft(Exception):  # noqa: N818 - not an error: the caller gave the deadline
@@ -88,6 +91,7 @@ class Limiter:
         self._on_paused = on_paused
         self._on_throttled = on_throttled
         self._shared: SharedLimiter | None = None
+        self._closed = False
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def __repr__(self) -> str:
@@ -112,7 +116,13 @@ class Limiter:
         )
 
     def join(self) -> SharedLimiter:
-        """Join the clients of the same key in the running event loop; the first request does so otherwise."""
+        """Join the clients of the same key in the running event loop; the first request does so otherwise.
+
+        Raises:
+            ConfigurationError: The client is closed.
+        """
+        if self._closed:
+            raise ConfigurationError(_CLOSED)
         loop = asyncio.get_running_loop()
         if self._shared is None or self._loop is not loop:
             self._loop, self._shared = loop, self._make_shared()
@@ -120,10 +130,13 @@ class Limiter:
         return self._shared
 
     def close(self) -> None:
-        """Leave the clients of the same key: their limits count without this client."""
+        """Leave the clients of the same key for good; the jobs that wait for a permit fail."""
+        self._closed = True
+        self.refuse(ConfigurationError(_CLOSED))
         shared, self._shared = self._shared, None
         if shared is not None:
             shared.leave(self)
+            shared.serve()  # without waiting jobs there must be no timer
 
     def snapshot(self) -> dict[str, Any]:
         """Return what waits and what is in flight, by the names of `ClientSnapshot`."""
@@ -147,7 +160,7 @@ class Limiter:
         Raises:
             NoTimeLeft: The gateway's pause ends after the deadline.
             OutageError: The gateway does not respond, and the retry quota is used up.
-            ConfigurationError: The pacer broke its contract.
+            ConfigurationError: The pacer broke its contract, or the client is closed.
         """
         loop = asyncio.get_running_loop()
         shared = self._shared

@@ -144,6 +144,8 @@ class SandboxGateway:
         finally:
             self.ledger.close()
 
+    close = aclose
+
 
 class _Running:
     """A gateway while it listens."""

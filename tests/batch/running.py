@@ -18,7 +18,7 @@ from imagen_async.sandbox import SandboxGateway, read_stamp
 from tests.clock import FakeClock
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Awaitable, Callable, Mapping
     from pathlib import Path
 
 
@@ -82,10 +82,13 @@ def client(
     slots: int = 4,
     attempts: int = 5,
     on_ambiguous: Literal["once", "retry", "fail"] = "retry",
+    sleep: Callable[[float], Awaitable[None]] | None = None,
     **options: Any,
 ) -> ImagenClient:
     """A client of `gateway` that waits on a clock of its own, and so not at all."""
-    options = {"api_key": gateway.api_key, "base_url": gateway.base_url, **FakeClock().arguments, **options}
+    runtime = FakeClock().runtime()
+    runtime = runtime if sleep is None else attrs.evolve(runtime, sleep=sleep)
+    options = {"api_key": gateway.api_key, "base_url": gateway.base_url, "_runtime": runtime, **options}
     retry = RetryPolicy(max_attempts=attempts, on_ambiguous=on_ambiguous, top_up=options.pop("top_up", 0))
     return ImagenClient(max_concurrency=slots, retry=retry, **options)
 

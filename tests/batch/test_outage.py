@@ -76,7 +76,7 @@ async def test_where_nobody_listens_a_batch_stops_within_its_quota_and_no_job_ha
     tmp_path: Path, port: int
 ) -> None:
     tries, clock = Tries(), FakeClock()
-    asking: dict[str, Any] = {"slots": SLOTS, "trace_configs": [tries.config], **clock.arguments}
+    asking: dict[str, Any] = {"slots": SLOTS, "trace_configs": [tries.config], "_runtime": clock.runtime()}
     stopped = await caught(Nobody(port), numbered(JOBS), tmp_path, asking=asking)
     check_stopped(stopped, "cannot connect to the gateway")
     assert (stopped.outcomes, stopped.summary.doubtful_usd) == ([], 0.0)
@@ -146,7 +146,12 @@ async def test_a_gateway_that_goes_away_and_comes_back_in_time_costs_no_job(tmp_
         if batch.progress.succeeded >= 50 and not clock.gone:
             clock.gone.append(asyncio.ensure_future(first.aclose()))
 
-    asking: dict[str, Any] = {"slots": SLOTS, "attempts": 50, "trace_configs": [tries.config], **clock.arguments}
+    asking: dict[str, Any] = {
+        "slots": SLOTS,
+        "attempts": 50,
+        "trace_configs": [tries.config],
+        "_runtime": clock.runtime(),
+    }
     async with first:
         done = await run(first, numbered(300), tmp_path, asking=asking, each=each)
     await again.aclose()

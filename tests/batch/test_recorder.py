@@ -16,6 +16,7 @@ from imagen_async.exceptions import LimitReachedError, StoreError
 from imagen_async.stores.local import LocalStore
 from tests.batch.journals import replace_step
 from tests.batch.running import FOX, OWL, Held, caught, client, errors, files, metadata, numbered, prompts, run
+from tests.clock import FakeClock
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -204,14 +205,14 @@ async def test_a_cancelled_batch_has_nothing_in_flight(imagen_sandbox_factory: S
 
 
 async def test_seconds_stand_still_once_the_batch_has_ended(imagen_sandbox: SandboxGateway, tmp_path: Path) -> None:
-    now = 50.0
+    clock = FakeClock()
     async with (
-        client(imagen_sandbox) as asker,
-        Batch(asker, [FOX], output=tmp_path, fsync=False, clock=lambda: now) as batch,
+        client(imagen_sandbox, _runtime=clock.runtime()) as asker,
+        Batch(asker, [FOX], output=tmp_path, fsync=False) as batch,
     ):
-        now = 52.5
+        clock.now += 2.5
         assert batch.elapsed_s == 2.5
-    now = 99.0
+    clock.now = 999.0
     assert batch.summary.elapsed_s == 2.5
 
 

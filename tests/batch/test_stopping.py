@@ -428,8 +428,11 @@ async def test_a_folder_with_a_metadata_file_of_another_kind_is_refused(
 async def test_a_batch_is_iterated_inside_its_own_with(imagen_sandbox: SandboxGateway, tmp_path: Path) -> None:
     async with client(imagen_sandbox) as asker:
         batch = Batch(asker, [FOX], output=tmp_path)
-        with pytest.raises(RuntimeError, match="async with"):
+        with pytest.raises(ConfigurationError, match="async with"):
             await anext(batch)
+        with pytest.raises(ConfigurationError, match=r"write: async with Batch\(.+async for outcome in batch"):
+            async for _ in batch:
+                pass
         batch.drain()
         await batch.aclose()
     assert os.listdir(tmp_path) == []  # noqa: PTH208 - names are enough

@@ -82,7 +82,7 @@ def json_error(code: str) -> bytes:
 
 
 def mocked_client(clock: FakeClock, **options: Any) -> ImagenClient:
-    return ImagenClient(KEY, URL, **clock.arguments, **{"draw": lambda: 0.0, **options})
+    return ImagenClient(KEY, URL, _runtime=clock.runtime(lambda: 0.0), **options)
 
 
 @pytest.mark.parametrize(
@@ -364,7 +364,7 @@ async def test_a_gateway_that_repeats_the_key_gets_it_into_no_error(where: str, 
     once = RetryPolicy(max_attempts=1)
     async with (
         serving(answer(ECHOES[where])) as server,
-        ImagenClient(KEY, server.base_url, retry=once, **clock.arguments) as client,
+        ImagenClient(KEY, server.base_url, retry=once, _runtime=clock.runtime()) as client,
     ):
         with pytest.raises(ImagenError) as caught:
             await client.generate("a fox")
@@ -378,7 +378,7 @@ async def test_a_gateway_that_repeats_the_key_gets_it_into_no_error(where: str, 
 async def test_a_connection_that_fails_shows_no_key(clock: FakeClock) -> None:
     async with serving(None) as server:
         url = server.base_url
-    async with ImagenClient(KEY, url, retry=RetryPolicy(max_attempts=1), **clock.arguments) as client:
+    async with ImagenClient(KEY, url, retry=RetryPolicy(max_attempts=1), _runtime=clock.runtime()) as client:
         with pytest.raises(TransportError) as caught:
             await client.generate("a fox")
     assert KEY not in shown(caught.value)

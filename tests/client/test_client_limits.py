@@ -171,7 +171,7 @@ async def test_a_cancelled_attempt_leaves_no_slot_connection_or_file(
     holding = Holding(POINTS[point])
     to_take = len(POINTS[point].partition(b"\r\n\r\n")[2]) if point != "in an error" else 0
     async with serving(holding) as server:
-        async with ImagenClient(KEY, server.base_url, max_concurrency=1, **clock.arguments) as client:
+        async with ImagenClient(KEY, server.base_url, max_concurrency=1, _runtime=clock.runtime()) as client:
             files = open_files()
             job = asyncio.ensure_future(client.generate("a fox", n=2, store=LocalStore(tmp_path)))
             await holding.reached.wait()

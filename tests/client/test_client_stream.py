@@ -105,7 +105,7 @@ async def test_what_was_in_flight_is_given_out_before_the_error(clock: FakeClock
 
     async with serving(handler) as server:
         async with (
-            ImagenClient(KEY, server.base_url, max_concurrency=3, **clock.arguments) as client,
+            ImagenClient(KEY, server.base_url, max_concurrency=3, _runtime=clock.runtime()) as client,
             client.stream(["one", "bad", "two", *["later"] * 50]) as outcomes,
         ):
             await until(lambda: len(server.asked) == 3)

@@ -13,6 +13,7 @@ import attrs
 import pytest
 
 from imagen_async.client.client import ImagenClient
+from imagen_async.client.runtime import Runtime
 from imagen_async.exceptions import StoreError
 from imagen_async.outcome import Status
 from imagen_async.receiver import gate
@@ -79,7 +80,7 @@ async def test_when_room_is_made_in_time_all_that_was_in_flight_is_kept_and_noth
     gateway = await imagen_sandbox_factory(latency=1, sleep=work)
     disk.install(monkeypatch)
     async with (
-        client(gateway, slots=4, **clock.arguments) as asker,
+        client(gateway, slots=4, _runtime=clock.runtime()) as asker,
         asker.stream(numbered(50, n=2), store=LocalStore(tmp_path)) as outcomes,
     ):
         taking = asyncio.ensure_future(all_of(outcomes))
@@ -173,7 +174,7 @@ async def test_a_batch_whose_disk_has_room_again_has_everything_and_stops_all_th
         await clock.sleep(seconds)
         disk.full = clock.now < 105.0
 
-    asking = {"slots": 4, "sleep": sleep, "clock": clock.clock}
+    asking = {"slots": 4, "_runtime": Runtime(clock=clock.clock, sleep=sleep)}
     stopped = await caught(imagen_sandbox, numbered(50, n=2), tmp_path, asking=asking)
     assert isinstance(stopped.error, StoreError)
     assert set(stopped.statuses) == {"succeeded"}
@@ -191,7 +192,7 @@ async def test_memory_for_what_the_disk_does_not_take_has_a_cap(
     disk.install(monkeypatch)
     policy = OverflowPolicy(max_bytes=5 * size // 2)
     async with (
-        client(gateway, slots=4, overflow=policy, **clock.arguments) as asker,
+        client(gateway, slots=4, overflow=policy, _runtime=clock.runtime()) as asker,
         asker.stream(numbered(50), store=LocalStore(tmp_path / "all")) as outcomes,
     ):
         taking = asyncio.ensure_future(all_of(outcomes))
@@ -211,7 +212,7 @@ async def test_one_image_alone_waits_for_room_as_long_as_its_patience(
 ) -> None:
     Disk().install(monkeypatch)
     clock = FakeClock()
-    async with client(imagen_sandbox, overflow=OverflowPolicy(patience=7.0), **clock.arguments) as asker:
+    async with client(imagen_sandbox, overflow=OverflowPolicy(patience=7.0), _runtime=clock.runtime()) as asker:
         began = clock.now
         with pytest.raises(StoreError, match="ENOSPC"):
             await asker.generate("A red fox", store=LocalStore(tmp_path))

@@ -87,7 +87,7 @@ class Scene:
         async with serving(self.handle) as self.server:
             url = self.server.base_url
             async with ImagenClient(
-                KEY, url, max_concurrency=SLOTS, callbacks=[self._hear], **self.clock.arguments
+                KEY, url, max_concurrency=SLOTS, callbacks=[self._hear], _runtime=self.clock.runtime()
             ) as client:
                 yield client
 

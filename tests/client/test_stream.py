@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from imagen_async import ConfigurationError
 from imagen_async.client.stop import StopScope
 from imagen_async.client.stream import Stream
 from tests.clock import settle
@@ -155,8 +156,12 @@ async def test_nothing_is_read_before_the_stream_is_entered() -> None:
     stream = Stream(double, source.sync(), window=5)
     await settle()
     assert source.pulled == 0
-    with pytest.raises(RuntimeError, match="async with"):
+    with pytest.raises(ConfigurationError, match="async with"):
         await anext(stream)
+    with pytest.raises(ConfigurationError, match=r"write: async with client\.stream.+async for outcome in outcomes"):
+        async for _ in stream:
+            pass
+    assert source.pulled == 0
 
 
 async def test_a_source_that_never_waits_leaves_the_loop_to_others() -> None:

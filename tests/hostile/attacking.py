@@ -84,7 +84,7 @@ async def _gone(condition: Callable[[], bool]) -> None:
 def asking(server: Server, **options: Any) -> ImagenClient:
     """A client with a fake clock, which does not retry a request in doubt."""
     options.setdefault("retry", RetryPolicy(on_ambiguous="fail"))
-    return ImagenClient(KEY, server.base_url, **FakeClock().arguments, **options)
+    return ImagenClient(KEY, server.base_url, _runtime=FakeClock().runtime(), **options)
 
 
 async def answered(client: ImagenClient, prompt: str) -> tuple[list[bytes | None], ImagenError | None]:

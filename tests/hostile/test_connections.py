@@ -161,7 +161,7 @@ async def test_a_server_that_speaks_first_is_not_a_gateway() -> None:
     async with leaving_nothing(), await asyncio.start_server(banner, "127.0.0.1", 0) as listening:
         port = listening.sockets[0].getsockname()[1]
         async with ImagenClient(
-            KEY, f"http://127.0.0.1:{port}", retry=RetryPolicy(max_attempts=1), **FakeClock().arguments
+            KEY, f"http://127.0.0.1:{port}", retry=RetryPolicy(max_attempts=1), _runtime=FakeClock().runtime()
         ) as client:
             error = await failed(client, FOX)
     assert isinstance(error, ProtocolError)
@@ -263,7 +263,7 @@ async def trusting(server: Server, **options: Any) -> AsyncIterator[ImagenClient
     AUTHORITY.configure_trust(context)
     async with Connector(ssl=context) as connector:
         url = server.base_url.replace("http:", "https:")
-        async with ImagenClient(KEY, url, connector=connector, **FakeClock().arguments, **options) as client:
+        async with ImagenClient(KEY, url, connector=connector, _runtime=FakeClock().runtime(), **options) as client:
             yield client
 
 

@@ -33,7 +33,6 @@ from imagen_async import (
     Sink,
     Status,
     Store,
-    Timeouts,
     TransportError,
 )
 
@@ -83,7 +82,7 @@ async def every_setting(session: aiohttp.ClientSession, connector: aiohttp.BaseC
         "sk-...",
         "https://gateway.example/v1",
         rpm=20,
-        timeouts=Timeouts(connect=5.0, read=None),
+        timeouts=30.0,
         retry=RetryPolicy(max_attempts=3),
         caps=Caps(max_pixels=2**24),
         catalog=catalog,
@@ -93,7 +92,6 @@ async def every_setting(session: aiohttp.ClientSession, connector: aiohttp.BaseC
         proxy="http://proxy.example:3128",
         trace_configs=[aiohttp.TraceConfig()],
         headers={"X-Team": "art"},
-        draw=lambda: 0.5,
     )
 
 

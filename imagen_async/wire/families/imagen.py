@@ -9,6 +9,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from imagen_async.exceptions import ProtocolError
+
 if TYPE_CHECKING:
     from imagen_async.request import ImageRequest
 
@@ -48,9 +50,17 @@ def encode_request(request: ImageRequest, *, send_response_format: bool = True) 
     return _ENCODER.encode(body).encode()
 
 
-def read_models(document: object) -> tuple[str, ...] | None:
-    """Read the ids out of the answer to ``GET /v1/models``; None if it is no list of models."""
+def read_models(body: bytes) -> tuple[str, ...]:
+    """Return the ids in the response to ``GET /v1/models``.
+
+    Raises:
+        ProtocolError: The response is not a list of models.
+    """
+    try:
+        document = json.loads(body)
+    except (ValueError, RecursionError):
+        document = None
     data = document.get("data") if isinstance(document, dict) else None
     if not isinstance(data, list):
-        return None
+        raise ProtocolError("json", "the response is not a list of models")
     return tuple(entry["id"] for entry in data if isinstance(entry, dict) and isinstance(entry.get("id"), str))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import pickle
 import re
+from contextlib import suppress
 
 from multidict import CIMultiDict
 
@@ -88,6 +89,7 @@ def _read_document(headers: CIMultiDict[str], body: bytes) -> None:
         return
     wait = retry_delay(document)
     assert wait is None or 0 <= wait <= LONGEST_WAIT
-    assert all(isinstance(name, str) for name in read_models(document) or ())
+    with suppress(ProtocolError):
+        assert all(isinstance(name, str) for name in read_models(body))
     if isinstance(document, dict):
         assert all(reason.isprintable() and len(reason) <= _LONGEST_TEXT for reason in filter_reasons(document))

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from imagen_async.exceptions import ProtocolError
 from imagen_async.request import ImageRequest
 from imagen_async.wire.families.imagen import encode_request, read_models
 
@@ -39,10 +40,13 @@ def test_style_is_sent_only_where_it_is_set() -> None:
     assert "style" not in json.loads(encode_request(ImageRequest("x")))
 
 
-@pytest.mark.parametrize("document", [None, [], {}, {"data": None}, {"data": {}}])
-def test_what_is_no_list_of_models_is_none(document: object) -> None:
-    assert read_models(document) is None
+@pytest.mark.parametrize(
+    "body", [b"", b"\xff", b"[" * 10**5, b"null", b"[]", b"{}", b'{"data": null}', b'{"data": {}}']
+)
+def test_a_body_that_is_not_a_list_of_models_is_a_protocol_error(body: bytes) -> None:
+    with pytest.raises(ProtocolError, match="not a list of models"):
+        read_models(body)
 
 
 def test_model_ids_are_read_and_oddities_skipped() -> None:
-    assert read_models({"object": "list", "data": [{"id": "a"}, {"id": 1}, None, {"id": "b"}]}) == ("a", "b")
+    assert read_models(b'{"object": "list", "data": [{"id": "a"}, {"id": 1}, null, {"id": "b"}]}') == ("a", "b")
