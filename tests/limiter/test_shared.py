@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from imagen_async.client.stop import JobStopped, StoppableWait, StopScope
-from imagen_async.exceptions import OutageError
+from imagen_async.exceptions import ConfigurationError, OutageError
 from imagen_async.limiter.circuit import Circuit, RetryQuota
 from imagen_async.limiter.controller import Controller
 from imagen_async.limiter.limiter import Lease, Limiter, NoTimeLeft
@@ -141,10 +142,11 @@ class AnyInterleaving(RuleBasedStateMachine):
         self.watched = WatchedController()
         self.shared = shared = SharedLimiter(pacer=self.watched, clock=self.clock.clock, sleep=self.clock.sleep)
         self.shared.circuit = WatchedCircuit(quota, self.watched)
-        self.limiters = [
-            Limiter(size, rpm=limit, shared=lambda: shared, clock=self.clock.clock)
+        self.opened = [
+            partial(Limiter, size, rpm=limit, shared=lambda: shared, clock=self.clock.clock)
             for size, limit in zip(sizes, (rpm, None), strict=True)
         ]
+        self.limiters = [opened() for opened in self.opened]
         self.scopes = [StopScope(), StopScope()]
         self.users: list[User] = []
 
@@ -175,7 +177,7 @@ class AnyInterleaving(RuleBasedStateMachine):
         try:
             await self.use(user, retry=retry, patience=patience)
             user.ended = "served"
-        except (NoTimeLeft, OutageError, JobStopped) as error:
+        except (NoTimeLeft, OutageError, JobStopped, ConfigurationError) as error:
             user.ended = type(error).__name__
         except asyncio.CancelledError:
             user.ended = "cancelled"
@@ -245,9 +247,16 @@ class AnyInterleaving(RuleBasedStateMachine):
         self.run(self.clock.advance(seconds))
 
     @rule(client=CLIENTS)
-    def a_client_leaves(self, client: int) -> None:
-        if not any(user.client == client for user in (*self.waiting, *self.inside)):
+    def a_client_is_closed_and_another_one_opened(self, client: int) -> None:
+        async def close() -> None:
             self.limiters[client].close()
+            await settle()
+
+        if not any(user.client == client for user in self.inside):
+            waiting = [user for user in self.waiting if user.client == client]
+            self.run(close())
+            assert {user.ended for user in waiting} <= {"ConfigurationError"}
+            self.limiters[client] = self.opened[client]()
 
     @invariant()
     def limits_are_kept(self) -> None:
@@ -271,6 +280,7 @@ class AnyInterleaving(RuleBasedStateMachine):
                 "OutageError",
                 "JobStopped",
                 "cancelled",
+                "ConfigurationError",
             }
             assert self.watched.in_flight == 0
             self.run(self.no_task_is_left())
