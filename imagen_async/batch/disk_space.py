@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 from imagen_async.exceptions import ConfigurationError, StoreError, printable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
     from imagen_async.batch.progress import Progress
@@ -44,26 +43,17 @@ class Space:
         folder: The output folder.
         progress: Counts images and bytes.
         min_free: Bytes that are to stay free; 0 turns the check off.
-        free: Returns the free bytes; called in a thread.
 
     Raises:
         ConfigurationError: `min_free` is negative.
     """
 
-    def __init__(
-        self,
-        folder: Path,
-        progress: Progress,
-        *,
-        min_free: int = MIN_FREE,
-        free: Callable[[Path], int | None] = free_bytes,
-    ) -> None:
+    def __init__(self, folder: Path, progress: Progress, *, min_free: int = MIN_FREE) -> None:
         if min_free < 0:
             raise ConfigurationError(f"min_free must be a number of bytes from 0, not {min_free}")
         self._folder = folder
         self._progress = progress
         self._min_free = min_free
-        self._free = free
         self._checking = asyncio.Lock()
         self._checked = False
 
@@ -91,7 +81,7 @@ class Space:
         """
         if not self._min_free:
             return
-        free = await asyncio.to_thread(self._free, self._folder)
+        free = await asyncio.to_thread(free_bytes, self._folder)
         needed = self._min_free + images * self._usual_size()
         if free is not None and free < needed:
             raise StoreError(

@@ -178,7 +178,7 @@ def error_line(failure: Failure) -> str:
     succeeded is listed only for its requests in doubt, with the status ``in_doubt``.
 
     Example:
-        >>> failed = Failure(key=b"", id="fox", line=3, status="failed", attempts=1, at=0.5, error=None, doubts=())
+        >>> failed = Failure(id="fox", line=3, status="failed", attempts=1, at=0.5, error=None, doubts=())
         >>> error_line(failed)
         '{"id": "fox", "line": 3, "status": "failed", "attempts": 1, "at": 0.5}'
     """

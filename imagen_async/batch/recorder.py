@@ -114,6 +114,8 @@ class RunRecorder:
 class JobRecorder:
     """Records one job: an `AttemptRecorder` for the client, and how the job ended.
 
+    Each method raises `JournalError` if the journal broke.
+
     Args:
         run: Journal, files, budget and counters of the run.
         task: The job.
@@ -141,9 +143,6 @@ class JobRecorder:
 
         Args:
             missing: How many of the job's images are not there; with none it has succeeded.
-
-        Raises:
-            JournalError: The journal broke.
         """
         images = self._records(self._earlier.found)
         await self._run.journal.perform(transitions.adopt, self._entry, images=images, missing=missing)
@@ -153,7 +152,6 @@ class JobRecorder:
 
         Raises:
             LimitReachedError: A cap leaves no room for this request.
-            JournalError: The intent cannot be recorded; nothing is sent.
         """
         run, cost = self._run, self._cost(images)
         run.budget.reserve(cost)
@@ -168,11 +166,7 @@ class JobRecorder:
         run.progress.retries += attempt > 1
 
     async def failed(self, attempt: Attempt) -> None:
-        """Record the request as in doubt, or remove its intent.
-
-        Raises:
-            JournalError: The journal broke.
-        """
+        """Record the request as in doubt, or remove its intent."""
         self._landed()
         if attempt.failure is FailureClass.AMBIGUOUS:
             self._bought += self.reserved - attempt.doubtful
@@ -191,11 +185,7 @@ class JobRecorder:
             await self._run.journal.perform(transitions.never_sent, self._entry)
 
     async def answered(self, images: int) -> None:
-        """Release the cost that was not billed; another request follows.
-
-        Raises:
-            JournalError: The journal broke.
-        """
+        """Release the cost that was not billed; another request follows."""
         self._landed()
         self._bought += images
         self._release(keep=images)
@@ -206,7 +196,6 @@ class JobRecorder:
         """Record how the job ended.
 
         Raises:
-            JournalError: The journal broke.
             StoreError: ``errors.jsonl`` cannot be written.
         """
         there = {image.index for image in self._earlier.images}
@@ -229,11 +218,7 @@ class JobRecorder:
             await self._run.errors.append(self._entry.key)
 
     async def interrupted(self, reason: str) -> None:
-        """Record that the run ended while this job was in flight, with its images; the next run continues it.
-
-        Raises:
-            JournalError: The journal broke.
-        """
+        """Record that the run ended while this job was in flight, with its images; the next run continues it."""
         fresh = tuple(self.job.images) if self.job is not None else ()
         if self.reserved and not self._in_flight:
             self._release()

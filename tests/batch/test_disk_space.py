@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from imagen_async.batch import disk_space
 from imagen_async.batch.disk_space import MIN_FREE, Space, free_bytes
 from imagen_async.batch.progress import Progress
 from imagen_async.exceptions import ConfigurationError, StoreError
@@ -39,9 +40,16 @@ def test_the_room_on_a_disk_is_known_and_that_of_no_place_is_not(tmp_path: Path)
     ],
 )
 async def test_there_is_to_be_room_for_what_is_under_way_by_the_images_so_far(
-    tmp_path: Path, free: int | None, images: int, progress: Progress, *, enough: bool
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    free: int | None,
+    images: int,
+    progress: Progress,
+    *,
+    enough: bool,
 ) -> None:
-    space = Space(tmp_path, progress, free=lambda _: free)
+    monkeypatch.setattr(disk_space, "free_bytes", lambda _: free)
+    space = Space(tmp_path, progress)
     try:
         await space.before_the_first(images)
     except StoreError as error:
@@ -52,32 +60,39 @@ async def test_there_is_to_be_room_for_what_is_under_way_by_the_images_so_far(
         assert enough
 
 
-async def test_before_the_first_request_it_is_looked_once_for_all_jobs(tmp_path: Path) -> None:
+async def test_before_the_first_request_the_disk_is_checked_once_for_all_jobs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     looks: list[Path] = []
 
     def free(folder: Path) -> int:
         looks.append(folder)
         return 2**40
 
-    space = Space(tmp_path, Progress(), free=free)
+    monkeypatch.setattr(disk_space, "free_bytes", free)
+    space = Space(tmp_path, Progress())
     await asyncio.gather(*(space.before_the_first(4) for _ in range(5)))
     assert looks == [tmp_path]
 
 
-async def test_the_disk_is_checked_at_every_call_after_the_first_check(tmp_path: Path) -> None:
+async def test_the_disk_is_checked_at_every_call_after_the_first_check(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     free = [MIN_FREE + 9 * MIB] * 2 + [MIN_FREE + 9 * MIB - 1]
-    space = Space(tmp_path, Progress(), free=lambda _: free.pop(0))
+    monkeypatch.setattr(disk_space, "free_bytes", lambda _: free.pop(0))
+    space = Space(tmp_path, Progress())
     await space.before_the_first(3)
     await space.check(3)
     with pytest.raises(StoreError, match=r"only 25\.0 MiB are free"):
         await space.check(3)
 
 
-async def test_without_min_free_the_disk_is_not_checked(tmp_path: Path) -> None:
+async def test_without_min_free_the_disk_is_not_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def free(_: Path) -> int:
         raise AssertionError
 
-    space = Space(tmp_path, Progress(), min_free=0, free=free)
+    monkeypatch.setattr(disk_space, "free_bytes", free)
+    space = Space(tmp_path, Progress(), min_free=0)
     await space.before_the_first(1000)
     await space.check(1000)
     with pytest.raises(ConfigurationError, match="min_free"):

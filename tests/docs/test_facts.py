@@ -91,7 +91,7 @@ def test_every_key_of_the_status_object_is_documented(tmp_path: Path) -> None:
 
 def test_every_key_of_a_doubt_is_documented() -> None:
     doubt = Doubt(attempt=1, at=1.0, reason="lost", images=1)
-    failure = Failure(key=b"", id=None, line=1, status="failed", attempts=1, at=1.0, error=None, doubts=(doubt,))
+    failure = Failure(id=None, line=1, status="failed", attempts=1, at=1.0, error=None, doubts=(doubt,))
     rows = table_rows(page("reference/output-folder.md").partition("| key of a doubt")[2].partition("\n\n")[0])
     assert [row[0].strip("`") for row in rows] == list(json.loads(error_line(failure))["doubts"][0])
 

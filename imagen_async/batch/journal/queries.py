@@ -43,11 +43,8 @@ __all__ = [
 ]
 
 _SHOWN = 200
-_JOB = "SELECT job, key, id, line, status, attempts, updated, error FROM jobs"
-_DOUBTS = (
-    "SELECT seq, key, id, line, status, attempt, at, reason, request_id, doubts.images, usd "
-    "FROM doubts JOIN jobs USING (job)"
-)
+_JOB = "SELECT job, id, line, status, attempts, updated, error FROM jobs"
+_DOUBTS = "SELECT id, line, attempt, at, reason, request_id, doubts.images, usd FROM doubts JOIN jobs USING (job)"
 # A job that waits for its next attempt after one in doubt is in intent as well.
 _UNANSWERED = (
     "FROM jobs WHERE status = 'intent' "
@@ -94,12 +91,11 @@ def failures(connection: sqlite3.Connection) -> Generator[Failure, None, None]:
 
 
 def _failure(connection: sqlite3.Connection, row: tuple[Any, ...]) -> Failure:
-    job, key, job_id, line, status, attempts, updated, error = row
+    job, job_id, line, status, attempts, updated, error = row
     doubts = connection.execute(
         "SELECT attempt, at, reason, request_id, images, usd FROM doubts WHERE job = ? ORDER BY attempt", (job,)
     )
     return Failure(
-        key=key,
         id=job_id,
         line=line,
         status=status,
@@ -122,14 +118,14 @@ def newest_doubts(connection: sqlite3.Connection, limit: int) -> list[ListedDoub
 
 def unanswered_requests(connection: sqlite3.Connection, limit: int) -> list[ListedDoubt]:
     """Return the requests without a response as the doubts that the next run will record, newest first."""
-    as_doubts = "SELECT NULL, key, id, line, status, attempts, updated, ?, NULL, asked_images, asked_usd"
+    as_doubts = "SELECT id, line, attempts, updated, ?, NULL, asked_images, asked_usd"
     rows = connection.execute(f"{as_doubts} {_UNANSWERED} ORDER BY updated DESC LIMIT ?", (ABANDONED, limit))
     return [_listed(row) for row in rows]
 
 
 def _listed(row: tuple[Any, ...]) -> ListedDoubt:
-    _, key, job_id, line, status, *doubt = row
-    return ListedDoubt(key=key, id=job_id, line=line, status=status, doubt=_doubt(tuple(doubt)))
+    job_id, line, *doubt = row
+    return ListedDoubt(id=job_id, line=line, doubt=_doubt(tuple(doubt)))
 
 
 def history(connection: sqlite3.Connection, key: bytes) -> History:

@@ -110,15 +110,12 @@ class Writer:
         try:
             with self._session() as connection:
                 self._resolve([_Result(self._opened)])
-                self._serve(connection)
+                while group := self._next_group():
+                    self._resolve(self._served(connection, group))
         except BaseException as error:  # noqa: BLE001 - a thread has no caller; the waiters get it
             self._refusal = self._refusal or f"the journal stopped: {printable(str(error))}"
             self._resolve([_Result(self._opened, error=error)])
         self._resolve([*self._left_over(), _Result(self._ended)])
-
-    def _serve(self, connection: sqlite3.Connection) -> None:
-        while group := self._next_group():
-            self._resolve(self._served(connection, group))
 
     def _next_group(self) -> list[_Waiting]:
         """Wait for a step, then take all that wait with it; empty at the end."""

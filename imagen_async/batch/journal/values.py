@@ -114,12 +114,10 @@ class Doubt:
 
 @attrs.frozen(kw_only=True)
 class ListedDoubt:
-    """A doubt together with its job; `status` is the job's own."""
+    """A doubt together with the id and the line of its job."""
 
-    key: bytes
     id: str | None
     line: int
-    status: str
     doubt: Doubt
 
 
@@ -128,7 +126,6 @@ class Failure:
     """A job to report: it did not succeed, or some of its requests are in doubt.
 
     Attributes:
-        key: Its key.
         id: Its name in the input, or None.
         line: Its place in the input.
         status: How it ended.
@@ -138,7 +135,6 @@ class Failure:
         doubts: Its requests in doubt, oldest first.
     """
 
-    key: bytes
     id: str | None
     line: int
     status: str
