@@ -6,11 +6,11 @@ logged and does no harm. Without callbacks no event is made.
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING
 
 import attrs
 
+from imagen_async._log import LOG
 from imagen_async.exceptions import Attempt, ImagenError
 from imagen_async.outcome import Image, Status
 from imagen_async.request import ImageRequest
@@ -32,8 +32,6 @@ __all__ = [
     "Stopped",
     "Throttled",
 ]
-
-_log = logging.getLogger("imagen_async")
 
 
 @attrs.frozen(kw_only=True)
@@ -190,4 +188,4 @@ class Listeners:
             try:
                 callback(event)
             except Exception:  # noqa: BLE001 - foreign code: what it does wrong must not cost an image
-                _log.exception("a callback failed on %s", type(event).__name__)
+                LOG.exception("a callback failed on %s", type(event).__name__)

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import logging
 import os
 from typing import TYPE_CHECKING, Self
 
+from imagen_async._log import LOG
 from imagen_async._secrets import Secret
 from imagen_async._validation import Number, check_kinds
 from imagen_async.catalog import CATALOG, Catalog
@@ -55,7 +55,6 @@ __all__ = ["DEFAULT_BASE_URL", "ImagenClient"]
 
 DEFAULT_BASE_URL = "https://gateway.theturbo.ai/v1"
 
-_LOG = logging.getLogger("imagen_async")
 _MODELS_BODY = 4 * 2**20
 _COUNT = Number(1, whole=True)
 _RATE = Number(0, beyond=True, optional=True)
@@ -370,7 +369,7 @@ class ImagenClient:
             raise ConfigurationError("the client is closed; create another one")
 
     def _paused(self, seconds: float) -> None:
-        _LOG.info("the gateway asked for a pause of %.1f s", seconds)
+        LOG.info("the gateway asked for a pause of %.1f s", seconds)
         if self._listeners.callbacks:
             self._listeners.tell(Paused(at=self.runtime.wall_clock(), seconds=seconds))
 

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import functools
 import itertools
-import logging
 import os
 from typing import TYPE_CHECKING
 
 import attrs
 
+from imagen_async._log import LOG, facts
 from imagen_async.client.job import AttemptRecorder, EncodedRequest, Job, Unrecorded
 from imagen_async.client.stop import JobStopped, StopScope, stops_everything
 from imagen_async.client.stream import NoResult
 from imagen_async.events import Stopped
-from imagen_async.exceptions import ImagenError, InvalidRequestError, printable
+from imagen_async.exceptions import ImagenError, InvalidRequestError
 from imagen_async.outcome import Outcome, Status
 from imagen_async.request import ImageRequest, check_request
 from imagen_async.wire.families.imagen import encode_request
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     from imagen_async.stores import Store
 
 __all__ = ["Jobs"]
-
-_LOG = logging.getLogger("imagen_async")
 
 
 class Jobs:
@@ -158,6 +156,6 @@ class Jobs:
     def _stopped(self, scope: StopScope) -> None:
         error = scope.cause
         if isinstance(error, ImagenError):
-            _LOG.warning("nothing more is sent: %s: %s", type(error).__name__, printable(str(error)))
+            LOG.warning("nothing more is sent: %s", facts(error))
             if self._listeners.callbacks:
                 self._listeners.tell(Stopped(at=self._wall_clock(), error=error))

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type
 
+from imagen_async._log import LOG, facts
 from imagen_async.client.stop import JobStopped
 from imagen_async.events import Failed, Queued, Retry
-from imagen_async.exceptions import FailureClass, FilteredError, GatewayError, ImagenError
+from imagen_async.exceptions import FailureClass, FilteredError, GatewayError, ImagenError, printable
 from imagen_async.outcome import Outcome, Status
 from imagen_async.wire.errors import failure_class
 from imagen_async.wire.reasons import support_codes
@@ -121,9 +122,12 @@ class JobRunner:
         return self._policy.delay(failures=len(job.attempts), draw=self._draw())
 
     def _before_sleep(self, state: RetryCallState) -> None:
-        job, _ = _of(state)
+        job, error = _of(state)
         job.wait.begin()
-        self._attempts.emit(Retry, job, failed=job.attempts[-1], delay=state.upcoming_sleep)
+        failed, name = job.attempts[-1], printable(job.image_id, 80)
+        LOG.info("%s: attempt %d: %s; next in %.1f s", name, failed.number, facts(error), state.upcoming_sleep)
+        LOG.debug("%s: attempt %d: %s", name, failed.number, failed.error)
+        self._attempts.emit(Retry, job, failed=failed, delay=state.upcoming_sleep)
 
 
 def _filtered(job: Job) -> FilteredError:

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import logging
 import select
 from collections.abc import Callable
 from contextvars import ContextVar
@@ -25,6 +24,8 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 import aiohttp
+
+from imagen_async._log import LOG
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -44,7 +45,6 @@ LEAVING: ContextVar[Callable[[], object] | None] = ContextVar("imagen_leaving", 
 _HEAD = 2**12
 """Bytes of a read before the body is wanted: of a response that waits, little more than its headers is in memory."""
 _IDENTITY = frozenset({"", "identity"})
-_LOG = logging.getLogger("imagen_async")
 
 
 def usable() -> bool:
@@ -55,7 +55,7 @@ def usable() -> bool:
     try:
         _try_all(loop)
     except Exception as error:  # noqa: BLE001 - any difference counts
-        _LOG.warning(
+        LOG.warning(
             "aiohttp %s has changed (%s: %s): its own reader and a new connection for each request are used, which is"
             " slower",
             aiohttp.__version__,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import traceback
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from yarl import URL
@@ -115,3 +115,32 @@ def test_over_http_the_environment_s_proxy_on_another_machine_is_refused(monkeyp
     use(monkeypatch, {"HTTP_PROXY": "http://proxy.example:3128"})
     with pytest.raises(ConfigurationError, match=r"environment variable http_proxy.*another machine"):
         transport_to("http://localhost:1/v1", trust_env=True)
+
+
+@pytest.mark.parametrize(
+    ("options", "environment", "asked"),
+    [
+        ({}, {}, [1, 0, 0]),
+        ({"trust_env": True}, {}, [0, 1, 0]),
+        ({"trust_env": True}, {"NO_PROXY": "127.0.0.1"}, [1, 0, 0]),
+        ({"trust_env": True}, {"NO_PROXY": "gateway.example"}, [0, 1, 0]),
+        ({"trust_env": True, "proxy": "another"}, {}, [0, 0, 1]),
+    ],
+)
+async def test_a_client_uses_the_environment_s_proxy_if_told_to_and_no_other_is_set(
+    options: dict[str, Any], environment: Mapping[str, str], asked: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    models = reply(b'{"data": [{"id": "imagen"}]}')
+    async with serving(answer(models)) as server, serving(answer(models)) as proxy, serving(answer(models)) as another:
+        use(monkeypatch, {"http_proxy": f"http://127.0.0.1:{proxy.port}", **environment})
+        if "proxy" in options:
+            options = {**options, "proxy": f"http://127.0.0.1:{another.port}"}
+        async with ImagenClient(KEY, server.base_url, **options) as client:
+            assert await client.list_models() == ("imagen",)
+        assert [len(each.asked) for each in (server, proxy, another)] == asked
+
+
+def test_a_client_refuses_an_environment_whose_proxy_could_read_its_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    use(monkeypatch, {"http_proxy": "http://proxy.example:3128"})
+    with pytest.raises(ConfigurationError, match="environment variable http_proxy"):
+        ImagenClient(KEY, "http://localhost:1/v1", trust_env=True)
