@@ -7,7 +7,7 @@ import pytest
 from imagen_async import ImageRequest
 from imagen_async.batch.journal import read_status, transitions
 from imagen_async.exceptions import LimitReachedError
-from imagen_async.stores.local import LocalStore
+from imagen_async.stores.publisher import Publisher
 from tests.batch.journals import Step, replace_step
 from tests.batch.running import FOX, OWL, caught, errors, files, metadata, prompts, run, strays
 
@@ -32,37 +32,37 @@ async def crash(
     commits: int | None = None,
     asking: Mapping[str, Any] | None = None,
 ) -> None:
-    """Run until images are committed, and end without a word to the journal, like a killed process.
+    """Run until images are committed, and end without recording it, like a killed process.
 
     Args:
-        monkeypatch: Takes what the journal would be told.
-        gateway: Who is asked.
-        rows: What for.
-        folder: Where to.
+        monkeypatch: Replaces the steps of the journal.
+        gateway: The sandbox.
+        rows: The input.
+        folder: The output folder.
         commits: How many images are committed; all, if it is None.
         asking: Options of the client.
     """
-    real, kept = LocalStore._publish, 0
+    real, kept = Publisher.publish, 0
 
-    def publish(self: LocalStore, temporary: str, name: Any, ending: str) -> str:
+    def publish(self: Publisher, temporary: str, stem: str, ending: str) -> str:
         nonlocal kept
         if commits is not None and kept >= commits:
             raise CrashError
         kept += 1
-        return real(self, temporary, name, ending)
+        return real(self, temporary, stem, ending)
 
     async def dead(*_: Any, **__: Any) -> None:
         raise CrashError
 
     with monkeypatch.context() as crashing:
-        crashing.setattr(LocalStore, "_publish", publish)
+        crashing.setattr(Publisher, "publish", publish)
         replace_step(crashing, transitions.done, dead)
         replace_step(crashing, transitions.doubt, dead)
         with pytest.raises(CrashError):
             await run(gateway, rows, folder, asking=asking)
 
 
-async def test_a_job_that_is_to_ask_again_for_filtered_images_is_known_to_the_next_run(
+async def test_a_job_killed_before_its_top_up_is_resumed(
     imagen_sandbox_factory: SandboxFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gateway = await imagen_sandbox_factory(faults={"short": 1.0}, faults_per_body=1)
@@ -101,7 +101,7 @@ async def test_with_fail_found_images_are_adopted_and_the_others_stay_in_doubt(
     assert len({entry.idempotency_key for entry in imagen_sandbox.ledger}) == 2
 
 
-async def test_a_whole_file_without_its_record_is_adopted_not_bought_again(
+async def test_a_complete_file_without_a_record_is_adopted_and_not_bought_again(
     imagen_sandbox: SandboxGateway, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rows = [ImageRequest(FOX, n=3, id="fox"), ImageRequest(OWL, output_format="jpeg")]
@@ -121,14 +121,14 @@ async def test_a_whole_file_without_its_record_is_adopted_not_bought_again(
     assert prompts(tmp_path) == sorted([FOX] * 3 + [OWL])
     told = {(line["prompt"], line["index"]): line for line in metadata(tmp_path)}
     assert (told[OWL, 0]["format"], told[FOX, 0]["width"], told[FOX, 2]["id"]) == ("jpeg", 16, "fox")
-    # What was billed for has been found: nothing is in doubt.
+    # All billed images have been found: no request is in doubt.
     assert errors(tmp_path) == []
     assert read_status(tmp_path / ".imagen").doubts == 0
     assert (await run(imagen_sandbox, rows, tmp_path)).summary.skipped == 2
 
 
 @pytest.mark.parametrize("job_id", ["fox", None])
-async def test_only_the_images_that_are_missing_are_bought(
+async def test_only_missing_images_are_bought(
     imagen_sandbox: SandboxGateway, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, job_id: str | None
 ) -> None:
     rows = [ImageRequest(FOX, n=4, id=job_id)]
@@ -144,12 +144,12 @@ async def test_only_the_images_that_are_missing_are_bought(
     assert [line["index"] for line in told] == [0, 1, 2, 3]
     assert [line["request_id"] is None for line in told] == [True, True, True, False]
     assert prompts(tmp_path) == [FOX] * 4
-    # Of the four images of the request that the crash cut off, three have been found.
+    # Three of the four images of the interrupted request have been found.
     [line] = errors(tmp_path)
     assert (line["status"], [(doubt["images"], doubt["usd"]) for doubt in line["doubts"]]) == ("in_doubt", [(1, 0.04)])
 
 
-async def test_images_that_were_found_are_recorded_before_the_others_are_asked_for(
+async def test_found_images_are_recorded_before_the_others_are_requested(
     imagen_sandbox: SandboxGateway, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """So that a cap counts each of them once, however this run ends."""
@@ -164,7 +164,7 @@ async def test_images_that_were_found_are_recorded_before_the_others_are_asked_f
     assert imagen_sandbox.ledger.billed_images == 5
 
 
-async def test_a_file_that_is_not_whole_is_not_adopted(
+async def test_an_incomplete_file_is_not_adopted(
     imagen_sandbox: SandboxGateway, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rows = [ImageRequest(FOX, n=2, id="fox")]
@@ -174,13 +174,13 @@ async def test_a_file_that_is_not_whole_is_not_adopted(
     await run(imagen_sandbox, rows, tmp_path)
     told = {line["index"]: line["file_name"].split("/")[2] for line in metadata(tmp_path)}
     assert told == {0: "fox-0.png", 1: "fox-1~2.png"}
-    assert second.exists()  # nothing that was there is ever written over
+    assert second.exists()  # existing files are never overwritten
 
 
 @pytest.mark.parametrize(
     ("fault", "error"), [("400-blocked", "RejectedError"), ("504", "OverloadedError"), ("filtered", None)]
 )
-async def test_images_that_were_found_are_kept_although_the_others_failed(
+async def test_found_images_are_kept_even_if_the_others_fail(
     imagen_sandbox_factory: SandboxFactory,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -196,7 +196,7 @@ async def test_images_that_were_found_are_kept_although_the_others_failed(
     assert first.statuses == ["partial"]
     assert [line["error"] for line in errors(tmp_path)] == [error or "partial"]
     assert [line["index"] for line in metadata(tmp_path)] == [0, 0, 1]
-    # The row has another line by now, and the records of its images stay what they were.
+    # The row has another line now; the records of its images do not change.
     again = await run(broken, rows, tmp_path, retry_failed=True, ordered=True, asking={"attempts": 3})
     if error is None:
         assert again.statuses == ["skipped", "partial"]
@@ -209,7 +209,7 @@ async def test_images_that_were_found_are_kept_although_the_others_failed(
     assert prompts(tmp_path) == sorted([FOX] * 4 + [OWL])
 
 
-async def test_files_that_no_earlier_run_began_are_left_alone(imagen_sandbox: SandboxGateway, tmp_path: Path) -> None:
+async def test_files_of_jobs_without_an_intent_are_not_adopted(imagen_sandbox: SandboxGateway, tmp_path: Path) -> None:
     await run(imagen_sandbox, [ImageRequest(FOX, id="fox")], tmp_path / "first")
     (tmp_path / "second").mkdir()
     (tmp_path / "first" / "images").rename(tmp_path / "second" / "images")

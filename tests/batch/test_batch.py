@@ -80,7 +80,7 @@ async def test_a_row_of_more_than_four_images_is_split_and_numbered_through(
         assert all(line["file_name"].endswith(f"-{line['index']}.png") for line in told)
 
 
-async def test_equal_rows_are_jobs_of_their_own(imagen_sandbox: SandboxGateway, tmp_path: Path) -> None:
+async def test_equal_rows_are_separate_jobs(imagen_sandbox: SandboxGateway, tmp_path: Path) -> None:
     first = await run(imagen_sandbox, [FOX, OWL, FOX, FOX], tmp_path)
     assert first.statuses == ["succeeded"] * 4
     assert prompts(tmp_path) == sorted([FOX, FOX, FOX, OWL])
@@ -132,7 +132,7 @@ async def test_outcomes_come_in_the_order_of_the_input_if_asked(
     assert seen == (expected if ordered else expected[1:] + expected[:1])
 
 
-async def test_what_is_durable_is_so_by_default(
+async def test_files_and_journal_are_synced_by_default(
     imagen_sandbox: SandboxGateway, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     synced: list[str] = []
@@ -176,7 +176,7 @@ NASTY = [
 ]
 
 
-async def test_no_prompt_or_id_can_break_a_file(imagen_sandbox: SandboxGateway, tmp_path: Path) -> None:
+async def test_no_prompt_or_id_breaks_a_text_file(imagen_sandbox: SandboxGateway, tmp_path: Path) -> None:
     carried: list[dict[str, Any]] = [{text: text} for text in NASTY]
     rows = [Row(ImageRequest(text, id=text), 7, each) for text, each in zip(NASTY, carried, strict=True)]
     rows.append(Row(ImageRequest(FOX, id="lone \ud800 surrogate"), line=8))
@@ -194,7 +194,7 @@ async def test_no_prompt_or_id_can_break_a_file(imagen_sandbox: SandboxGateway, 
     assert (await run(imagen_sandbox, rows, tmp_path)).statuses == ["skipped"] * len(rows)
 
 
-async def test_a_nasty_prompt_is_as_inert_among_the_errors(
+async def test_a_hostile_prompt_is_inert_in_errors_jsonl(
     imagen_sandbox_factory: SandboxFactory, tmp_path: Path
 ) -> None:
     gateway = await imagen_sandbox_factory(faults={"400-blocked": 1.0})
@@ -204,7 +204,7 @@ async def test_a_nasty_prompt_is_as_inert_among_the_errors(
     assert not any(byte < 0x20 and byte != 0x0A for byte in (tmp_path / "errors.jsonl").read_bytes())
 
 
-async def test_a_prompt_that_no_body_can_carry_is_refused_before_anything_is_sent(
+async def test_a_prompt_that_cannot_be_encoded_is_refused_before_anything_is_sent(
     imagen_sandbox: SandboxGateway, tmp_path: Path
 ) -> None:
     stopped = await caught(imagen_sandbox, ["lone \ud800 surrogate"], tmp_path)

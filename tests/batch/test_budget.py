@@ -25,7 +25,7 @@ def reserved(budget: Budget, cost: Cost) -> bool:
     st.none() | st.integers(0, 120),
     st.lists(st.tuples(costs, st.booleans()), max_size=60),
 )
-def test_a_cap_is_a_cap_through_any_reservations_and_releases(
+def test_no_sequence_of_reservations_and_releases_exceeds_a_cap(
     max_images: int | None, max_cents: int | None, asked: list[tuple[Cost, bool]]
 ) -> None:
     budget = Budget(max_images=max_images, max_usd=None if max_cents is None else max_cents / 100)
@@ -44,25 +44,25 @@ def test_a_cap_is_a_cap_through_any_reservations_and_releases(
     assert round(budget.usd * 100) == cents
 
 
-def test_a_cap_in_money_takes_exactly_what_it_pays_for() -> None:
+def test_a_cap_in_money_is_used_exactly() -> None:
     budget = Budget(max_usd=40.0)
     assert sum(reserved(budget, Cost(1, 0.04)) for _ in range(1001)) == 1000
 
 
-def test_what_earlier_runs_spent_counts() -> None:
+def test_earlier_costs_count() -> None:
     budget = Budget(max_images=10)
     budget.spend(Cost(8, 0.32))
     assert not reserved(budget, Cost(4, 0.16))
     assert reserved(budget, Cost(2, 0.08))
 
 
-def test_a_refused_reservation_takes_nothing() -> None:
+def test_a_refused_reservation_counts_nothing() -> None:
     budget = Budget(max_images=4, max_usd=0.05)
     assert not reserved(budget, Cost(2, 0.08))
     assert (budget.images, budget.usd) == (0, 0.0)
 
 
-def test_what_is_in_flight_counts_until_it_is_given_back() -> None:
+def test_a_reservation_counts_until_it_is_released() -> None:
     budget = Budget(max_images=4)
     assert reserved(budget, Cost(4, 0.16))
     assert not reserved(budget, Cost(1, 0.04))

@@ -148,13 +148,13 @@ def test_a_batch_that_is_cancelled_at_any_step_loses_nothing_and_buys_nothing_ag
 
 
 @pytest.mark.parametrize(("scene", "script"), [(whole, ()), (whole, TROUBLE), (stopped, ("good", "401"))])
-def test_a_batch_that_is_cancelled_again_while_it_settles_is_settled_all_the_same(
+def test_a_batch_that_is_cancelled_again_while_it_settles_still_settles(
     scene: Scene, script: tuple[str, ...], tmp_path: Path
 ) -> None:
     assert covers_a_whole_run(attack(scene, script, tmp_path, attacks((1, 4, 9), (2,), every=20)))
 
 
-def test_a_time_out_ends_a_batch_in_order(tmp_path: Path) -> None:
+def test_a_timeout_settles_a_batch(tmp_path: Path) -> None:
     expired: list[bool] = []
 
     async def within(limit: asyncio.Timeout, client: ImagenClient, folder: Path) -> None:

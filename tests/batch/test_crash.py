@@ -29,7 +29,7 @@ def rows(random: Random) -> dict[str, tuple[str, int]]:
 
 
 @pytest.mark.parametrize("seed", [1])
-def test_a_batch_that_is_killed_three_times_is_whole_at_the_end(tmp_path: Path, seed: int) -> None:
+def test_a_batch_that_is_killed_three_times_is_complete_at_the_end(tmp_path: Path, seed: int) -> None:
     random = Random(seed)
     wanted = rows(random)
     prompts, folder, ledger = tmp_path / "prompts.jsonl", tmp_path / "out", tmp_path / "ledger.jsonl"

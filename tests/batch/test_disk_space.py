@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 MIB = 2**20
 
 
-def test_the_room_on_a_disk_is_known_and_that_of_no_place_is_not(tmp_path: Path) -> None:
+def test_free_space_is_none_for_a_missing_folder(tmp_path: Path) -> None:
     assert (free_bytes(tmp_path) or 0) > 0
     assert free_bytes(tmp_path / "not there") is None
 
@@ -39,7 +39,7 @@ def test_the_room_on_a_disk_is_known_and_that_of_no_place_is_not(tmp_path: Path)
         (None, 10, Progress(), True),  # the system does not know
     ],
 )
-async def test_there_is_to_be_room_for_what_is_under_way_by_the_images_so_far(
+async def test_the_needed_space_follows_the_images_so_far(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     free: int | None,
@@ -99,7 +99,7 @@ async def test_without_min_free_the_disk_is_not_checked(tmp_path: Path, monkeypa
         Space(tmp_path, Progress(), min_free=-1)
 
 
-async def test_without_room_nothing_is_sent_and_with_room_the_same_folder_goes_on(
+async def test_without_space_nothing_is_sent_and_the_folder_can_be_resumed(
     imagen_sandbox: SandboxGateway, tmp_path: Path
 ) -> None:
     stopped = await caught(imagen_sandbox, numbered(5), tmp_path, min_free=2**60)
@@ -109,13 +109,13 @@ async def test_without_room_nothing_is_sent_and_with_room_the_same_folder_goes_o
     assert (await run(imagen_sandbox, numbered(5), tmp_path)).summary.ok
 
 
-async def test_a_batch_that_is_done_needs_no_room(imagen_sandbox: SandboxGateway, tmp_path: Path) -> None:
+async def test_a_finished_batch_needs_no_space(imagen_sandbox: SandboxGateway, tmp_path: Path) -> None:
     await run(imagen_sandbox, numbered(5), tmp_path)
     again = await run(imagen_sandbox, numbered(5), tmp_path, min_free=2**60)
     assert again.statuses == ["skipped"] * 5
 
 
-async def test_when_room_runs_out_what_is_in_flight_is_kept_and_nothing_more_is_sent(
+async def test_when_space_runs_out_images_in_flight_are_kept_and_nothing_more_is_sent(
     imagen_sandbox: SandboxGateway, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def usage(_: object) -> SimpleNamespace:

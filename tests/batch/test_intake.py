@@ -58,7 +58,7 @@ def bad_pipe() -> Iterator[Source]:
 # --- rows that are not valid ---
 
 
-async def test_a_file_is_checked_whole_and_nothing_is_sent_for_it(
+async def test_a_file_with_a_bad_row_sends_nothing(
     imagen_sandbox: SandboxGateway, bad_file: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(InvalidInputError) as refused:
@@ -69,7 +69,7 @@ async def test_a_file_is_checked_whole_and_nothing_is_sent_for_it(
     assert not (tmp_path / "out").exists()
 
 
-async def test_a_file_says_what_is_to_be_expected(imagen_sandbox: SandboxGateway, tmp_path: Path) -> None:
+async def test_the_size_of_a_file_is_known_before_it_is_sent(imagen_sandbox: SandboxGateway, tmp_path: Path) -> None:
     path = tmp_path / "prompts.jsonl"
     path.write_text(f'{{"prompt": "{FOX}", "n": 9}}\n{{"prompt": "{OWL}"}}\n')
     async with (
@@ -92,7 +92,9 @@ async def test_a_pipe_stops_at_its_first_bad_row_after_the_rows_before_it(
     assert (await run(imagen_sandbox, [FOX, OWL], tmp_path, ordered=True)).statuses == ["skipped", "succeeded"]
 
 
-async def test_a_bad_item_of_an_iterable_stops_it_likewise(imagen_sandbox: SandboxGateway, tmp_path: Path) -> None:
+async def test_an_iterable_stops_at_its_first_bad_item_after_the_items_before_it(
+    imagen_sandbox: SandboxGateway, tmp_path: Path
+) -> None:
     rows: list[Any] = [FOX, OWL, ImageRequest("", n=0), WHALE]
     stopped = await caught(imagen_sandbox, rows, tmp_path)
     assert isinstance(stopped.error, InvalidInputError)
@@ -127,7 +129,7 @@ async def test_bad_rows_can_be_listed_and_skipped(
     assert not (out / "invalid.jsonl").exists()
 
 
-async def test_a_list_of_bad_rows_that_cannot_be_kept_stops_the_batch(
+async def test_an_invalid_jsonl_that_cannot_be_written_stops_the_batch(
     imagen_sandbox: SandboxGateway, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "invalid.jsonl").mkdir()
@@ -142,9 +144,7 @@ async def test_a_list_of_bad_rows_that_cannot_be_kept_stops_the_batch(
     assert errors(tmp_path) == []
 
 
-async def test_a_bad_row_of_ones_own_making_is_no_hole_in_the_check(
-    imagen_sandbox: SandboxGateway, tmp_path: Path
-) -> None:
+async def test_a_row_made_by_the_caller_is_checked_as_well(imagen_sandbox: SandboxGateway, tmp_path: Path) -> None:
     """A `Row` of n = 0 would come to no job at all."""
     stopped = await caught(imagen_sandbox, [Row(ImageRequest(FOX, n=0), line=5)], tmp_path)
     assert isinstance(stopped.error, InvalidInputError)
@@ -198,7 +198,7 @@ async def test_the_second_pass_reads_what_the_first_did(imagen_sandbox: SandboxG
 
 
 @pytest.mark.parametrize("kind", ["iterable", "async"])
-async def test_an_endless_input_is_read_only_as_far_as_is_needed(
+async def test_an_endless_input_is_read_only_as_far_as_needed(
     imagen_sandbox_factory: SandboxFactory, tmp_path: Path, kind: str
 ) -> None:
     gateway = await imagen_sandbox_factory()
@@ -239,7 +239,9 @@ async def test_a_slow_consumer_slows_the_source(imagen_sandbox: SandboxGateway, 
         await anext(batch)
 
 
-async def test_an_async_source_that_waits_holds_up_nothing_else(imagen_sandbox: SandboxGateway, tmp_path: Path) -> None:
+async def test_an_async_source_that_waits_does_not_block_the_jobs(
+    imagen_sandbox: SandboxGateway, tmp_path: Path
+) -> None:
     more: asyncio.Queue[str | None] = asyncio.Queue()
 
     async def rows() -> AsyncIterator[str]:
@@ -271,7 +273,7 @@ async def test_an_async_source_is_closed_when_the_batch_is_left(imagen_sandbox: 
     assert closed == ["closed"]
 
 
-async def test_leaving_the_jobs_closes_their_source_at_once(tmp_path: Path) -> None:
+async def test_leaving_the_jobs_closes_their_source_immediately(tmp_path: Path) -> None:
     closed: list[str] = []
 
     async def rows() -> AsyncIterator[str]:
@@ -289,7 +291,7 @@ async def test_leaving_the_jobs_closes_their_source_at_once(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("kind", ["iterable", "async"])
-async def test_an_input_that_breaks_off_is_told_after_what_came_before(
+async def test_an_error_of_the_input_is_raised_after_the_rows_before_it(
     imagen_sandbox: SandboxGateway, tmp_path: Path, kind: str
 ) -> None:
     def rows() -> Iterator[str]:

@@ -88,7 +88,7 @@ async def refused(gateway: SandboxGateway, output: str | Path, folder: Path) -> 
 
 @pytest.mark.parametrize("spelled", ["out", "out/", "out/."])
 @pytest.mark.parametrize("linked", LINKS)
-async def test_an_output_that_is_a_link_is_refused_and_what_is_behind_it_named(
+async def test_an_output_that_is_a_link_is_refused_and_its_target_named(
     tmp_path: Path, imagen_sandbox: SandboxGateway, linked: Linked, spelled: str
 ) -> None:
     linked(tmp_path / "out", tmp_path / "elsewhere")
@@ -100,7 +100,7 @@ async def test_an_output_that_is_a_link_is_refused_and_what_is_behind_it_named(
 
 @pytest.mark.parametrize("name", [*FOLDERS, *FILES])
 @pytest.mark.parametrize("linked", [*LINKS, a_pipe])
-async def test_what_stands_in_the_place_of_a_file_or_folder_of_ours_is_refused(
+async def test_links_and_devices_with_the_names_of_our_files_are_refused(
     tmp_path: Path, imagen_sandbox: SandboxGateway, linked: Linked, name: str
 ) -> None:
     if linked is a_pipe and name.startswith("images/"):
@@ -112,7 +112,7 @@ async def test_what_stands_in_the_place_of_a_file_or_folder_of_ours_is_refused(
 
 
 @pytest.mark.parametrize("name", ["images", ".imagen", ".imagen/tmp", *FILES])
-async def test_what_a_link_has_taken_the_place_of_since_the_last_run_is_refused(
+async def test_a_file_that_a_link_replaced_since_the_last_run_is_refused(
     tmp_path: Path, imagen_sandbox: SandboxGateway, name: str
 ) -> None:
     output, elsewhere = tmp_path / "out", tmp_path / "elsewhere"
@@ -141,7 +141,7 @@ async def test_the_current_folder_may_have_been_reached_by_a_link(
 
 @pytest.mark.parametrize("name", ["metadata.jsonl", "errors.jsonl", "invalid.jsonl"])
 @pytest.mark.parametrize("linked", [to_a_file, to_nothing])
-async def test_a_file_that_becomes_a_link_while_a_run_goes_on_is_not_written_through(
+async def test_a_file_that_becomes_a_link_during_a_run_is_not_written_through(
     tmp_path: Path, imagen_sandbox_factory: SandboxFactory, linked: Linked, name: str
 ) -> None:
     gateway = await imagen_sandbox_factory(images="tiny", filtered=float(name == "errors.jsonl"))
@@ -160,7 +160,7 @@ async def test_a_file_that_becomes_a_link_while_a_run_goes_on_is_not_written_thr
     assert (elsewhere.read_bytes() if elsewhere.exists() else None) == there
 
 
-async def test_a_hard_link_cannot_be_told_from_a_file(tmp_path: Path, imagen_sandbox: SandboxGateway) -> None:
+async def test_a_hard_link_is_written_like_a_file(tmp_path: Path, imagen_sandbox: SandboxGateway) -> None:
     """So it is promised nowhere."""
     output = tmp_path / "out"
     await running.run(imagen_sandbox, [running.FOX], output)

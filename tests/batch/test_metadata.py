@@ -87,7 +87,7 @@ async def test_no_file_appears_before_the_first_image(tmp_path: Path, journal: J
         pytest.param(text_of("aa", "b"), id="edited"),
     ],
 )
-async def test_whatever_a_dead_run_left_is_repaired(tmp_path: Path, journal: Journal, left: str | None) -> None:
+async def test_a_metadata_file_of_a_killed_run_is_repaired(tmp_path: Path, journal: Journal, left: str | None) -> None:
     path = tmp_path / METADATA_NAME
     await keep_images(journal, "a", "b")
     await MetadataFile(journal, tmp_path).flush()
@@ -99,17 +99,20 @@ async def test_whatever_a_dead_run_left_is_repaired(tmp_path: Path, journal: Jou
     assert path.read_text() == text_of("a", "b", "c")
 
 
-async def test_lines_whose_position_was_never_committed_are_not_repeated(tmp_path: Path, journal: Journal) -> None:
-    file = MetadataFile(journal, tmp_path)
+async def test_lines_whose_position_was_never_committed_are_not_repeated(
+    tmp_path: Path, journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = transitions.set_position
+
+    def dies_after_the_lines(connection: Any, name: str, *, seq: int, offset: int) -> None:
+        if offset:
+            raise ZeroDivisionError
+        real(connection, name, seq=seq, offset=offset)
+
     await keep_images(journal, "a")
-    await journal.perform(file._prepare)
-
-    def append_and_die(connection: Any) -> None:
-        file._append(connection)
-        raise ZeroDivisionError
-
-    with pytest.raises(ZeroDivisionError):
-        await journal.perform(append_and_die)
+    with monkeypatch.context() as dying, pytest.raises(ZeroDivisionError):
+        dying.setattr(transitions, "set_position", dies_after_the_lines)
+        await MetadataFile(journal, tmp_path).flush()
     assert (tmp_path / METADATA_NAME).read_text() == text_of("a")
     await keep_images(journal, "b")
     assert await MetadataFile(journal, tmp_path).flush() == 2
@@ -134,15 +137,15 @@ async def test_the_position_is_stored_only_after_the_lines_are_on_disk(
     assert (tmp_path / METADATA_NAME).read_text() == text_of("a")
 
 
-async def test_a_file_that_is_not_this_journals_is_not_touched(tmp_path: Path, journal: Journal) -> None:
+async def test_a_metadata_file_of_another_journal_is_not_changed(tmp_path: Path, journal: Journal) -> None:
     path = tmp_path / METADATA_NAME
-    path.write_text("somebody's dataset\n")
+    path.write_text("another dataset\n")
     await keep_images(journal, "a")
     for _ in range(2):
         with pytest.raises(StoreError, match="not from this journal") as caught:
             await MetadataFile(journal, tmp_path).flush()
         assert caught.value.path == str(path)
-    assert path.read_text() == "somebody's dataset\n"
+    assert path.read_text() == "another dataset\n"
 
 
 @pytest.mark.parametrize("begun", [True, False])
@@ -165,7 +168,7 @@ async def test_a_link_is_not_followed(tmp_path: Path, journal: Journal, *, begun
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="the system has no FIFOs")
-async def test_a_fifo_in_the_files_place_is_refused_and_not_waited_for(tmp_path: Path, journal: Journal) -> None:
+async def test_a_fifo_with_the_files_name_is_refused_and_not_waited_for(tmp_path: Path, journal: Journal) -> None:
     os.mkfifo(tmp_path / METADATA_NAME)
     await keep_images(journal, "a")
     with pytest.raises(StoreError, match="not a plain file"):
@@ -183,7 +186,7 @@ async def test_more_lines_than_the_buffer_holds_are_all_written(tmp_path: Path, 
     assert (tmp_path / METADATA_NAME).read_text() == text_of(*names)
 
 
-async def test_a_failed_job_is_appended_and_gone_once_it_succeeded(tmp_path: Path, journal: Journal) -> None:
+async def test_a_failed_job_is_listed_until_it_succeeds(tmp_path: Path, journal: Journal) -> None:
     errors = ErrorsFile(journal, tmp_path)
     entry = await admit(journal, 4, "fox")
     told = {"type": "RejectedError", "message": "no\x1b[31m", "prompt": "a fox", "request_id": "r", "code": "c"}
@@ -206,7 +209,7 @@ async def test_a_failed_job_is_appended_and_gone_once_it_succeeded(tmp_path: Pat
     assert not remains(tmp_path)
 
 
-async def test_every_doubt_is_reported_also_that_of_a_job_that_succeeded(tmp_path: Path, journal: Journal) -> None:
+async def test_every_doubt_is_reported_also_of_a_job_that_succeeded(tmp_path: Path, journal: Journal) -> None:
     doubts = [
         Doubt(attempt=number, at=1.0, reason="cut off", request_id=f"r{number}", images=3, usd=3 * 0.1)
         for number in (1, 2)
@@ -254,6 +257,6 @@ async def test_a_rewrite_that_fails_leaves_the_old_file(
     assert not remains(tmp_path)
 
 
-async def test_a_job_that_the_journal_does_not_know_has_no_line(tmp_path: Path, journal: Journal) -> None:
+async def test_an_unknown_job_has_no_line(tmp_path: Path, journal: Journal) -> None:
     await ErrorsFile(journal, tmp_path).append(bytes(16))
     assert not (tmp_path / ERRORS_NAME).exists()

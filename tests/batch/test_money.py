@@ -234,7 +234,7 @@ class FailingConnector(aiohttp.TCPConnector):
         return await super().connect(req, traces, timeout)
 
 
-async def test_what_was_never_sent_and_what_is_fatal_for_all_costs_nothing_and_loses_nothing(tmp_path: Path) -> None:
+async def test_unsent_requests_and_fatal_errors_cost_nothing_and_lose_nothing(tmp_path: Path) -> None:
     rates, refused, stops = {**RATES, **dict.fromkeys(FATAL, 0.004)}, 0, Counter[str]()
     async with SandboxGateway(WRONG, faults=rates, sleep=Dripping(), seed=7) as gateway:
         story = Story(gateway, rows(1_000), tmp_path)
@@ -253,7 +253,7 @@ async def test_what_was_never_sent_and_what_is_fatal_for_all_costs_nothing_and_l
     assert refused > 20
 
 
-async def test_filtered_images_that_are_asked_for_again_are_paid_once(tmp_path: Path) -> None:
+async def test_filtered_images_that_are_requested_again_are_paid_once(tmp_path: Path) -> None:
     rates = {**RATES, "filtered": 0.15, "short": 0.15}
     async with SandboxGateway(WRONG, faults=rates, sleep=Dripping(), seed=6) as gateway:
         story = Story(gateway, rows(200), tmp_path, top_up=2)
@@ -264,9 +264,7 @@ async def test_filtered_images_that_are_asked_for_again_are_paid_once(tmp_path: 
 
 
 @pytest.mark.parametrize("seed", range(4))
-async def test_a_batch_that_is_left_at_any_moment_lists_all_that_may_have_been_billed(
-    tmp_path: Path, seed: int
-) -> None:
+async def test_a_batch_that_is_left_at_any_moment_lists_every_request_in_doubt(tmp_path: Path, seed: int) -> None:
     chance, requests = random.Random(seed), rows(120)
     summaries: list[Summary] = []
     async with SandboxGateway(WRONG, sleep=Dripping(), seed=seed) as gateway:

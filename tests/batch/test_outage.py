@@ -72,9 +72,7 @@ def interrupted(folder: Path) -> int:
     return read_status(folder / ".imagen").jobs["interrupted"]
 
 
-async def test_where_nobody_listens_a_batch_stops_within_its_quota_and_no_job_has_failed(
-    tmp_path: Path, port: int
-) -> None:
+async def test_without_a_server_a_batch_stops_within_its_quota_and_no_job_fails(tmp_path: Path, port: int) -> None:
     tries, clock = Tries(), FakeClock()
     asking: dict[str, Any] = {"slots": SLOTS, "trace_configs": [tries.config], "_runtime": clock.runtime()}
     stopped = await caught(Nobody(port), numbered(JOBS), tmp_path, asking=asking)
@@ -98,7 +96,7 @@ def check_stopped(stopped: Run, why: str) -> None:
 
 
 @pytest.mark.parametrize("on_ambiguous", ["once", "retry", "fail"])
-async def test_where_everything_is_answered_502_a_batch_stops_within_its_quota(
+async def test_when_every_response_is_502_a_batch_stops_within_its_quota(
     imagen_sandbox_factory: SandboxFactory, tmp_path: Path, on_ambiguous: Literal["once", "retry", "fail"]
 ) -> None:
     gateway = await imagen_sandbox_factory(faults={"502-html": 1.0})
@@ -138,7 +136,7 @@ class Absence(FakeClock):
         await super().sleep(seconds)
 
 
-async def test_a_gateway_that_goes_away_and_comes_back_in_time_costs_no_job(tmp_path: Path, port: int) -> None:
+async def test_a_short_outage_costs_no_job(tmp_path: Path, port: int) -> None:
     first, again = SandboxGateway(images="tiny", port=port), SandboxGateway(images="tiny", port=port)
     clock, tries = Absence(again, until=130.0), Tries()
 

@@ -115,7 +115,7 @@ def test_the_digest_is_the_same_in_another_process() -> None:
     assert told == digest(ImageRequest("a", extra={"c": 3, "x": {"a": 2, "b": 1}})).hex()
 
 
-def test_what_is_no_json_is_refused_and_never_digested_by_its_repr() -> None:
+def test_a_request_without_a_json_form_is_refused() -> None:
     with pytest.raises(TypeError, match="a set has no JSON form"):
         digest(ImageRequest("a", extra={"x": {1}}))
     with pytest.raises(ValueError, match="not JSON compliant"):

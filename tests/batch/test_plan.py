@@ -81,7 +81,7 @@ def test_a_summary_with_invalid_rows_is_not_ok() -> None:
     assert not Summary.of(Progress(invalid=1), elapsed_s=0.0).ok
 
 
-def test_the_figures_of_a_summary_are_those_of_the_design_and_then_those_of_the_doubts() -> None:
+def test_summary_figures_have_a_fixed_order() -> None:
     figures = "jobs succeeded partial filtered failed in_doubt skipped images bytes attempts cost_usd elapsed_s"
     made = Summary.of(Progress(doubts=3, doubtful_usd=3 * 0.1), elapsed_s=0.0).as_dict()
     assert list(made) == [*figures.split(), "doubts", "doubtful_usd"]

@@ -13,7 +13,7 @@ from imagen_async.batch.metadata import MetadataFile
 from imagen_async.batch.recorder import RunRecorder
 from imagen_async.catalog import CATALOG, Catalog, Model
 from imagen_async.exceptions import LimitReachedError, StoreError
-from imagen_async.stores.local import LocalStore
+from imagen_async.stores.publisher import Publisher
 from tests.batch.journals import replace_step
 from tests.batch.running import FOX, OWL, Held, caught, client, errors, files, metadata, numbered, prompts, run
 from tests.clock import FakeClock
@@ -54,7 +54,7 @@ async def test_a_folder_never_buys_more_images_than_its_cap(
     gateway = await imagen_sandbox_factory(faults=MIXED, seed=seed)
     rows = [ImageRequest(f"{FOX} {number}", n=1 + number % 4) for number in range(30)]
     bought = 0
-    for _ in range(3):  # and runs that follow buy no more either
+    for _ in range(3):  # later runs buy no more either
         stopped = await caught(gateway, rows, tmp_path, max_images=cap, asking={"slots": 8})
         assert isinstance(stopped.error, LimitReachedError)
         assert f"{cap} images" in str(stopped.error)
@@ -92,7 +92,7 @@ async def test_a_budget_counts_what_each_model_costs(imagen_sandbox: SandboxGate
     assert (await run(imagen_sandbox, rows, tmp_path, budget=0.4)).summary.ok
 
 
-async def test_what_is_in_doubt_counts_as_spent(imagen_sandbox_factory: SandboxFactory, tmp_path: Path) -> None:
+async def test_a_request_in_doubt_counts_as_spent(imagen_sandbox_factory: SandboxFactory, tmp_path: Path) -> None:
     gateway = await imagen_sandbox_factory(faults={"504": 1.0})
     stopped = await caught(gateway, [ImageRequest(FOX, n=2)], tmp_path, max_images=5, asking={"attempts": 9})
     assert isinstance(stopped.error, LimitReachedError)
@@ -108,7 +108,7 @@ async def test_what_is_in_doubt_counts_as_spent(imagen_sandbox_factory: SandboxF
     assert gateway.ledger.billed_images == 6
 
 
-async def test_what_an_earlier_run_left_in_doubt_counts_in_dollars_too(
+async def test_a_doubt_of_an_earlier_run_counts_in_dollars_as_well(
     imagen_sandbox_factory: SandboxFactory, tmp_path: Path
 ) -> None:
     gateway = await imagen_sandbox_factory(faults={"504": 1.0})
@@ -136,7 +136,7 @@ async def test_a_doubt_counts_at_the_price_of_its_own_model(
     assert (told.doubts, told.doubtful_images, told.doubtful_usd) == (3, 9, 0.18)
 
 
-async def test_what_is_adopted_is_counted_once(
+async def test_an_adopted_image_is_counted_once(
     imagen_sandbox: SandboxGateway, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class CrashError(Exception):
@@ -153,13 +153,13 @@ async def test_what_is_adopted_is_counted_once(
     assert len(files(tmp_path)) == 1
     done = await run(imagen_sandbox, [FOX, OWL], tmp_path, max_images=2, ordered=True)
     assert done.statuses == ["skipped", "succeeded"]
-    # The next run counts from the journal.
+    # The next run reads the journal's counts.
     assert (await run(imagen_sandbox, [FOX, OWL], tmp_path, max_images=2)).summary.ok
     stopped = await caught(imagen_sandbox, [FOX, OWL, FOX], tmp_path, max_images=2)
     assert isinstance(stopped.error, LimitReachedError)
 
 
-async def test_what_is_not_billed_is_given_back(imagen_sandbox_factory: SandboxFactory, tmp_path: Path) -> None:
+async def test_an_unbilled_request_is_released(imagen_sandbox_factory: SandboxFactory, tmp_path: Path) -> None:
     gateway = await imagen_sandbox_factory(faults={"429": 1.0}, faults_per_body=2)
     done = await run(gateway, numbered(6), tmp_path, max_images=6, asking={"slots": 1})
     assert done.summary.ok
@@ -176,7 +176,7 @@ async def test_what_is_not_billed_is_given_back(imagen_sandbox_factory: SandboxF
 # --- counting ---
 
 
-async def test_progress_tells_where_a_batch_stands(imagen_sandbox_factory: SandboxFactory, tmp_path: Path) -> None:
+async def test_progress_counts_a_running_batch(imagen_sandbox_factory: SandboxFactory, tmp_path: Path) -> None:
     work = Held(3)
     gateway = await imagen_sandbox_factory(latency=1, sleep=work, faults={"504": 1.0}, faults_per_body=1)
     async with (
@@ -204,7 +204,7 @@ async def test_a_cancelled_batch_has_nothing_in_flight(imagen_sandbox_factory: S
     assert batch.summary.doubtful_usd == 0.08
 
 
-async def test_seconds_stand_still_once_the_batch_has_ended(imagen_sandbox: SandboxGateway, tmp_path: Path) -> None:
+async def test_elapsed_seconds_stop_when_the_batch_ends(imagen_sandbox: SandboxGateway, tmp_path: Path) -> None:
     clock = FakeClock()
     async with (
         client(imagen_sandbox, _runtime=clock.runtime()) as asker,
@@ -219,7 +219,7 @@ async def test_seconds_stand_still_once_the_batch_has_ended(imagen_sandbox: Sand
 # --- files ---
 
 
-async def test_a_batch_whose_metadata_cannot_be_kept_up_stops_at_once(
+async def test_a_batch_whose_metadata_cannot_be_written_stops_immediately(
     imagen_sandbox_factory: SandboxFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     work = Held(2)
@@ -256,7 +256,7 @@ async def test_the_budget_begins_with_what_the_folder_has_spent(tmp_path: Path, 
         await recorder.settle()
 
 
-async def test_errors_appear_while_the_batch_runs_and_are_put_in_order_at_its_end(
+async def test_errors_appear_during_the_run_and_are_sorted_at_its_end(
     imagen_sandbox_factory: SandboxFactory, tmp_path: Path
 ) -> None:
     gateway = await imagen_sandbox_factory(faults={"400-blocked": 1.0})
@@ -287,7 +287,7 @@ async def test_every_part_of_a_split_row_is_listed_under_the_rows_own_id(
     assert sorted(line["n"] for line in errors(tmp_path)) == [2, 4]
 
 
-async def test_an_earlier_failure_is_listed_before_the_next_run_has_done_anything(
+async def test_an_earlier_failure_is_listed_when_the_next_run_starts(
     imagen_sandbox_factory: SandboxFactory, tmp_path: Path
 ) -> None:
     gateway = await imagen_sandbox_factory(faults={"400-blocked": 1.0})
@@ -309,7 +309,7 @@ async def test_a_lost_metadata_file_is_written_again(imagen_sandbox: SandboxGate
     assert (tmp_path / "metadata.jsonl").read_bytes() == whole
 
 
-async def test_what_a_crash_left_in_flight_is_a_doubt_of_the_next_run(
+async def test_a_request_in_flight_at_a_crash_is_a_doubt_of_the_next_run(
     imagen_sandbox_factory: SandboxFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The store dies with the process: no file, no record, an intent."""
@@ -324,7 +324,7 @@ async def test_what_a_crash_left_in_flight_is_a_doubt_of_the_next_run(
     with monkeypatch.context() as crashing:
         replace_step(crashing, transitions.done, dead)
         replace_step(crashing, transitions.doubt, dead)
-        crashing.setattr(LocalStore, "_publish", gone)
+        crashing.setattr(Publisher, "publish", gone)
         with pytest.raises(RuntimeError, match="dead"):
             await run(gateway, [ImageRequest(FOX, n=2)], tmp_path)
     done = await run(gateway, [ImageRequest(FOX, n=2)], tmp_path)

@@ -58,7 +58,7 @@ def outcome(**fields: Any) -> Outcome:
     return Outcome(**{"request": part().request, "status": Status.SUCCEEDED, **fields})
 
 
-def test_the_line_of_an_image_says_everything_in_a_fixed_order() -> None:
+def test_the_record_of_an_image_has_its_keys_in_a_fixed_order() -> None:
     told = outcome(created=1_800_000_000, request_id="abc", notes=("a note",))
     record = image_record(part({"mood": "calm"}), IMAGE, folder="out", outcome=told)
     assert record == {
@@ -85,7 +85,7 @@ def test_the_line_of_an_image_says_everything_in_a_fixed_order() -> None:
     assert list(record) == [*FIELDS, "mood"]
 
 
-def test_an_image_that_was_found_has_the_same_keys() -> None:
+def test_an_adopted_image_has_the_same_keys() -> None:
     image = Image(index=0, format="png", width=1, height=1, size=1, sha256="", path="out/images/3f/fox-0.png")
     record = image_record(part(), image, folder="out", outcome=None)
     assert list(record) == FIELDS
@@ -93,12 +93,12 @@ def test_an_image_that_was_found_has_the_same_keys() -> None:
 
 
 @pytest.mark.parametrize("revised", [None, 7, ["A fox"], {"text": "A fox"}])
-def test_a_revised_prompt_that_is_no_text_is_left_out(revised: object) -> None:
+def test_a_revised_prompt_that_is_not_text_is_left_out(revised: object) -> None:
     image = attrs.evolve(IMAGE, details={"revised_prompt": revised})
     assert image_record(part(), image, folder="out", outcome=None)["revised_prompt"] is None
 
 
-def test_a_column_whose_name_is_taken_is_kept_under_another() -> None:
+def test_a_column_whose_name_is_taken_gets_another_name() -> None:
     carried: dict[str, Any] = {"Width": 7, "width_of_row": 8, "sha256": "mine", "Mood": "a", "mood": "b"}
     record = image_record(part(carried), IMAGE, folder="out", outcome=None)
     assert list(record.items())[len(FIELDS) :] == [
@@ -112,7 +112,7 @@ def test_a_column_whose_name_is_taken_is_kept_under_another() -> None:
 
 
 @pytest.mark.parametrize("name", ["file_name", "image", "source_file_name", "file_names", "File_Name", "my_file_names"])
-def test_a_column_that_a_loader_would_take_for_a_path_is_kept_under_another(name: str) -> None:
+def test_a_column_that_a_loader_would_take_for_a_path_gets_another_name(name: str) -> None:
     record = image_record(part({name: "mine.png"}), IMAGE, folder="out", outcome=None)
     assert list(record) == [*FIELDS, f"{name}_of_row"]
     assert (record["file_name"], record[f"{name}_of_row"]) == ("images/3f/fox-5.png", "mine.png")
@@ -123,7 +123,7 @@ def test_a_column_that_a_loader_would_take_for_a_path_is_kept_under_another(name
         st.text(max_size=4) | st.sampled_from([*FIELDS, "Prompt", "prompt_of_row", "image", "İd"]), plain_json()
     )
 )
-def test_whatever_is_carried_no_field_is_lost_and_none_is_doubled(carried: dict[str, Any]) -> None:
+def test_no_column_of_a_row_replaces_a_field_or_is_lost(carried: dict[str, Any]) -> None:
     record = image_record(part(carried), IMAGE, folder="out", outcome=None)
     assert list(record)[: len(FIELDS)] == FIELDS
     assert record["prompt"] == "A red fox"
@@ -141,12 +141,12 @@ def test_whatever_is_carried_no_field_is_lost_and_none_is_doubled(carried: dict[
         (PurePosixPath("/images/3f/a-0.png"), PurePosixPath("/")),
     ],
 )
-def test_a_file_is_named_from_the_output_folder(path: PurePath, folder: PurePath) -> None:
+def test_file_names_are_relative_to_the_output_folder(path: PurePath, folder: PurePath) -> None:
     record = image_record(part(), attrs.evolve(IMAGE, path=str(path)), folder=str(folder), outcome=None)
     assert record["file_name"] == "images/3f/a-0.png"
 
 
-def test_a_recorded_image_is_known_again() -> None:
+def test_a_record_becomes_its_image_again() -> None:
     record = image_record(part(), IMAGE, folder="out", outcome=None)
     again = recorded_image(json.loads(json.dumps(record)), index=5, folder=PurePosixPath("out"))
     assert again == Image(
@@ -165,13 +165,13 @@ def test_a_job_that_succeeded_has_no_error() -> None:
     assert error_record(part(), None, None) is None
 
 
-def test_a_job_that_succeeded_after_a_doubt_is_named_and_nothing_said_against_it() -> None:
+def test_a_job_that_succeeded_after_a_doubt_is_listed_without_an_error() -> None:
     told = error_record(part(), None, outcome(images=(IMAGE,)), doubted=True)
     assert told is not None
     assert list(told) == ["prompt", "model", "n", "images"]
 
 
-def test_a_partial_job_says_so() -> None:
+def test_a_partial_job_has_its_own_error_type() -> None:
     told = error_record(part(), None, outcome(status=Status.PARTIAL, images=(IMAGE,)))
     assert told is not None
     assert (told["type"], told["n"], told["images"]) == ("partial", 2, 1)
@@ -194,13 +194,13 @@ def test_a_partial_job_says_so() -> None:
         (ImagenError("odd"), {}),
     ],
 )
-def test_an_error_is_recorded_with_what_its_kind_knows(error: ImagenError, more: dict[str, Any]) -> None:
+def test_an_error_is_recorded_with_the_attributes_of_its_type(error: ImagenError, more: dict[str, Any]) -> None:
     told = error_record(part(), error, outcome(status=Status.FAILED, error=error))
     known = {"prompt": "A red fox", "model": "imagegeneration@002", "n": 2, "images": 0}
     assert told == {**known, "type": type(error).__name__, "message": str(error), **more}
 
 
-def test_an_error_in_foreign_words_is_harmless_and_bounded() -> None:
+def test_foreign_text_in_an_error_is_escaped_and_bounded() -> None:
     told = error_record(part(), OverloadedError("\x1b[31m" + "x" * 9000, status=500), None)
     assert told is not None
     assert told["message"].startswith("\\x1b[31m")
@@ -208,7 +208,7 @@ def test_an_error_in_foreign_words_is_harmless_and_bounded() -> None:
 
 
 @pytest.mark.parametrize("lost", ["format", "width", "height", "bytes", "sha256", "file_name"])
-def test_a_record_that_lost_a_key_is_a_damaged_journal(lost: str) -> None:
+def test_a_record_without_a_key_is_a_damaged_journal(lost: str) -> None:
     record = dict.fromkeys(["format", "sha256", "file_name"], "x") | dict.fromkeys(["width", "height", "bytes"], 1)
     del record[lost]
     with pytest.raises(JournalError, match=f"damaged.*{lost}"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -35,7 +36,7 @@ def alter(path: Path) -> bytes:
     return bytes(content)
 
 
-async def test_without_being_asked_nothing_is_bought(imagen_sandbox: SandboxGateway, tmp_path: Path) -> None:
+async def test_without_redo_damaged_nothing_is_bought(imagen_sandbox: SandboxGateway, tmp_path: Path) -> None:
     rows = [ImageRequest(FOX, n=2, id="fox"), OWL]
     await run(imagen_sandbox, rows, tmp_path)
     place(tmp_path, 1).unlink()
@@ -46,7 +47,7 @@ async def test_without_being_asked_nothing_is_bought(imagen_sandbox: SandboxGate
     assert metadata(tmp_path) == before
 
 
-async def test_only_the_images_concerned_are_asked_for_and_nothing_is_overwritten(
+async def test_only_damaged_images_are_requested_and_no_file_is_overwritten(
     imagen_sandbox: SandboxGateway, tmp_path: Path
 ) -> None:
     rows = [*numbered(3), ImageRequest(FOX, n=4, id="fox")]
@@ -63,7 +64,7 @@ async def test_only_the_images_concerned_are_asked_for_and_nothing_is_overwritte
     names = {line["index"]: line["file_name"].split("/")[2] for line in metadata(tmp_path) if line["id"] == "fox"}
     assert names == {0: "fox-0~2.png", 1: "fox-1.png", 2: "fox-2.png", 3: "fox-3.png"}
     assert {name: (tmp_path / name).read_bytes() for name in others} == others
-    altered.unlink()  # which nothing speaks of any more
+    altered.unlink()
     assert prompts(tmp_path) == sorted([FOX] * 4 + [row.prompt for row in numbered(3)])
     assert list(Verification(tmp_path)) == []
     assert errors(tmp_path) == []
@@ -80,7 +81,9 @@ async def test_an_image_that_is_redone_twice_has_a_third_name(imagen_sandbox: Sa
     assert len(files(tmp_path)) == 3
 
 
-async def test_the_new_purchase_counts_beside_the_old_one(imagen_sandbox: SandboxGateway, tmp_path: Path) -> None:
+async def test_the_new_purchase_counts_in_addition_to_the_old_one(
+    imagen_sandbox: SandboxGateway, tmp_path: Path
+) -> None:
     rows = [ImageRequest(FOX, n=3, id="fox")]
     await run(imagen_sandbox, rows, tmp_path)
     alter(place(tmp_path, 0))
@@ -88,7 +91,7 @@ async def test_the_new_purchase_counts_beside_the_old_one(imagen_sandbox: Sandbo
         stopped = await caught(imagen_sandbox, rows, tmp_path, redo_damaged=True, **limit)
         assert isinstance(stopped.error, LimitReachedError)
     assert imagen_sandbox.requests == 1
-    # It was asked for once; that a cap stood in the way does not change that.
+    # The request of an earlier run stays valid, although a cap stopped that run.
     done = await run(imagen_sandbox, rows, tmp_path, max_images=4, budget=0.16)
     assert (done.statuses, done.summary.images) == (["succeeded"], 1)
     told = read_status(tmp_path / ".imagen")
@@ -97,7 +100,7 @@ async def test_the_new_purchase_counts_beside_the_old_one(imagen_sandbox: Sandbo
     assert isinstance(stopped.error, LimitReachedError)
 
 
-async def test_a_run_that_dies_before_its_first_request_leaves_what_the_next_one_makes_good(
+async def test_a_redo_that_dies_before_its_first_request_is_continued_by_the_next_run(
     imagen_sandbox: SandboxGateway, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rows = [ImageRequest(FOX, n=2, id="fox")]
@@ -110,7 +113,7 @@ async def test_a_run_that_dies_before_its_first_request_leaves_what_the_next_one
     told = read_status(tmp_path / ".imagen")
     assert (told.images, told.jobs["interrupted"], told.doubts) == (1, 1, 0)
     assert [line["index"] for line in metadata(tmp_path)] == [0]
-    # A whole image is in its place, but not the one that was recorded.
+    # A complete image has its name, but not the recorded one.
     assert (await run(imagen_sandbox, rows, tmp_path)).statuses == ["succeeded"]
     assert [entry.n for entry in imagen_sandbox.ledger] == [2, 1]
     assert place(tmp_path, 1).name == "fox-1~2.png"
@@ -124,7 +127,7 @@ async def _dead(*_: Any, **__: Any) -> None:
     raise _DeadError
 
 
-async def test_a_file_that_is_put_back_is_taken_over_not_bought(
+async def test_a_restored_file_is_adopted_and_not_bought(
     imagen_sandbox: SandboxGateway, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rows = [ImageRequest(FOX, n=2, id="fox")]
@@ -164,7 +167,7 @@ async def _redoing(*arguments: Any, **options: Any) -> object:
 
 
 @pytest.mark.parametrize("n", [2, 4])
-async def test_what_the_filter_took_is_not_asked_for_with_what_was_damaged(
+async def test_filtered_images_are_not_requested_with_the_damaged_ones(
     imagen_sandbox_factory: SandboxFactory, tmp_path: Path, n: int
 ) -> None:
     short = await imagen_sandbox_factory(faults={"short": 1.0})
@@ -182,7 +185,7 @@ async def test_what_the_filter_took_is_not_asked_for_with_what_was_damaged(
     assert works.requests == 1
 
 
-async def test_what_was_damaged_of_a_job_that_broke_off_is_asked_for_with_the_rest(
+async def test_damaged_images_of_a_job_that_broke_off_are_requested_with_the_missing_ones(
     imagen_sandbox_factory: SandboxFactory, tmp_path: Path
 ) -> None:
     broken = await imagen_sandbox_factory(faults={"corrupt-base64": 1.0}, faults_per_body=1)
@@ -201,11 +204,11 @@ async def test_a_file_that_cannot_be_checked_stops_the_run_before_anything_is_se
     rows = numbered(3)
     await run(imagen_sandbox, rows, tmp_path)
 
-    def refuse(*_: object) -> None:
+    def refuse(*_: object) -> bytes:
         raise PermissionError(13, "Permission denied")
 
     with monkeypatch.context() as refusing:
-        refusing.setattr("imagen_async.batch.verify._compare", refuse)
+        refusing.setattr(os, "read", refuse)
         with pytest.raises(StoreError, match="Permission denied"):
             await run(imagen_sandbox, rows, tmp_path, redo_damaged=True)
     assert read_status(tmp_path / ".imagen").jobs["succeeded"] == 3

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from imagen_async.sandbox.pytest_plugin import SandboxFactory
 
 
-async def test_a_batch_that_is_done_sends_nothing_more(imagen_sandbox: SandboxGateway, tmp_path: Path) -> None:
+async def test_a_finished_batch_sends_nothing(imagen_sandbox: SandboxGateway, tmp_path: Path) -> None:
     first = await run(imagen_sandbox, numbered(12), tmp_path)
     before = {name: (tmp_path / name).read_bytes() for name in ("metadata.jsonl", *files(tmp_path))}
     again = await run(imagen_sandbox, numbered(12), tmp_path)
@@ -26,9 +26,7 @@ async def test_a_batch_that_is_done_sends_nothing_more(imagen_sandbox: SandboxGa
     assert {name: (tmp_path / name).read_bytes() for name in ("metadata.jsonl", *files(tmp_path))} == before
 
 
-async def test_input_may_be_put_in_another_order_appended_and_cut(
-    imagen_sandbox: SandboxGateway, tmp_path: Path
-) -> None:
+async def test_input_may_be_reordered_appended_and_cut(imagen_sandbox: SandboxGateway, tmp_path: Path) -> None:
     rows = numbered(8)
     await run(imagen_sandbox, rows[:5], tmp_path)
     again = await run(imagen_sandbox, [*rows[::-1]], tmp_path, ordered=True)
@@ -58,7 +56,7 @@ async def test_a_changed_row_is_a_new_job(
     images(tmp_path)
 
 
-async def test_a_row_that_asks_for_more_buys_only_the_further_parts(
+async def test_a_row_with_a_larger_n_buys_only_the_additional_parts(
     imagen_sandbox: SandboxGateway, tmp_path: Path
 ) -> None:
     await run(imagen_sandbox, [ImageRequest(FOX, n=4, id="fox")], tmp_path)
@@ -67,7 +65,7 @@ async def test_a_row_that_asks_for_more_buys_only_the_further_parts(
     assert sorted(line["index"] for line in metadata(tmp_path)) == list(range(8))
 
 
-async def test_a_failed_job_is_left_alone_until_it_is_to_be_retried(
+async def test_a_failed_job_is_not_sent_again_without_retry_failed(
     imagen_sandbox_factory: SandboxFactory, tmp_path: Path
 ) -> None:
     blocked = await imagen_sandbox_factory(faults={"400-blocked": 1.0})
@@ -90,7 +88,7 @@ async def test_a_failed_job_is_left_alone_until_it_is_to_be_retried(
     assert prompts(tmp_path) == sorted([FOX, OWL, WHALE])
 
 
-async def test_a_doubtful_job_is_bought_again_only_if_asked(
+async def test_a_job_in_doubt_is_sent_again_only_with_retry_failed(
     imagen_sandbox_factory: SandboxFactory, tmp_path: Path
 ) -> None:
     lost = await imagen_sandbox_factory(faults={"504": 1.0})
@@ -114,7 +112,7 @@ async def test_a_doubtful_job_is_bought_again_only_if_asked(
 
 @pytest.mark.parametrize("retry_failed", [True, False])
 @pytest.mark.parametrize(("fault", "status", "kept"), [("short", "partial", 1), ("filtered", "filtered", 0)])
-async def test_what_the_filter_took_is_not_asked_for_again(
+async def test_filtered_images_are_not_requested_again(
     imagen_sandbox_factory: SandboxFactory, tmp_path: Path, fault: str, status: str, kept: int, *, retry_failed: bool
 ) -> None:
     gateway = await imagen_sandbox_factory(faults={fault: 1.0})
@@ -135,7 +133,7 @@ async def test_what_the_filter_took_is_not_asked_for_again(
     ("fault", "whole"),
     [("corrupt-base64", 2), ("not-an-image", 2), ("no-iend", 2), ("truncate-close", 1), ("html-in-200", 0)],
 )
-async def test_what_an_answer_brought_whole_is_kept_and_the_rest_bought_again_only_if_asked(
+async def test_complete_images_of_a_broken_response_are_kept_and_the_others_need_retry_failed(
     imagen_sandbox_factory: SandboxFactory, tmp_path: Path, fault: str, whole: int
 ) -> None:
     gateway = await imagen_sandbox_factory(faults={fault: 1.0}, faults_per_body=1)

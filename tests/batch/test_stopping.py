@@ -25,6 +25,7 @@ from imagen_async.exceptions import (
 from imagen_async.outcome import Outcome, Status
 from imagen_async.sandbox import SANDBOX_KEY
 from imagen_async.stores.local import LocalStore
+from imagen_async.stores.publisher import Publisher
 from tests.batch.journals import Step, replace_step
 from tests.batch.running import (
     FOX,
@@ -50,7 +51,7 @@ if TYPE_CHECKING:
     from imagen_async.sandbox.pytest_plugin import SandboxFactory
 
 
-async def test_a_drained_batch_finishes_what_is_in_flight_and_goes_on_later(
+async def test_a_drained_batch_finishes_requests_in_flight_and_can_be_resumed(
     imagen_sandbox_factory: SandboxFactory, tmp_path: Path
 ) -> None:
     gateway = await imagen_sandbox_factory()
@@ -70,9 +71,7 @@ async def test_a_drained_batch_finishes_what_is_in_flight_and_goes_on_later(
     assert prompts(tmp_path) == sorted(row.prompt for row in numbered(30))
 
 
-async def test_after_a_drain_nothing_is_sent_that_was_only_waiting(
-    imagen_sandbox_factory: SandboxFactory, tmp_path: Path
-) -> None:
+async def test_after_a_drain_no_waiting_job_is_sent(imagen_sandbox_factory: SandboxFactory, tmp_path: Path) -> None:
     work = Held(2)
     gateway = await imagen_sandbox_factory(latency=1, sleep=work)
     async with (
@@ -109,11 +108,11 @@ async def test_a_drain_does_not_wait_for_backoff(imagen_sandbox_factory: Sandbox
         Batch(asker, numbered(3), output=tmp_path, fsync=False) as batch,
     ):
         backing_off.clear()
-        batch.drain()  # before any was sent, and while some are looked up
+        batch.drain()  # before any request was sent, while jobs are looked up
         assert [outcome async for outcome in batch] == []
 
 
-async def test_a_job_that_ends_for_good_during_a_drain_is_given_out(
+async def test_a_job_that_ends_during_a_drain_has_an_outcome(
     imagen_sandbox_factory: SandboxFactory, tmp_path: Path
 ) -> None:
     work = Held(1)
@@ -145,7 +144,7 @@ async def test_a_job_that_fails_during_a_drain_is_not_sent_again(
     assert [(line["status"], len(line["doubts"])) for line in errors(tmp_path)] == [("interrupted", 1)]
 
 
-async def test_a_cancelled_batch_goes_on_later_and_lists_what_it_may_have_paid(
+async def test_a_cancelled_batch_can_be_resumed_and_lists_its_requests_in_doubt(
     imagen_sandbox_factory: SandboxFactory, tmp_path: Path
 ) -> None:
     work = Held(2, after=4)
@@ -166,7 +165,7 @@ async def test_a_cancelled_batch_goes_on_later_and_lists_what_it_may_have_paid(
     assert prompts(tmp_path) == sorted(row.prompt for row in rows)
 
 
-async def test_a_job_that_is_cancelled_before_it_is_sent_is_in_no_doubt(
+async def test_a_job_that_is_cancelled_before_it_is_sent_is_not_in_doubt(
     imagen_sandbox: SandboxGateway, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recording = asyncio.Event()
@@ -190,7 +189,7 @@ async def test_a_job_that_is_cancelled_before_it_is_sent_is_in_no_doubt(
     assert (await run(imagen_sandbox, [FOX], tmp_path, max_images=1)).statuses == ["succeeded"]
 
 
-async def test_a_batch_whose_leaving_is_cancelled_is_left_in_order_all_the_same(
+async def test_a_batch_settles_even_if_its_close_is_cancelled(
     imagen_sandbox_factory: SandboxFactory, tmp_path: Path
 ) -> None:
     work = Held(1, after=2)
@@ -243,25 +242,25 @@ async def test_a_job_that_is_cancelled_while_its_end_is_recorded_keeps_that_end(
     assert prompts(tmp_path) == [FOX]
 
 
-async def test_a_job_that_is_cancelled_while_its_interruption_is_recorded_keeps_what_came(
+async def test_a_job_that_is_cancelled_while_its_interruption_is_recorded_keeps_its_images(
     imagen_sandbox: SandboxGateway, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recording = asyncio.Event()
-    publish = LocalStore._publish
+    publish = Publisher.publish
 
     async def slow(record: Step) -> None:
         await record()
         recording.set()
         await asyncio.Event().wait()
 
-    def full(self: LocalStore, temporary: str, name: Any, ending: str) -> str:
-        if name.index:
+    def full(self: Publisher, temporary: str, stem: str, ending: str) -> str:
+        if not stem.endswith("-0"):
             raise OSError(28, "No space left on device")
-        return publish(self, temporary, name, ending)
+        return publish(self, temporary, stem, ending)
 
     with monkeypatch.context() as bad:
         replace_step(bad, transitions.doubt, slow)
-        bad.setattr(LocalStore, "_publish", full)
+        bad.setattr(Publisher, "publish", full)
         async with client(imagen_sandbox) as asker, Batch(asker, numbered(1, n=2), output=tmp_path, fsync=False):
             await recording.wait()
     status = read_status(tmp_path / ".imagen")
@@ -272,7 +271,7 @@ async def test_a_job_that_is_cancelled_while_its_interruption_is_recorded_keeps_
     assert len(images(tmp_path)) == 2
 
 
-async def test_a_thread_that_still_works_in_the_folder_is_waited_for(
+async def test_the_close_waits_for_threads_that_work_in_the_folder(
     imagen_sandbox: SandboxGateway, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     arrived, gate = threading.Event(), threading.Event()
@@ -298,7 +297,7 @@ async def test_a_thread_that_still_works_in_the_folder_is_waited_for(
 
 
 @pytest.mark.parametrize("turns", [0, 3, 30, 100, 200, 400, 700, 1200, 2000, 3500])
-async def test_a_batch_that_is_left_at_any_moment_leaves_nothing_behind(
+async def test_a_batch_that_is_left_at_any_moment_leaves_no_task_or_file(
     imagen_sandbox_factory: SandboxFactory, tmp_path: Path, turns: int
 ) -> None:
     gateway = await imagen_sandbox_factory(faults={"429": 0.2, "500": 0.2, "filtered": 0.1})
@@ -360,14 +359,14 @@ async def test_a_prompt_source_in_the_middle_of_a_pipe_can_be_left(
         ({"api_key": "sk-other"}, AuthenticationError),
     ],
 )
-async def test_what_no_job_can_pass_stops_the_batch_once(
+async def test_an_error_that_no_job_can_avoid_stops_the_batch_once(
     imagen_sandbox_factory: SandboxFactory, tmp_path: Path, options: dict[str, Any], error: type[ImagenError]
 ) -> None:
     gateway = await imagen_sandbox_factory(**options)
     stopped = await caught(gateway, numbered(50), tmp_path, asking={"slots": 4, "api_key": SANDBOX_KEY})
     assert isinstance(stopped.error, error)
     assert stopped.outcomes == []
-    assert gateway.requests <= 5  # a slot that is given back is taken at once
+    assert gateway.requests <= 5  # a returned permit is used immediately
     assert sum(read_status(tmp_path / ".imagen").jobs.values()) == 0
     assert errors(tmp_path) == []
     works = await imagen_sandbox_factory()
@@ -375,10 +374,10 @@ async def test_what_no_job_can_pass_stops_the_batch_once(
     assert done.statuses == ["succeeded"] * 50
 
 
-async def test_what_is_in_flight_when_the_batch_stops_is_finished_and_given_out(
+async def test_requests_in_flight_when_the_batch_stops_are_finished_and_have_outcomes(
     imagen_sandbox_factory: SandboxFactory, tmp_path: Path
 ) -> None:
-    work = Held(2)  # the model is refused at the door
+    work = Held(2)  # the gateway refuses the model before any work
     gateway = await imagen_sandbox_factory(latency=1, sleep=work)
     rows: list[str | ImageRequest] = [FOX, OWL, ImageRequest(WHALE, model="gone"), *numbered(20)]
     async with client(gateway, slots=3) as asker, Batch(asker, rows, output=tmp_path, fsync=False) as batch:
@@ -392,7 +391,7 @@ async def test_what_is_in_flight_when_the_batch_stops_is_finished_and_given_out(
         with pytest.raises(StopAsyncIteration):
             await anext(batch)
     assert {FOX, OWL} <= given
-    assert len(given) <= 3  # a slot that is given back is taken at once
+    assert len(given) <= 3  # a returned permit is used immediately
     assert prompts(tmp_path) == sorted(given)
 
 
@@ -422,7 +421,7 @@ async def test_a_folder_with_a_metadata_file_of_another_kind_is_refused(
     assert (tmp_path / "metadata.jsonl").read_text() == '{"mine": 1}\n'
     assert imagen_sandbox.requests == 0
     (tmp_path / "metadata.jsonl").unlink()
-    await run(imagen_sandbox, [FOX], tmp_path)  # the folder was let go
+    await run(imagen_sandbox, [FOX], tmp_path)  # the folder is unlocked
 
 
 async def test_a_batch_is_iterated_inside_its_own_with(imagen_sandbox: SandboxGateway, tmp_path: Path) -> None:
@@ -438,21 +437,21 @@ async def test_a_batch_is_iterated_inside_its_own_with(imagen_sandbox: SandboxGa
     assert os.listdir(tmp_path) == []  # noqa: PTH208 - names are enough
 
 
-async def test_a_failing_disk_stops_the_batch_and_lists_what_was_paid(
+async def test_a_failing_disk_stops_the_batch_and_lists_the_images_in_doubt(
     imagen_sandbox: SandboxGateway, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kept = 0
-    real = LocalStore._publish
+    real = Publisher.publish
 
-    def publish(self: LocalStore, temporary: str, name: Any, ending: str) -> str:
+    def publish(self: Publisher, temporary: str, stem: str, ending: str) -> str:
         nonlocal kept
         kept += 1
         if kept > 6:
             raise OSError(28, "No space left on device")
-        return real(self, temporary, name, ending)
+        return real(self, temporary, stem, ending)
 
     with monkeypatch.context() as full:
-        full.setattr(LocalStore, "_publish", publish)
+        full.setattr(Publisher, "publish", publish)
         stopped = await caught(imagen_sandbox, numbered(40, n=2), tmp_path, asking={"slots": 3})
     assert isinstance(stopped.error, StoreError)
     assert "make room" in str(stopped.error)
@@ -486,7 +485,7 @@ async def test_a_failing_journal_stops_the_batch_before_more_is_sent(
         replace_step(broken, transitions.intent, intent)
         stopped = await caught(imagen_sandbox, numbered(20), tmp_path, asking={"slots": 2})
     assert isinstance(stopped.error, JournalError)
-    # The fifth may have been about to leave when the sixth failed; then it stays.
+    # The fifth may not have left yet when the sixth failed; then it is not sent.
     assert set(stopped.statuses) == {"succeeded"}
     assert imagen_sandbox.requests == len(stopped.statuses) in {4, 5}
     assert errors(tmp_path) == []
@@ -494,7 +493,7 @@ async def test_a_failing_journal_stops_the_batch_before_more_is_sent(
     assert imagen_sandbox.requests == 20
 
 
-async def test_a_metadata_file_that_is_no_file_any_more_stops_the_batch(
+async def test_a_metadata_file_that_was_replaced_by_a_folder_stops_the_batch(
     imagen_sandbox: SandboxGateway, tmp_path: Path
 ) -> None:
     def each(_: Batch, __: Outcome) -> None:
@@ -503,7 +502,7 @@ async def test_a_metadata_file_that_is_no_file_any_more_stops_the_batch(
 
     with pytest.raises(StoreError, match="not a plain file") as held:
         await run(imagen_sandbox, numbered(5), tmp_path, each=each)
-    # Although the error is still held, with all that its traceback holds, nothing holds the journal.
+    # The error and its traceback are still referenced, but the journal is closed.
     with closing(sqlite3.connect(tmp_path / ".imagen" / "journal.sqlite", timeout=0)) as journal:
         assert journal.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0] == 0
     assert held.value.path == str(tmp_path / "metadata.jsonl")
@@ -512,14 +511,14 @@ async def test_a_metadata_file_that_is_no_file_any_more_stops_the_batch(
     assert prompts(tmp_path) == sorted(row.prompt for row in numbered(5))
 
 
-async def test_a_broken_store_of_the_users_own_making_is_not_swallowed(
+async def test_an_unexpected_error_of_the_store_is_raised(
     imagen_sandbox: SandboxGateway, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(*_: Any) -> str:
         raise TypeError("a bug")
 
     with monkeypatch.context() as bug:
-        bug.setattr(LocalStore, "_publish", broken)
+        bug.setattr(Publisher, "publish", broken)
         with pytest.raises(TypeError, match="a bug"):
             await run(imagen_sandbox, [FOX], tmp_path)
     [line] = errors(tmp_path)

@@ -57,9 +57,7 @@ def replace_by_folder(path: Path) -> None:
     path.mkdir()
 
 
-async def test_a_folder_that_nobody_touched_is_as_it_was_recorded(
-    imagen_sandbox: SandboxGateway, tmp_path: Path
-) -> None:
+async def test_an_unchanged_folder_has_no_damage(imagen_sandbox: SandboxGateway, tmp_path: Path) -> None:
     await run(imagen_sandbox, numbered(5, n=2), tmp_path)
     before = everything(tmp_path)
     verification = Verification(tmp_path)
@@ -113,7 +111,7 @@ async def test_a_file_behind_a_link_to_another_folder_is_altered(
 @pytest.mark.parametrize(
     "name", ["../secret.png", "/etc/hostname", "images/../../secret.png", "", "C:x.png", "a\\b.png"]
 )
-async def test_a_record_that_points_elsewhere_is_reported_and_not_followed(
+async def test_a_record_that_names_a_place_outside_is_reported_and_not_opened(
     imagen_sandbox: SandboxGateway, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     folder = tmp_path / "out"
@@ -129,7 +127,7 @@ async def test_a_record_that_points_elsewhere_is_reported_and_not_followed(
     assert found(folder) == {name: "outside"}
 
 
-async def test_a_file_that_may_not_be_read_is_not_called_altered(
+async def test_an_unreadable_file_is_not_called_altered(
     imagen_sandbox: SandboxGateway, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await run(imagen_sandbox, [FOX], tmp_path)
@@ -153,7 +151,7 @@ async def test_more_images_than_a_page_are_all_read(
     assert found(tmp_path) == dict.fromkeys(names[::3], "missing")
 
 
-async def test_a_folder_is_verified_while_a_run_goes_on(imagen_sandbox: SandboxGateway, tmp_path: Path) -> None:
+async def test_a_folder_can_be_verified_during_a_run(imagen_sandbox: SandboxGateway, tmp_path: Path) -> None:
     await run(imagen_sandbox, numbered(4), tmp_path)
     (tmp_path / min(files(tmp_path))).unlink()
     async with await Journal.open(tmp_path / ".imagen", fsync=False) as journal:

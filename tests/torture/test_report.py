@@ -28,7 +28,7 @@ def test_failed_calls_without_effect_are_reported_by_kind() -> None:
     assert "unlink .imagen/tmp/imagen-*-*.partial (2)" in report([KILLED, SURVIVED, SURVIVED])
 
 
-def test_points_that_were_not_reached_prove_nothing() -> None:
+def test_points_that_were_not_reached_fail_the_run() -> None:
     assert holds([KILLED, KILLED, KILLED, KILLED, KILLED, MISSED])
     for results in ([], [MISSED], [KILLED, MISSED]):
         assert not holds(results)

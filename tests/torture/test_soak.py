@@ -40,7 +40,7 @@ def test_a_figure_that_shrinks_is_not_a_problem() -> None:
     assert list(grown(Held(SOME), Held(dict.fromkeys(SOME, 1)))) == []
 
 
-def test_the_faults_of_a_soak_are_of_every_kind_and_come_to_the_share_that_is_asked() -> None:
+def test_a_soak_has_faults_of_every_kind_and_the_requested_share_of_them() -> None:
     shares = rates(0.05)
     assert sum(shares.values()) == pytest.approx(0.05)
     assert min(shares.values()) > 0

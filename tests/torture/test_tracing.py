@@ -50,6 +50,6 @@ def test_a_point_is_read_back_as_it_was_written(text: str) -> None:
 
 
 @pytest.mark.parametrize(("on", "when"), [(False, "3"), (True, "3+")])
-def test_an_injection_is_for_one_call_on_one_path_at_one_number_or_from_there_on(*, on: bool, when: str) -> None:
+def test_an_injection_is_for_one_call_on_one_path_at_or_from_a_number(*, on: bool, when: str) -> None:
     command = injection(7, "log", Point("fsync", "a", 3), folder="/out", what="error=EIO", on=on)
     assert command[-6:] == ["-P", "/out/a", "-e", "trace=fsync", "-e", f"inject=fsync:error=EIO:when={when}"]

@@ -166,7 +166,7 @@ def opens(folder: Path) -> Rows | None:
         return None
 
 
-def test_a_journal_that_nobody_harmed_is_what_it_was(tmp_path: Path, left: Left, killed: Left) -> None:
+def test_an_undamaged_journal_opens_with_all_of_its_rows(tmp_path: Path, left: Left, killed: Left) -> None:
     assert taken_up(put(tmp_path / "left", left.files)) == left.after
     assert statuses(taken_up(put(tmp_path / "killed", killed.files))) == statuses(killed.after)
 
@@ -181,7 +181,7 @@ def test_a_file_cut_at_any_byte_of_its_last_pages_is_refused(tmp_path: Path, lef
     assert opens(folder) is None
 
 
-def test_a_file_cut_at_any_page_is_refused_beside_its_log(tmp_path: Path, killed: Left) -> None:
+def test_a_file_cut_at_any_page_is_refused_if_it_has_a_log(tmp_path: Path, killed: Left) -> None:
     content = killed.files[MAIN]
     for length in range(0, len(content), 4096):
         found = opens(put(tmp_path / "cut", {**killed.files, MAIN: content[:length]}))
@@ -199,7 +199,7 @@ def test_a_log_cut_anywhere_in_its_last_transaction_leaves_the_state_before_it(t
 
 
 @given(data=st.data())
-def test_a_page_of_garbage_loses_no_job_unseen(left: Left, data: st.DataObject) -> None:
+def test_a_page_of_garbage_is_refused_or_loses_no_job(left: Left, data: st.DataObject) -> None:
     content = bytearray(left.files[MAIN])
     page = data.draw(st.integers(0, len(content) // 4096 - 1)) * 4096
     content[page : page + 4096] = data.draw(
@@ -247,7 +247,7 @@ async def test_the_refusal_names_the_file_and_what_to_do(tmp_path: Path, left: L
     assert not folder_in_use(folder)
 
 
-async def test_a_folder_in_the_journals_place_is_refused(tmp_path: Path) -> None:
+async def test_a_folder_with_the_journals_name_is_refused(tmp_path: Path) -> None:
     (tmp_path / MAIN).mkdir()
     with pytest.raises(JournalError, match="not a file"):
         await Journal.open(tmp_path, fsync=False)

@@ -111,7 +111,7 @@ async def test_equal_requests_are_numbered_and_keep_their_numbers_in_another_ord
 @example([7] * 4, [1, 2])
 @given(st.lists(st.integers(0, 30), max_size=700), st.lists(st.integers(1, 300), max_size=5))
 @times(0.1)
-def test_equals_are_numbered_alike_however_the_input_is_grouped(names: list[int], sizes: list[int]) -> None:
+def test_equal_jobs_get_the_same_numbers_however_the_input_is_grouped(names: list[int], sizes: list[int]) -> None:
     def grouped(sizes: Sequence[int]) -> list[bytes]:
         with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
             columns = (
@@ -132,7 +132,7 @@ def test_equals_are_numbered_alike_however_the_input_is_grouped(names: list[int]
     assert grouped(sizes) == grouped([1] * len(names)) == expected
 
 
-async def test_more_jobs_than_one_question_asks_for_are_found_each_with_its_own(tmp_path: Path) -> None:
+async def test_more_jobs_than_one_query_takes_are_each_found(tmp_path: Path) -> None:
     names = [str(number) for number in range(700)]
     async with await open_journal(tmp_path) as journal:
         entries = await journal.perform(admit, [Admission(digest(name)) for name in names])
@@ -144,7 +144,7 @@ async def test_more_jobs_than_one_question_asks_for_are_found_each_with_its_own(
     assert [entry.status for entry in again] == [None if place % 7 else "failed" for place in range(700)]
 
 
-async def test_an_id_names_the_files_and_a_second_owner_of_it_gets_another_name(tmp_path: Path) -> None:
+async def test_an_id_names_the_files_and_a_second_job_with_it_gets_another_name(tmp_path: Path) -> None:
     async with await open_journal(tmp_path) as journal:
         names = ("fox", "fox", "owl")
         entries = await journal.perform(admit, [Admission(digest(name), id="a/b") for name in names])
@@ -171,7 +171,7 @@ async def test_an_id_that_looks_like_a_key_does_not_take_that_keys_name(tmp_path
         assert thief.stem != owner.stem
 
 
-async def test_ids_that_claim_each_others_second_names_still_differ(tmp_path: Path) -> None:
+async def test_ids_that_equal_each_others_second_names_still_differ(tmp_path: Path) -> None:
     short, full = (f"a~{digest('fox').hex()[:length]}" for length in (8, 32))
     ids = ["a", short, full, "a"]
     async with await open_journal(tmp_path) as journal:
@@ -182,7 +182,7 @@ async def test_ids_that_claim_each_others_second_names_still_differ(tmp_path: Pa
         assert len({entry.stem for entry in entries}) == 4
 
 
-async def test_ids_that_no_database_text_can_hold_are_kept_apart(tmp_path: Path) -> None:
+async def test_ids_that_sqlite_cannot_store_still_differ(tmp_path: Path) -> None:
     async with await open_journal(tmp_path) as journal:
         entries = await journal.perform(
             admit, [Admission(bytes([i] * 16), id=c) for i, c in enumerate(("\ud800", "\ud801", "a\0b", "a"))]
@@ -198,7 +198,7 @@ async def test_a_digest_of_another_length_is_refused(tmp_path: Path) -> None:
             await journal.perform(admit, [Admission(b"abc")])
 
 
-async def test_what_was_in_flight_when_a_run_died_is_in_doubt_once_and_interrupted(tmp_path: Path) -> None:
+async def test_a_request_in_flight_at_a_kill_is_in_doubt_once_and_its_job_interrupted(tmp_path: Path) -> None:
     async with await open_journal(tmp_path) as journal:
         entry = await admit_one(journal, "fox", job_id="fox", line=7, n=3)
         await journal.perform(intent, entry, attempt=1, images=3, usd=0.12)
@@ -219,7 +219,7 @@ async def test_what_was_in_flight_when_a_run_died_is_in_doubt_once_and_interrupt
             assert sums.unanswered == Unanswered(requests=0, images=0, usd=0.0)
 
 
-async def test_what_died_between_two_attempts_is_in_doubt_for_the_first_alone(tmp_path: Path) -> None:
+async def test_a_job_killed_between_two_attempts_is_in_doubt_for_the_first_one_only(tmp_path: Path) -> None:
     async with await open_journal(tmp_path) as journal:
         entry = await admit_one(journal, "fox", n=3)
         await journal.perform(intent, entry, attempt=1, images=3, usd=0.12)
@@ -229,7 +229,7 @@ async def test_what_died_between_two_attempts_is_in_doubt_for_the_first_alone(tm
         assert [each.doubt for each in await doubts_in(journal)] == [doubt_of(1, images=1)]
 
 
-async def test_from_outside_a_dead_runs_requests_are_told_as_the_doubts_that_they_become(tmp_path: Path) -> None:
+async def test_readers_list_a_killed_runs_requests_as_the_doubts_they_become(tmp_path: Path) -> None:
     async with await open_journal(tmp_path) as journal:
         entries = await journal.perform(admit, [Admission(digest(str(i)), id=f"job{i}", line=i, n=2) for i in range(4)])
         for entry in entries:
@@ -251,7 +251,7 @@ async def test_from_outside_a_dead_runs_requests_are_told_as_the_doubts_that_the
 
 
 @pytest.mark.parametrize("limit", [0, 1, 3, 5])
-async def test_no_more_doubts_are_read_than_asked_for_and_the_newest_come_first(tmp_path: Path, limit: int) -> None:
+async def test_the_newest_doubts_are_read_first_up_to_the_limit(tmp_path: Path, limit: int) -> None:
     async with await open_journal(tmp_path) as journal:
         entries = await journal.perform(admit, [Admission(digest(str(i)), line=i) for i in range(5)])
         for entry in entries:
@@ -289,7 +289,7 @@ async def test_a_new_job_whose_request_never_left_is_forgotten(tmp_path: Path) -
 
 
 @pytest.mark.parametrize("status", ["failed", "partial", INTERRUPTED])
-async def test_an_old_job_whose_request_never_left_is_what_it_was(tmp_path: Path, status: str) -> None:
+async def test_an_old_job_whose_request_never_left_keeps_its_state(tmp_path: Path, status: str) -> None:
     async with await open_journal(tmp_path) as journal:
         entry = await admit_one(journal, "fox")
         await journal.perform(done, entry, status=status, images=[(0, {})], attempts=3, error={"message": "no"})
@@ -312,7 +312,7 @@ async def test_a_doubt_is_not_forgotten_with_a_later_attempt_that_never_left(tmp
     assert (again.status, again.attempts) == (INTERRUPTED, 1)
 
 
-async def test_a_doubt_keeps_its_number_when_its_own_intent_is_taken_back(tmp_path: Path) -> None:
+async def test_a_doubt_keeps_its_number_when_its_intent_is_removed(tmp_path: Path) -> None:
     async with await open_journal(tmp_path) as journal:
         entry = await admit_one(journal, "fox")
         await journal.perform(intent, entry, attempt=1, images=1)
@@ -331,7 +331,7 @@ async def test_a_doubt_without_an_intent_is_refused(tmp_path: Path) -> None:
             await journal.perform(doubt, await admit_one(journal, "fox"), doubt_of(1))
 
 
-async def test_nothing_is_sent_for_a_job_that_succeeded_and_it_cannot_fail_any_more(tmp_path: Path) -> None:
+async def test_a_job_that_succeeded_takes_no_intent_and_cannot_fail(tmp_path: Path) -> None:
     async with await open_journal(tmp_path) as journal:
         entry = await admit_one(journal, "fox")
         await journal.perform(done, entry, status="succeeded", images=[(0, {"a": 1})], attempts=1)
@@ -361,7 +361,7 @@ async def test_an_image_is_recorded_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("status", ["skipped", INTENT, "nonsense"])
-async def test_only_an_end_ends_a_job(tmp_path: Path, status: str) -> None:
+async def test_only_a_final_status_ends_a_job(tmp_path: Path, status: str) -> None:
     async with await open_journal(tmp_path) as journal:
         with pytest.raises(JournalError, match="not an end"):
             await journal.perform(done, await admit_one(journal, "fox"), status=status, attempts=1)
@@ -383,7 +383,7 @@ async def test_failures_are_listed_by_line_and_doubts_by_age(tmp_path: Path) -> 
         assert [listed.line for listed in await doubts_in(journal)] == [entry.line for entry in (*entries, winner)]
 
 
-async def test_an_operation_that_fails_takes_no_other_with_it(tmp_path: Path) -> None:
+async def test_a_step_that_fails_does_not_affect_the_others(tmp_path: Path) -> None:
     async with await open_journal(tmp_path) as journal:
         entries = await journal.perform(admit, [Admission(digest(str(i))) for i in range(20)])
         await journal.perform(done, entries[7], status="succeeded", attempts=1)
@@ -397,7 +397,7 @@ async def test_an_operation_that_fails_takes_no_other_with_it(tmp_path: Path) ->
         assert (sums.jobs[INTENT], sums.attempts) == (19, 20)
 
 
-async def test_a_record_that_is_no_json_is_its_callers_error_alone(tmp_path: Path) -> None:
+async def test_a_record_without_a_json_form_fails_its_own_step_only(tmp_path: Path) -> None:
     async with await open_journal(tmp_path) as journal:
         entry = await admit_one(journal, "fox")
         endless: dict[str, object] = {}
@@ -407,7 +407,7 @@ async def test_a_record_that_is_no_json_is_its_callers_error_alone(tmp_path: Pat
         await journal.perform(done, entry, status="succeeded", images=[(0, {})], attempts=1)
 
 
-async def test_a_full_disk_fails_all_that_wait_and_everything_after(tmp_path: Path) -> None:
+async def test_a_full_disk_fails_all_waiting_steps_and_every_later_one(tmp_path: Path) -> None:
     async with await open_journal(tmp_path) as journal:
         acknowledged = await admit_one(journal, "first")
         await journal.perform(intent, acknowledged, attempt=1, images=1)
@@ -429,7 +429,7 @@ def _no_more_pages(connection: sqlite3.Connection) -> None:
     connection.execute(f"PRAGMA max_page_count = {pages}").fetchone()
 
 
-async def test_a_second_run_in_this_process_is_refused_and_the_first_goes_on(tmp_path: Path) -> None:
+async def test_a_second_run_in_this_process_is_refused_and_the_first_continues(tmp_path: Path) -> None:
     async with await open_journal(tmp_path) as journal:
         assert folder_in_use(tmp_path)
         with pytest.raises(JournalLockedError, match="another run is using"):
@@ -461,7 +461,7 @@ async def test_the_status_can_be_read_during_a_run_and_after_it(tmp_path: Path) 
     assert read_status(tmp_path) == expected
 
 
-async def test_a_closed_journal_refuses_and_closing_twice_is_fine(tmp_path: Path) -> None:
+async def test_a_closed_journal_refuses_steps_and_can_be_closed_again(tmp_path: Path) -> None:
     journal = await open_journal(tmp_path)
     entry = await admit_one(journal, "fox")
     waiting = asyncio.ensure_future(journal.perform(intent, entry, attempt=1, images=1))
@@ -473,7 +473,7 @@ async def test_a_closed_journal_refuses_and_closing_twice_is_fine(tmp_path: Path
         await journal.perform(totals)
 
 
-async def test_a_cancelled_wait_does_not_take_the_operation_back(tmp_path: Path, gate: threading.Event) -> None:
+async def test_a_cancelled_wait_does_not_undo_the_step(tmp_path: Path, gate: threading.Event) -> None:
     async with await open_journal(tmp_path) as journal:
         entry = await admit_one(journal, "fox")
         held_up = asyncio.ensure_future(journal.perform(lambda _: gate.wait(30)))
@@ -487,7 +487,7 @@ async def test_a_cancelled_wait_does_not_take_the_operation_back(tmp_path: Path,
         assert (await journal.perform(totals)).jobs[INTENT] == 1
 
 
-async def test_a_cancelled_opening_releases_the_folder(
+async def test_a_cancelled_open_unlocks_the_folder(
     tmp_path: Path, gate: threading.Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     arrived = threading.Event()
@@ -514,7 +514,7 @@ async def test_a_cancelled_opening_releases_the_folder(
         assert journal.abandoned == 0
 
 
-async def test_more_operations_than_one_group_takes_are_all_done(tmp_path: Path, gate: threading.Event) -> None:
+async def test_more_steps_than_one_transaction_takes_are_all_performed(tmp_path: Path, gate: threading.Event) -> None:
     async with await open_journal(tmp_path) as journal:
         entries = await journal.perform(admit, [Admission(i.to_bytes(16, "big")) for i in range(2 * LARGEST_GROUP)])
         held_up = asyncio.ensure_future(journal.perform(lambda _: gate.wait(30)))
@@ -527,7 +527,7 @@ async def test_more_operations_than_one_group_takes_are_all_done(tmp_path: Path,
     assert read_status(tmp_path).jobs[INTENT] == 2 * LARGEST_GROUP
 
 
-async def test_after_a_failed_commit_what_waits_is_refused_too(tmp_path: Path, gate: threading.Event) -> None:
+async def test_after_a_failed_commit_the_waiting_steps_are_refused(tmp_path: Path, gate: threading.Event) -> None:
     def breaks(_: sqlite3.Connection) -> None:
         gate.wait(30)
         raise sqlite3.OperationalError("disk I/O error")
@@ -542,7 +542,7 @@ async def test_after_a_failed_commit_what_waits_is_refused_too(tmp_path: Path, g
     await journal.close()
 
 
-async def test_a_value_that_sqlite_refuses_harms_nobody_else(tmp_path: Path) -> None:
+async def test_a_value_that_sqlite_refuses_fails_its_own_step_only(tmp_path: Path) -> None:
     async with await open_journal(tmp_path) as journal:
         entries = await journal.perform(admit, [Admission(digest("huge"), n=1 << 70), Admission(digest("fox"))])
         results = await asyncio.gather(
@@ -576,7 +576,7 @@ async def test_the_repr_names_the_folder_only(tmp_path: Path) -> None:
         assert repr(journal) == f"Journal({str(tmp_path / 'out')!r})"
 
 
-async def test_a_cancelled_opening_that_then_fails_leaves_no_unseen_error(
+async def test_a_cancelled_open_that_fails_leaves_no_unretrieved_error(
     tmp_path: Path, gate: threading.Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     arrived = threading.Event()
@@ -609,7 +609,7 @@ async def test_a_cancelled_opening_that_then_fails_leaves_no_unseen_error(
 
 
 @pytest.mark.parametrize("error", [SystemExit, StopIteration])
-async def test_no_error_of_an_operation_ends_the_thread(
+async def test_no_error_of_a_step_ends_the_thread(
     tmp_path: Path, gate: threading.Event, error: type[BaseException]
 ) -> None:
     def stops(_: sqlite3.Connection) -> None:
@@ -626,7 +626,7 @@ async def test_no_error_of_an_operation_ends_the_thread(
         assert (await second).images == 0
 
 
-async def test_an_end_never_lowers_the_number_of_requests_sent(tmp_path: Path) -> None:
+async def test_the_end_of_a_job_never_lowers_its_number_of_requests(tmp_path: Path) -> None:
     async with await open_journal(tmp_path) as journal:
         entry = await admit_one(journal, "fox")
         await journal.perform(intent, entry, attempt=2, images=1)
@@ -635,7 +635,7 @@ async def test_an_end_never_lowers_the_number_of_requests_sent(tmp_path: Path) -
 
 
 @pytest.mark.parametrize(("fsync", "level"), [(True, 2), (False, 1)])
-async def test_commits_wait_for_the_disk_unless_told_not_to(tmp_path: Path, *, fsync: bool, level: int) -> None:
+async def test_commits_wait_for_the_disk_unless_fsync_is_off(tmp_path: Path, *, fsync: bool, level: int) -> None:
     async with await Journal.open(tmp_path, fsync=fsync) as journal:
         rows = await journal.perform(lambda connection: connection.execute("PRAGMA synchronous").fetchone())
         assert rows == (level,)
@@ -643,7 +643,7 @@ async def test_commits_wait_for_the_disk_unless_told_not_to(tmp_path: Path, *, f
         assert mode == ("wal",)
 
 
-async def test_images_that_were_found_lower_the_last_doubt_to_what_is_missing(tmp_path: Path) -> None:
+async def test_found_images_lower_the_last_doubt_to_the_missing_images(tmp_path: Path) -> None:
     async with await open_journal(tmp_path) as journal:
         entry = await admit_one(journal, "fox", n=4)
         await journal.perform(intent, entry, attempt=1, images=4, usd=0.16)
@@ -660,14 +660,14 @@ async def test_images_that_were_found_lower_the_last_doubt_to_what_is_missing(tm
         assert sums.jobs[INTERRUPTED] == 1
 
 
-async def test_no_image_is_found_of_a_job_that_was_never_begun(tmp_path: Path) -> None:
+async def test_no_image_of_a_job_without_an_intent_is_adopted(tmp_path: Path) -> None:
     async with await open_journal(tmp_path) as journal:
         with pytest.raises(JournalError, match="no intent"):
             await journal.perform(adopt, await admit_one(journal, "fox"), images=[(0, {})], missing=1)
         assert (await journal.perform(totals)).images == 0
 
 
-async def test_an_adopted_job_has_succeeded_and_only_its_last_request_is_in_doubt_no_more(tmp_path: Path) -> None:
+async def test_an_adopted_job_has_succeeded_and_its_last_doubt_is_removed(tmp_path: Path) -> None:
     async with await open_journal(tmp_path) as journal:
         entry = await admit_one(journal, "fox")
         await journal.perform(intent, entry, attempt=1, images=1)
@@ -681,7 +681,7 @@ async def test_an_adopted_job_has_succeeded_and_only_its_last_request_is_in_doub
         assert (sums.jobs["succeeded"], sums.doubts, sums.attempts, sums.bytes) == (1, 1, 2, 4)
 
 
-async def test_what_was_recorded_of_a_later_request_settles_no_doubt_of_an_earlier_one(tmp_path: Path) -> None:
+async def test_images_of_a_later_request_remove_no_doubt_of_an_earlier_one(tmp_path: Path) -> None:
     async with await open_journal(tmp_path) as journal:
         entry = await admit_one(journal, "fox")
         await journal.perform(intent, entry, attempt=1, images=1)
@@ -695,7 +695,7 @@ async def test_what_was_recorded_of_a_later_request_settles_no_doubt_of_an_earli
 
 
 @pytest.mark.parametrize("which", [1, 2])
-async def test_a_folder_that_cannot_be_synced_is_a_journal_error_and_the_next_opening_goes_on(
+async def test_a_folder_that_cannot_be_synced_is_a_journal_error_and_can_be_opened_later(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, which: int
 ) -> None:
     calls = 0
@@ -736,7 +736,7 @@ async def test_a_withdrawn_image_is_missing_but_was_bought(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("status", ["partial", "interrupted", "in_doubt"])
-async def test_a_withdrawal_takes_success_alone_from_a_job(tmp_path: Path, status: str) -> None:
+async def test_a_withdrawal_changes_no_state_but_success(tmp_path: Path, status: str) -> None:
     async with await open_journal(tmp_path) as journal:
         entry = await admit_one(journal, "fox", n=2)
         await journal.perform(done, entry, status=status, images=[(0, {})], attempts=1)
@@ -745,7 +745,7 @@ async def test_a_withdrawal_takes_success_alone_from_a_job(tmp_path: Path, statu
     assert (entry.status, entry.images) == (status, 0)
 
 
-async def test_withdrawing_what_was_never_recorded_changes_nothing(tmp_path: Path) -> None:
+async def test_withdrawing_an_unknown_image_changes_nothing(tmp_path: Path) -> None:
     async with await open_journal(tmp_path) as journal:
         entry = await admit_one(journal, "fox")
         await journal.perform(done, entry, status="succeeded", images=[(0, {})], attempts=1)
@@ -754,7 +754,7 @@ async def test_withdrawing_what_was_never_recorded_changes_nothing(tmp_path: Pat
         assert (await journal.perform(totals)).jobs["succeeded"] == 1
 
 
-async def test_a_record_that_is_no_json_any_more_is_a_typed_error(tmp_path: Path) -> None:
+async def test_a_damaged_record_is_a_typed_error(tmp_path: Path) -> None:
     async with await open_journal(tmp_path) as journal:
         entry = await admit_one(journal, "fox")
         await journal.perform(done, entry, status="succeeded", images=[(0, {"bytes": 7})], attempts=1)

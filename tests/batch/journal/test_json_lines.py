@@ -22,7 +22,7 @@ values = st.recursive(
 
 
 @given(st.dictionaries(st.text(), values, max_size=4))
-def test_any_record_comes_back_from_one_printable_utf8_line(record: dict[str, Any]) -> None:
+def test_any_record_is_read_back_from_one_printable_utf8_line(record: dict[str, Any]) -> None:
     line = json_line(record)
     assert json.loads(line.encode()) == record
     assert line.splitlines() in ([line], [])
@@ -37,11 +37,11 @@ def test_an_override_that_would_reorder_a_terminals_text_is_escaped() -> None:
     assert json_line({"id": "a\u202eb"}) == '{"id": "a\\u202eb"}'
 
 
-def test_a_delete_among_nothing_but_plain_letters_is_escaped() -> None:
+def test_a_delete_character_in_ascii_text_is_escaped() -> None:
     assert json_line({"id": "a\x7fb"}) == '{"id": "a\\u007fb"}'
 
 
-def test_numbers_that_json_has_not_become_null() -> None:
+def test_numbers_without_a_json_form_become_null() -> None:
     record = {"a": [float("nan"), 1.5], "b": {"c": float("inf")}, "d": (float("-inf"),)}
     assert json.loads(json_line(record)) == {"a": [None, 1.5], "b": {"c": None}, "d": [None]}
 
@@ -55,7 +55,7 @@ def test_foreign_types_become_text_and_mappings_objects() -> None:
     assert json.loads(json_line(record)) == {"day": "2026-07-01", "row": {"a": 1}}
 
 
-def test_what_cannot_be_written_is_a_typed_error() -> None:
+def test_a_record_without_a_json_form_is_a_typed_error() -> None:
     endless: list[Any] = [float("nan")]
     endless.append(endless)
     with pytest.raises(JournalError):

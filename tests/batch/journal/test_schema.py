@@ -51,7 +51,7 @@ async def refusal(folder: Path) -> str:
     return caught.value.message
 
 
-async def test_the_folder_and_those_above_it_are_made(tmp_path: Path) -> None:
+async def test_missing_parent_folders_are_made(tmp_path: Path) -> None:
     async with await Journal.open(tmp_path / "a" / "b ?#%" / ".imagen") as journal:
         await journal.perform(queries.totals)
     assert sum(read_status(tmp_path / "a" / "b ?#%" / ".imagen").jobs.values()) == 0
@@ -66,7 +66,9 @@ async def test_a_closed_journal_is_one_file_and_its_lock(tmp_path: Path) -> None
     ("content", "reason"),
     [(b"", "it is empty"), (b"once upon a time\n" * 300, "not a database"), (b"SQLite format 3\0" + bytes(4080), "")],
 )
-async def test_a_file_that_is_no_journal_is_refused_and_left_alone(tmp_path: Path, content: bytes, reason: str) -> None:
+async def test_a_file_that_is_not_a_journal_is_refused_and_not_changed(
+    tmp_path: Path, content: bytes, reason: str
+) -> None:
     path = tmp_path / JOURNAL_NAME
     path.write_bytes(content)
     assert reason in await refusal(tmp_path)
@@ -75,7 +77,7 @@ async def test_a_file_that_is_no_journal_is_refused_and_left_alone(tmp_path: Pat
     assert path.read_bytes() == content
 
 
-async def test_somebody_elses_database_is_refused_and_left_alone(tmp_path: Path) -> None:
+async def test_a_foreign_database_is_refused_and_not_changed(tmp_path: Path) -> None:
     path = tmp_path / JOURNAL_NAME
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("CREATE TABLE jobs (key)")
@@ -93,7 +95,7 @@ async def test_a_newer_format_is_refused_with_the_advice_to_update(tmp_path: Pat
         read_status(tmp_path)
 
 
-async def test_a_journal_of_version_2_is_read_as_it_is_and_brought_up_to_date_by_a_run(tmp_path: Path) -> None:
+async def test_a_journal_of_version_2_can_be_read_and_is_migrated_by_a_run(tmp_path: Path) -> None:
     with closing(sqlite3.connect(tmp_path / JOURNAL_NAME)) as connection:
         connection.executescript(VERSION_2.read_text(encoding="utf-8"))
     before = read_status(tmp_path)
@@ -126,17 +128,17 @@ async def test_a_copy_that_was_cut_short_is_refused(tmp_path: Path, lost: int) -
     assert f"{len(content) - lost} of {len(content)} bytes" in message or "malformed" in message
 
 
-def test_a_folder_where_nothing_ever_ran_is_not_in_use(tmp_path: Path) -> None:
+def test_a_folder_without_a_run_is_not_in_use(tmp_path: Path) -> None:
     assert not folder_in_use(tmp_path)
 
 
-async def test_a_journal_that_vanished_beside_its_log_is_not_begun_anew(tmp_path: Path) -> None:
+async def test_a_missing_journal_with_a_log_is_not_replaced_by_a_new_one(tmp_path: Path) -> None:
     (tmp_path / f"{JOURNAL_NAME}-wal").write_bytes(b"x")
     assert "missing" in await refusal(tmp_path)
     assert not (tmp_path / JOURNAL_NAME).exists()
 
 
-async def test_the_remains_of_a_creation_that_was_killed_do_not_matter(tmp_path: Path) -> None:
+async def test_files_of_a_killed_creation_do_not_matter(tmp_path: Path) -> None:
     (tmp_path / f"{JOURNAL_NAME}.new").write_bytes(b"half a jour")
     (tmp_path / f"{JOURNAL_NAME}.new-journal").write_bytes(b"half of its journal")
     await used_journal(tmp_path)
@@ -157,12 +159,12 @@ async def test_a_damaged_lock_is_refused(tmp_path: Path) -> None:
         folder_in_use(tmp_path)
 
 
-async def test_an_old_sqlite_is_named_as_the_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_old_sqlite_is_refused_with_its_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sqlite3, "sqlite_version_info", (3, 31, 1))
     assert "needs SQLite 3.37" in await refusal(tmp_path)
 
 
-def test_a_status_without_a_journal_says_so(tmp_path: Path) -> None:
+def test_reading_a_status_without_a_journal_is_refused(tmp_path: Path) -> None:
     with pytest.raises(JournalError, match="no journal here"):
         read_status(tmp_path)
 
@@ -190,7 +192,7 @@ async def test_the_status_can_be_read_where_sqlite_cannot_write_beside_the_file(
         read_status(tmp_path)
 
 
-def test_a_lock_that_cannot_be_written_is_no_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lock_file_that_cannot_be_written_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / LOCK_NAME).touch()
 
     def reading(path: Path, **options: Any) -> sqlite3.Connection:
