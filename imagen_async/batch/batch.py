@@ -47,7 +47,7 @@ _NOT_ENTERED = (
 
 
 class Batch(AsyncIterator[Outcome]):
-    """Run many requests into a folder; run it again to go on where it stopped.
+    """Run many requests into a folder; run it again to continue where it stopped.
 
     Iterate it inside ``async with``; each job has one outcome. A job that succeeded in an earlier run is ``skipped``.
     Any other job that ended there is reported again, unless `retry_failed` retries it. A job that an earlier run left

@@ -65,7 +65,7 @@ class Budget:
             caps += [f"{self._max_usd:g} USD"] if self._max_usd is not None else []
             raise LimitReachedError(
                 f"the cap of {' and '.join(caps)} leaves no room for a request of {cost.images}: {self.images} images, "
-                f"{self.usd:.2f} USD are spent, in doubt or in flight; raise it and run again to go on"
+                f"{self.usd:.2f} USD are spent, in doubt or in flight; raise it and run again to continue"
             )
         self.spend(cost)
 

@@ -182,21 +182,21 @@ def error_line(failure: Failure) -> str:
         >>> error_line(failed)
         '{"id": "fox", "line": 3, "status": "failed", "attempts": 1, "at": 0.5}'
     """
-    told = dict(failure.error or {})
-    status, message = failure.status, told.pop("message", None)
+    error = dict(failure.error or {})
+    status, message = failure.status, error.pop("message", None)
     if status == Status.SUCCEEDED:
         status = Status.IN_DOUBT.value
         message = "the job succeeded, but earlier requests of it are in doubt: they may have been billed"
     known: dict[str, Any] = {
-        "prompt": told.pop("prompt", None),
-        "error": told.pop("type", None),
+        "prompt": error.pop("prompt", None),
+        "error": error.pop("type", None),
         "message": message,
-        "request_id": told.pop("request_id", None),
+        "request_id": error.pop("request_id", None),
     }
     record: dict[str, Any] = {"id": failure.id, "line": failure.line, "status": status}
     record |= {name: value for name, value in known.items() if value is not None}
     record |= {"attempts": failure.attempts, "at": failure.at}
-    record |= {name: value for name, value in told.items() if name not in record}
+    record |= {name: value for name, value in error.items() if name not in record}
     if failure.doubts:
         record["doubts"] = [_doubt_record(doubt) for doubt in failure.doubts]
     return json_line(record)

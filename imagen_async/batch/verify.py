@@ -140,17 +140,17 @@ class Verification:
 
     def _compared(self, image: RecordedImage) -> tuple[int, Damage | None]:
         name = image.record.get("file_name")
-        told = partial(_damage, image, str(name))
+        damage = partial(_damage, image, str(name))
         if not isinstance(name, str) or not _is_inside(name):
-            return 0, told(Problem.OUTSIDE, "its record names a place outside the folder")
+            return 0, damage(Problem.OUTSIDE, "its record names a place outside the folder")
         try:
             found = _linked(self._folder, name)
             read, found = (0, found) if found else _compare(self._folder / name, image.record)
         except (FileNotFoundError, NotADirectoryError):
-            return 0, told(Problem.MISSING, "there is no such file")
+            return 0, damage(Problem.MISSING, "there is no such file")
         except OSError as error:
-            return 0, told(Problem.UNREADABLE, error.strerror or str(error))
-        return read, None if found is None else told(Problem.ALTERED, found)
+            return 0, damage(Problem.UNREADABLE, error.strerror or str(error))
+        return read, None if found is None else damage(Problem.ALTERED, found)
 
 
 def _damage(image: RecordedImage, name: str, problem: Problem, detail: str) -> Damage:

@@ -1,8 +1,7 @@
-"""Our books beside the gateway's: what was asked, billed, kept and listed, request by request.
+"""Compares the journal's exports with the gateway's ledger: images billed, kept and in doubt, request by request.
 
-The equation, for each request: what the gateway billed is what was kept of its answer, and what is listed in doubt for
-it. Where a failure is one of those that this gateway does not bill, nothing was kept, and all that was asked for is
-listed.
+For each request, the images that the gateway billed are those that were kept of its response and those that are listed
+in doubt. After a failure that this gateway does not bill, nothing was kept, and all requested images are listed.
 """
 
 from __future__ import annotations
@@ -45,13 +44,13 @@ FREE_DOUBTS = frozenset({"500", "502-html", "503", "error-in-200", "html-in-200"
 
 @attrs.frozen
 class Accounts:
-    """What both sides have written.
+    """A folder and a ledger.
 
     Attributes:
-        folder: Ours.
-        entries: Theirs, oldest first.
-        kept: Images in our folder, by the request that brought them.
-        doubts: The doubts that we list, by job.
+        folder: The output folder.
+        entries: The gateway's ledger, oldest entry first.
+        kept: Images in the folder, by the request that brought them.
+        doubts: The doubts that the folder lists, by job.
     """
 
     folder: Path
@@ -87,7 +86,7 @@ def listed_for(entry: LedgerEntry, kept: int) -> int:
 
 
 def check_requests(accounts: Accounts, requests: Sequence[ImageRequest]) -> None:
-    """Job by job: only what is missing is asked for, and what was billed for nothing is listed."""
+    """Check, job by job, that only missing images were requested, and that lost billed images are listed."""
     entries = accounts.by_job()
     for request in requests:
         missing, due = request.n, []
@@ -101,7 +100,7 @@ def check_requests(accounts: Accounts, requests: Sequence[ImageRequest]) -> None
 
 
 def check_all_listed(accounts: Accounts, requests: Sequence[ImageRequest]) -> None:
-    """As `check_requests`, where nobody knows how far what was in flight had come: more may be listed than is due."""
+    """As `check_requests`, after a run that was cut off: more images than were billed may be listed."""
     entries = accounts.by_job()
     for request in requests:
         missing = request.n

@@ -1,4 +1,4 @@
-"""Reading a journal in tests, and standing in for one of its steps."""
+"""Read a journal in tests, and replace one of its steps."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def replace_step(
     step: Callable[..., Any],
     instead: Callable[[Step], Awaitable[Any]],
 ) -> None:
-    """Let journals await `instead` when they are asked for `step`; it is called with a function that performs it."""
+    """Make journals await `instead(perform)` for `step`; `perform` performs the step."""
     perform: Callable[..., Awaitable[Any]] = Journal.perform
 
     async def patched(self: Journal, asked: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Runs of a batch against a sandbox, and readers of the folder that comes of them."""
+"""Runs of a batch against a sandbox, and readers of its output folder."""
 
 from __future__ import annotations
 
@@ -52,11 +52,11 @@ def numbered(count: int, **fields: Any) -> list[ImageRequest]:
 
 
 class Held:
-    """Work that a gateway does not finish before it is let: give it as `sleep`, with any latency.
+    """Work that a gateway does not finish before `let` is set: pass it as `sleep`, with any latency.
 
     Args:
-        wanted: How many requests must be at work for `arrived` to be set.
-        after: How many requests are let through at once before.
+        wanted: How many requests must be in work for `arrived` to be set.
+        after: How many requests finish immediately before.
     """
 
     def __init__(self, wanted: int, *, after: int = 0) -> None:
@@ -85,7 +85,7 @@ def client(
     sleep: Callable[[float], Awaitable[None]] | None = None,
     **options: Any,
 ) -> ImagenClient:
-    """A client of `gateway` that waits on a clock of its own, and so not at all."""
+    """A client of `gateway` with a fake clock, so that it never waits."""
     runtime = FakeClock().runtime()
     runtime = runtime if sleep is None else attrs.evolve(runtime, sleep=sleep)
     options = {"api_key": gateway.api_key, "base_url": gateway.base_url, "_runtime": runtime, **options}
@@ -95,7 +95,7 @@ def client(
 
 @attrs.frozen
 class Run:
-    """What came of one run."""
+    """The result of one run."""
 
     outcomes: list[Outcome]
     summary: Summary
@@ -103,7 +103,7 @@ class Run:
 
     @property
     def statuses(self) -> list[str]:
-        """How the jobs ended, in the order in which they did."""
+        """The statuses of the jobs, in the order in which they ended."""
         return [outcome.status.value for outcome in self.outcomes]
 
 
@@ -120,13 +120,13 @@ async def run(
     """Run a batch to its end.
 
     Args:
-        gateway: Who is asked.
-        requests: What for.
-        output: Where to.
+        gateway: The sandbox.
+        requests: The input.
+        output: The output folder.
         asking: Options of the client.
         each: Called with each outcome.
-        raising: Whether what stops the run is raised, or returned with what came before it.
-        **options: Of the batch; nothing waits for the disk unless told otherwise.
+        raising: Whether an error that stops the run is raised, or returned with the outcomes before it.
+        **options: Options of the batch; fsync is off by default.
     """
     outcomes: list[Outcome] = []
     stopped: Exception | None = None
@@ -147,7 +147,7 @@ async def run(
 
 
 async def caught(*arguments: Any, **options: Any) -> Run:
-    """Like `run`; what stops it is returned."""
+    """Like `run`, but an error that stops it is returned."""
     return await run(*arguments, raising=False, **options)
 
 
@@ -172,7 +172,7 @@ def files(folder: Path) -> set[str]:
 
 
 def images(folder: Path) -> dict[str, tuple[str, int]]:
-    """The prompt and the index in its answer that each file is stamped with; each file is one line's and no other's."""
+    """The prompt and the index in its response that each file is stamped with; each line has its own file."""
     told = metadata(folder)
     names = [line["file_name"] for line in told]
     assert len(names) == len(set(names))
@@ -189,7 +189,7 @@ def prompts(folder: Path) -> list[str]:
 
 
 def strays(folder: Path) -> list[str]:
-    """What no finished run leaves behind: temporary files."""
+    """Temporary files, which no finished run leaves behind."""
     temporary = folder / ".imagen" / "tmp"
     left = [path.name for path in folder.iterdir() if path.name.endswith(".new")]
     return left + (os.listdir(temporary) if temporary.exists() else [])  # noqa: PTH208 - names are enough

@@ -1,4 +1,4 @@
-"""A batch that is cancelled at any step leaves nothing behind, and its books tell what became of every image."""
+"""A batch that is cancelled at any step leaves nothing behind, and its journal accounts for every image."""
 
 from __future__ import annotations
 
@@ -78,8 +78,8 @@ async def closed_in_the_middle(client: ImagenClient, folder: Path) -> None:
         await batch.aclose()
 
 
-async def see_the_books(client: ImagenClient, land: Ground, folder: Path) -> None:
-    """See that every image is where the books say, that what was billed is there or in doubt, and go on."""
+async def check_the_folder(client: ImagenClient, land: Ground, folder: Path) -> None:
+    """Check that every image is where its record says, that every billed one is kept or in doubt, and resume."""
     journal, billed = folder / ".imagen", Counter(land.gateway.billed)
     kept: Counter[str] = Counter()
     if (journal / "journal.sqlite").exists():
@@ -102,7 +102,7 @@ async def see_the_books(client: ImagenClient, land: Ground, folder: Path) -> Non
 
 
 def attack(scene: Scene, script: tuple[str, ...], folder: Path, steps: Iterator[tuple[int, ...]]) -> list[int]:
-    """Run a scene with each of the attacks until one comes too late.
+    """Run a scene with each of the attacks until one comes after its end.
 
     Returns:
         How many requests the gateway had read when each run ended; the last run is the one without a cancellation.
@@ -117,7 +117,7 @@ def attack(scene: Scene, script: tuple[str, ...], folder: Path, steps: Iterator[
                     ended = await attacked(scene(client, own), *when)
                     read.append(len(land.server.asked) - before)
                     land.gateway.script.clear()
-                    await see_the_books(client, land, own)
+                    await check_the_folder(client, land, own)
                     await nothing_left(client)
                 assert ended.cancelling == ended.hits
                 if not ended.hits:
@@ -171,7 +171,7 @@ def test_a_timeout_settles_a_batch(tmp_path: Path) -> None:
                     limit, folder = asyncio.timeout(None), tmp_path / str(when)
                     ended = await attacked(within(limit, client, folder), when, action=functools.partial(over, limit))
                     land.gateway.script.clear()
-                    await see_the_books(client, land, folder)
+                    await check_the_folder(client, land, folder)
                     await nothing_left(client)
                 assert ended.cancelling == 0
                 assert type(ended.error) is (TimeoutError if limit.expired() else type(None))

@@ -54,19 +54,19 @@ def test_a_batch_that_is_killed_three_times_is_complete_at_the_end(tmp_path: Pat
     assert Counter(word.split()[0] for word in again) == {"skipped": jobs(wanted), "end": 1}
     assert billed_requests(ledger) == after
 
-    # Complete, each image its own prompt's, and each exactly once.
+    # Complete: each prompt has its own images, each exactly once.
     assert Counter(word.split()[0] for word in said).keys() <= {"succeeded", "skipped", "end"}
     assert Counter(prompt for prompt, _ in images(folder).values()) == dict(wanted.values())
     told = Counter((line["id"], line["index"]) for line in metadata(folder))
     assert told == {(id_, index): 1 for id_, (_, n) in wanted.items() for index in range(n)}
     assert strays(folder) == []
 
-    # No job was given out as succeeded twice, and none that was whole before the last kill was bought after it.
+    # No job succeeded twice, and none that was complete before the last kill was bought after it.
     assert max(finished.values()) <= 2  # a row of six images is two jobs
     whole = {id_ for id_, times in finished.items() if times == (2 if wanted[id_][1] > 4 else 1)}
     assert {wanted[id_][0] for id_ in whole}.isdisjoint(after - before)
 
-    # What was paid for and is not there is listed, request by request.
+    # Billed images that are missing are listed, request by request.
     doubts = Counter(line["id"] for line in errors(folder) for _ in line.get("doubts", ()))
     for id_, (text, n) in wanted.items():
         assert after[text] <= (2 if n > 4 else 1) + doubts[id_], id_

@@ -121,7 +121,7 @@ async def test_every_outcome_of_a_finished_file_is_returned_if_asked_for(
     again = await run(imagen_sandbox, open_source(path), out, ordered=True)
     assert again.statuses == ["skipped"] * 3
     assert [outcome.request.prompt for outcome in again.outcomes] == [*ROWS]
-    assert len(read) == 1  # it need not be checked first
+    assert len(read) == 1  # the first pass is skipped
 
 
 async def test_a_file_with_new_rows_is_read(imagen_sandbox: SandboxGateway, tmp_path: Path) -> None:

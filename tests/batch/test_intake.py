@@ -123,7 +123,7 @@ async def test_bad_rows_can_be_listed_and_skipped(
     listed = lines(out / "invalid.jsonl")
     assert [line["line"] for line in listed] == [2, 4]
     assert listed[0]["problems"] == ["prompt is empty", "n must be 1 to 10000, not 0"]
-    # The list is that of the last run.
+    # The list is of the last run.
     again = await run(imagen_sandbox, [FOX], out, skip_invalid=True)
     assert again.summary.ok
     assert not (out / "invalid.jsonl").exists()
@@ -135,7 +135,7 @@ async def test_an_invalid_jsonl_that_cannot_be_written_stops_the_batch(
     (tmp_path / "invalid.jsonl").mkdir()
     with pytest.raises(ConfigurationError, match=r"invalid\.jsonl is not a plain file"):
         await run(imagen_sandbox, [FOX], tmp_path, skip_invalid=True)
-    monkeypatch.setattr("imagen_async.batch.batch.refuse_links", lambda _: None)  # it came later
+    monkeypatch.setattr("imagen_async.batch.batch.refuse_links", lambda _: None)  # as if it appeared after the check
     with pytest.raises(StoreError, match=r"invalid\.jsonl cannot be written"):
         await run(imagen_sandbox, [FOX], tmp_path, skip_invalid=True)
     monkeypatch.setattr(InvalidFile, "clear", lambda _: None)

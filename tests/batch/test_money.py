@@ -1,7 +1,7 @@
-"""Our own books against the gateway's ledger, request by request, over a batch in which everything goes wrong.
+"""Compares the journal with the gateway's ledger, request by request, over a batch with every kind of fault.
 
-The equation for one request is told in `accounts`. So, over all: the ledger's bill is the cost of the images kept
-and of those doubts that it did bill, exactly.
+`accounts` has the equation for one request. In total, the ledger's bill is exactly the cost of the images kept and of
+the billed images in doubt.
 """
 
 from __future__ import annotations
@@ -189,7 +189,7 @@ async def exhaust(batch: Batch) -> None:
 
 
 async def leave_in_mid_answer(story: Story, dripping: Dripping) -> None:
-    """Run until every request under way has got a part of its answer and waits for the rest; then leave."""
+    """Run until every request in flight has a part of its response and waits for the rest; then leave."""
     dripping.hold = True
     async with (
         client(story.gateway, **asking(top_up=story.top_up)) as asker,
@@ -284,6 +284,6 @@ async def test_a_batch_that_is_left_at_any_moment_lists_every_request_in_doubt(t
 
 
 async def some(batch: Batch, count: int) -> None:
-    """Take so many outcomes, if there are."""
+    """Take up to so many outcomes."""
     while count and await anext(batch, None) is not None:
         count -= 1

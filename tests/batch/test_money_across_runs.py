@@ -131,7 +131,7 @@ def test_with_once_a_job_is_billed_twice_at_most_however_many_runs_are_interrupt
         figures = scene.ran()
         assert (figures["in_doubt"], figures["attempts"]) == (JOBS, 0)
         assert scene.billed == {2}
-        # What is in doubt is sent again only where it is asked for, and each time under the same key.
+        # A request in doubt is sent again only where the policy allows it, and always under the same key.
         scene.stopped(stop, "--retry-failed")
         assert scene.ran()["in_doubt"] == JOBS
         assert scene.ran("--retry-failed")["succeeded"] == JOBS

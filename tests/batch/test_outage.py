@@ -61,7 +61,7 @@ class Nobody:
 
 @pytest.fixture
 def port() -> int:
-    """A port that nobody listens on."""
+    """A port without a server."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         number: int = free.getsockname()[1]
@@ -156,5 +156,5 @@ async def test_a_short_outage_costs_no_job(tmp_path: Path, port: int) -> None:
     assert done.statuses == ["succeeded"] * 300
     assert prompts(tmp_path) == sorted(request.prompt for request in numbered(300))
     assert 130.0 <= clock.back_at < 170.0
-    assert tries.count <= 300 + SLOTS + 2 * RETRIES  # what succeeds fills the quota again
-    assert {line["status"] for line in errors(tmp_path)} <= {"in_doubt"}  # those that were cut off, and done again
+    assert tries.count <= 300 + SLOTS + 2 * RETRIES  # successes refill the quota
+    assert {line["status"] for line in errors(tmp_path)} <= {"in_doubt"}  # requests that were cut off, and sent again

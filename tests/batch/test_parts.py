@@ -48,7 +48,7 @@ def test_the_parts_of_a_row_make_up_the_row(n: int, limit: int) -> None:
     assert all(part.row is row for part in parts)
 
 
-@pytest.mark.parametrize("model", ["imagen-3.0-generate-001", "nobody-knows-me"])
+@pytest.mark.parametrize("model", ["imagen-3.0-generate-001", "an-unknown-model"])
 def test_ten_images_are_three_requests(model: str) -> None:
     parts = list(split(Row(ImageRequest("A red fox", n=10, model=model), 1)))
     assert [(part.request.n, part.first_index) for part in parts] == [(4, 0), (4, 4), (2, 8)]

@@ -1,4 +1,4 @@
-"""Images whose files were lost or changed: asked for again only when asked, and nothing else with them."""
+"""Missing and altered images are requested again with `redo_damaged` only, and no others with them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def place(folder: Path, index: int, job_id: str = "fox") -> Path:
 
 
 def alter(path: Path) -> bytes:
-    """Change a byte of an image that is no part of its structure; return its new content."""
+    """Change a byte of an image that is not part of its structure; return its new content."""
     content = bytearray(path.read_bytes())
     content[-20] ^= 1
     path.write_bytes(content)

@@ -74,7 +74,7 @@ class SaidBatch(batch.Batch):
 
 
 def impatient(*arguments: Any, retry: RetryPolicy, **options: Any) -> ImagenClient:
-    """Make a client that waits for nothing long, and asks again whatever became of its request."""
+    """Make a client with short waits that retries every failed request."""
     retry = attrs.evolve(retry, initial=0.01, on_ambiguous="retry")
     return ImagenClient(*arguments, retry=retry, **options)
 
@@ -118,7 +118,7 @@ def _wait_for_tracer() -> None:
 
 
 def _own_status() -> str:
-    with open("/proc/self/status", encoding="ascii") as status:  # noqa: PTH123 - a Path is no help with that
+    with open("/proc/self/status", encoding="ascii") as status:  # noqa: PTH123 - a Path does not help here
         return status.read()
 
 

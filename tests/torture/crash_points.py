@@ -142,7 +142,7 @@ def perform(trial: Trial, scenes: Mapping[str, Scene], forge: Forge) -> Result:
             end = check_end(scene.output, REQUESTS, read_ledger(scene.ledger), left)
             most = left.doubts + left.open + scene.faults() - faults
             assert end.doubts <= most, "a request is in doubt that was neither in flight nor answered badly"
-        except Exception as error:  # noqa: BLE001 - whatever it is, a promise was broken
+        except Exception as error:  # noqa: BLE001 - any error is a broken promise
             complaint = ended.complaint[-600:] if ended else ""
             return Result(trial, "BREACH", f"{_told(error)}\n{complaint}")
         return Result(trial, outcome)
@@ -152,7 +152,7 @@ def _check_ended(ended: Ended, scene: Scene, left: Left, requests_before: int, *
     assert ended.status is not None, "it hangs"
     assert ended.status in ({-9, 0} if killed else {0, 1, 2, 3}), f"exit status {ended.status}"
     assert "Traceback" not in ended.complaint, "a traceback"
-    assert ended.status < 1 or ended.complaint.strip(), "it stopped without a word"
+    assert ended.status < 1 or ended.complaint.strip(), "it stopped without a message"
     ledger = read_ledger(scene.ledger)
     assert ended.status != 2 or ledger.requests == requests_before, "it calls it bad usage and has sent something"
     if ended.status == 0:

@@ -1,7 +1,7 @@
 """Real disks that are full, small, slow, or read-only, and limits of the process.
 
 Each scene runs the command line in a process of its own and looks at what it left: exit status, stderr, requests
-counted by the gateway, images, and what is listed in doubt. Then the trouble is ended and the run goes on to its end.
+counted by the gateway, images, and requests listed in doubt. Then the fault is removed and the run is resumed.
 """
 
 from __future__ import annotations
@@ -152,7 +152,7 @@ def check_goes_on(stage: Stage, *options: str) -> None:
 
 
 def small_disk(stage: Stage) -> str:
-    """1 MiB: there is no room for anything, and nothing is sent."""
+    """1 MiB: there is not enough space for an image, and nothing is sent."""
     with mounted(stage.disk, "size=1m"):
         stage.run().check(status=3, said="make room", most_sent=0)
         remount(stage.disk, "size=512m")
@@ -257,7 +257,7 @@ def size_of_files(stage: Stage) -> str:
 
 def few_descriptors(stage: Stage) -> str:
     """RLIMIT_NOFILE of 64 with 200 permits, on the command line: no more requests in flight than descriptors allow."""
-    stage.run("--concurrency", "200", limits=_few).check(status=0, said="requests at once instead of 200")
+    stage.run("--concurrency", "200", limits=_few).check(status=0, said="concurrent requests instead of 200")
     assert Counter(prompt for prompt, _ in images(stage.output).values()) == Counter(PROMPTS)
     assert check_listed(stage) == 0
     return "all kept"
@@ -344,7 +344,7 @@ def _may_mount() -> bool:
     with tempfile.TemporaryDirectory() as folder:
         mount = subprocess.run(["mount", "-t", "tmpfs", "tmpfs", folder], capture_output=True, check=False)  # noqa: S603, S607 - the system's own
         if mount.returncode == 0:
-            subprocess.run(["umount", folder], check=True)  # noqa: S603, S607 - likewise
+            subprocess.run(["umount", folder], check=True)  # noqa: S603, S607 - the system's own
         return mount.returncode == 0
 
 
@@ -355,9 +355,9 @@ def mounted(folder: Path, options: str) -> Iterator[None]:
     try:
         yield
     finally:
-        subprocess.run(["umount", "--lazy", str(folder)], check=True)  # noqa: S603, S607 - likewise
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)  # noqa: S603, S607 - the system's own
 
 
 def remount(folder: Path, options: str) -> None:
     """Change it."""
-    subprocess.run(["mount", "-o", f"remount,{options}", str(folder)], check=True)  # noqa: S603, S607 - likewise
+    subprocess.run(["mount", "-o", f"remount,{options}", str(folder)], check=True)  # noqa: S603, S607 - the system's own

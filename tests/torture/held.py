@@ -64,7 +64,7 @@ async def settled() -> Held:
     steady, least = 0, Held.now().counts["descriptors"]
     for _ in range(_LONGEST_SETTLING):
         await asyncio.sleep(0.1)
-        now = len(os.listdir("/proc/self/fd"))  # noqa: PTH208 - likewise
+        now = len(os.listdir("/proc/self/fd"))  # noqa: PTH208 - names are enough
         steady, least = (steady + 1, least) if now >= least else (0, now)
         if steady == 30:
             break

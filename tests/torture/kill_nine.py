@@ -78,7 +78,7 @@ def _killed_and_ended(requests: Sequence[ImageRequest], folder: Path, chance: ra
 
 
 def _killed(scene: Scene, chance: random.Random, kills: int, *, pace: int) -> Left:
-    """Kill so many runs, and look at what each left; about the last of them has done half of the jobs or more."""
+    """Kill so many runs, and check what each left; the last ones are killed after about half of the jobs."""
     done: set[str] = set()
     left = Left.of(scene.folder)
     for number in range(1, kills + 1):

@@ -81,7 +81,7 @@ class Scene:
         return attrs.evolve(self, folder=folder.resolve())
 
     def gateway(self) -> AbstractContextManager[SandboxGateway]:
-        """Run a gateway that goes on with the ledger."""
+        """Run a gateway that continues the ledger."""
         faults = FAULTS if self.faulty else {}
         return running_sandbox(images="tiny", ledger=self.ledger, latency=LATENCY, faults=faults, faults_per_body=1)
 
@@ -116,7 +116,7 @@ class Forge:
     def run(
         self, scene: Scene, gateway: SandboxGateway, tracer: Tracer | None = None, *, token: str = "0" * 12
     ) -> Ended:
-        """Run the batch to its end, whatever that is.
+        """Run the batch to its end or its stop.
 
         Args:
             scene: Where.

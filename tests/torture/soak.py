@@ -1,8 +1,8 @@
 """Many tiny jobs with every kind of fault: each ends exactly once, and memory has not grown at the end.
 
-``python -m tests.torture.soak`` runs half of the jobs through `ImagenClient.stream` and half through `Batch`, both at
-once over one client, against a sandbox in another process. What the process holds is counted at two quiet moments, when
-no job is under way and idle connections are gone: after the first jobs, and at the end.
+``python -m tests.torture.soak`` runs half of the jobs through `ImagenClient.stream` and half through `Batch`,
+concurrently over one client, against a sandbox in another process. Memory, descriptors and tasks are counted twice,
+when no job is in flight and idle connections are closed: after the first jobs, and at the end.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 __all__ = ["Soak", "main"]
 
 FATAL = ("401", "403", "503-model-not-found")
-"""Each ends a run, and the next goes on; so they come more seldom than the others."""
+"""Each ends a run, which the next one resumes; so they are rarer than the others."""
 SELDOM = 0.1
 STOPS = (AuthenticationError, PermissionDeniedError, ModelNotFoundError, OutageError)
 SLOTS = 16
@@ -60,7 +60,7 @@ class Soak:
         kept: Images kept.
         doubted: Images that may have been billed and did not arrive.
         stops: What ended a run before its time.
-        wrong: What must not happen, in words.
+        wrong: The broken promises.
     """
 
     statuses: Counter[str] = attrs.field(factory=Counter)
@@ -106,7 +106,7 @@ class Lane:
 
     async def quiet(self) -> None:
         """Wait until every job that is allowed has ended."""
-        while 0 in self._ended[: self._limit]:  # noqa: ASYNC110 - to set an event would cost each job, and is no quicker
+        while 0 in self._ended[: self._limit]:  # noqa: ASYNC110 - an event would cost each job, and is not faster
             await asyncio.sleep(0.1)
 
     async def run(self) -> None:
@@ -118,7 +118,7 @@ class Lane:
                         self._count(outcome)
             except STOPS as error:
                 self._soak.stops[type(error).__name__] += 1
-                # The jobs that were let go begin anew, and what they were billed for counts.
+                # The jobs that were stopped start again, and their bills count.
                 self._soak.doubted += sum(self._pending.values())
                 self._pending.clear()
 
@@ -144,7 +144,7 @@ class Lane:
         if self._ended[number]:
             self._soak.blame(f"{job} ended twice, now as {outcome.status}")
         if outcome.status == "skipped":
-            self._soak.blame(f"{job} had ended, and nobody was told")
+            self._soak.blame(f"{job} had ended without an outcome")
         self._ended[number] = 1
         self._pending.pop(job, None)
         self._soak.statuses[outcome.status.value] += 1
@@ -160,19 +160,19 @@ class Report:
         soak: What was seen.
         first: What the process held after the first jobs.
         last: What it held at the end.
-        books: The gateway's.
+        ledger: The gateway's counts.
         seconds: How long it took.
     """
 
     soak: Soak
     first: Held
     last: Held
-    books: Mapping[str, Any]
+    ledger: Mapping[str, Any]
     seconds: float
 
     def problems(self, jobs: int) -> list[str]:
         """Return the broken promises."""
-        soak, billed = self.soak, self.books["billed"]
+        soak, billed = self.soak, self.ledger["billed"]
         told = soak.statuses.total()
         money = f"{billed} images were billed; {soak.kept} were kept and {soak.doubted} are in doubt"
         return [
@@ -251,7 +251,7 @@ def run(jobs: int, faults: float, *, first: int, limit_s: float, seed: int = 0) 
 
     with tempfile.TemporaryDirectory(prefix="imagen-soak-") as folder, gateway(options) as sandbox:
         soak, before, after = asyncio.run(limited(sandbox, Path(folder) / "out"))
-        return Report(soak, before, after, sandbox.books(), time.monotonic() - began)
+        return Report(soak, before, after, sandbox.counts(), time.monotonic() - began)
 
 
 def main() -> int:
@@ -272,7 +272,7 @@ def main() -> int:
 
 
 def _share_one_arena() -> None:
-    """Begin anew with one arena for all threads.
+    """Start again with one malloc arena for all threads.
 
     By default glibc gives each new thread another one and keeps what each once held, megabytes a thread that look like
     a leak as long as new threads come.
@@ -283,11 +283,11 @@ def _share_one_arena() -> None:
 
 
 def _print(report: Report) -> None:
-    soak, books = report.soak, report.books
+    soak, ledger = report.soak, report.ledger
     _say(f"{soak.statuses.total():,} jobs in {report.seconds:,.0f} s: {_counted(soak.statuses)}")
-    _say(f"{books['requests']:,} requests; stopped by {_counted(soak.stops)}")
-    _say(f"faults: {_counted(Counter(books['faults']))}")
-    _say(f"images: {books['billed']:,} billed, {soak.kept:,} kept, {soak.doubted:,} in doubt")
+    _say(f"{ledger['requests']:,} requests; stopped by {_counted(soak.stops)}")
+    _say(f"faults: {_counted(Counter(ledger['faults']))}")
+    _say(f"images: {ledger['billed']:,} billed, {soak.kept:,} kept, {soak.doubted:,} in doubt")
     for name, before in report.first.counts.items():
         _say(f"  {name:12} {before:>12,} {report.last.counts[name]:>12,}")
 

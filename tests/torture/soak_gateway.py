@@ -36,7 +36,7 @@ class Gateway:
     api_key: str
     _child: subprocess.Popen[str]
 
-    def books(self) -> dict[str, Any]:
+    def counts(self) -> dict[str, Any]:
         """End it, and read what it billed."""
         cast("IO[str]", self._child.stdin).close()
         return cast("dict[str, Any]", json.loads(cast("IO[str]", self._child.stdout).readline()))

@@ -203,7 +203,10 @@ def create(path: Path) -> None:
         raise JournalError(f"the journal needs SQLite {wanted} or newer; this Python has {sqlite3.sqlite_version}")
     log = _log_of(path)
     if log.exists():
-        raise refusal(path, f"it is missing, but {log.name} is there: put both back, or move both away to start anew")
+        raise refusal(
+            path,
+            f"it is missing, but {log.name} is there: put both back, or move both away to start again from nothing",
+        )
     fresh = path.with_name(path.name + ".new")
     with translated(path, "it cannot be created"):
         # Left by a process that was killed here, before it sent anything.
@@ -299,7 +302,7 @@ def _configure(connection: sqlite3.Connection, *, fsync: bool) -> None:
 
 def _check(connection: sqlite3.Connection, path: Path) -> None:
     if path.stat().st_size == 0:
-        raise refusal(path, "it is empty: a journal never is. Restore it, or move it away to start anew")
+        raise refusal(path, "it is empty, which no journal is. Restore it, or move it away to start again from nothing")
     if _pragma(connection, "application_id") != APPLICATION_ID:
         raise refusal(path, "it is not a journal of imagen-async")
     version = _pragma(connection, "user_version")

@@ -26,7 +26,7 @@ _SHOWN = 200
 _ROUNDING = 1e-5
 """Largest difference of two sums in US dollars that rounding explains."""
 _REMEDY = (
-    f"Restore it from a copy, or move all {JOURNAL_NAME}* away to start anew and buy everything again; "
+    f"Restore it from a copy, or move all {JOURNAL_NAME}* away to start again from nothing and buy everything again; "
     "it was left as it is"
 )
 
@@ -52,7 +52,7 @@ def check(path: Path) -> None:
     """
     with translated(path, "it cannot be checked"):
         if not path.is_file():
-            raise refusal(path, "it is not a file. Move it away to start anew")
+            raise refusal(path, "it is not a file. Move it away to start again from nothing")
         logged = schema.has_log(path)
         # Without a log, `immutable` keeps SQLite from making files beside the journal.
         with schema.open_for_reading(path, immutable=not logged) as connection:

@@ -140,7 +140,7 @@ class Writer:
             if not _is_of_the_step(error):
                 self._refusal = (
                     f"the journal cannot be written ({printable(str(error))}): nothing more is sent without it. "
-                    "Free or check the disk, then run again to go on"
+                    "Free or check the disk, then run again to continue"
                 )
                 return self._refused(group)
             failure: Exception = JournalError(f"the journal refused a step: {printable(str(error))}")

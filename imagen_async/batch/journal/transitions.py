@@ -64,7 +64,7 @@ def intent(
         connection: Inside a transaction.
         entry: As admitted in this run.
         attempt: Counted from 1 in each run.
-        images: How many images the request asks for.
+        images: How many images are requested.
         usd: What they may cost by list price; 0 where the price is unknown.
         key: The request's ``Idempotency-Key``, for a run that sends it again.
 
@@ -167,7 +167,7 @@ def adopt(connection: sqlite3.Connection, entry: Entry, *, images: Iterable[Imag
 def _lower_last_doubt(connection: sqlite3.Connection, entry: Entry, missing: int) -> None:
     """Lower the job's last doubt to `missing` images if its last request is the one in doubt.
 
-    That request asked for all images that were missing then. If a later request is not in doubt, it brought the
+    That request was for all images that were missing then. If a later request is not in doubt, it brought the
     images, and the doubts before it stay as they are.
     """
     row = connection.execute(
@@ -254,7 +254,7 @@ def withdraw(connection: sqlite3.Connection, images: Iterable[tuple[bytes, int]]
     """Mark images as missing because their files are damaged; they stay counted as bought.
 
     A job that had succeeded is interrupted, so that the run requests its images again; any other state stays. Call it
-    before anything is in flight, and write the exports anew.
+    before anything is in flight, and rewrite the exports.
 
     Args:
         connection: Inside a transaction.

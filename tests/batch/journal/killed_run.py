@@ -1,4 +1,4 @@
-"""A small run to be killed: tells its parent what was acknowledged, line by line; see `test_killed`.
+"""A small run to be killed. It prints each acknowledgement; see `test_killed`.
 
 Usage: ``python killed_run.py FOLDER JOBS``. Each job is sent, and then succeeds, fails or is left in flight,
 by its number.

@@ -1,4 +1,4 @@
-"""Journals cut short and with garbage in them: a run refuses them and changes nothing, or takes up what is there.
+"""Journals cut short and with garbage in them: a run refuses them without a change, or continues from their rows.
 
 Two states are damaged: as a run leaves its folder, and as ``kill -9`` leaves it, with half of what happened in the log.
 """
@@ -48,7 +48,7 @@ STATES = ["succeeded", "partial", "failed", "filtered", "in_doubt", "interrupted
 
 @attrs.frozen
 class Left:
-    """What a run left: its files, and the rows in them before and after its last transaction."""
+    """The files that a run left, and the rows in them before and after its last transaction."""
 
     files: Files
     before: Rows
@@ -74,7 +74,7 @@ def rows_of(connection: sqlite3.Connection) -> Rows:
 
 
 def files_in(folder: Path) -> Files:
-    """What is durable in a folder: SQLite makes its shared memory anew where it is missing; an empty log is none."""
+    """Return the durable files of a folder: SQLite makes a missing shared memory file, and an empty log is none."""
     kept = [path for path in folder.iterdir() if not path.name.startswith("lock") and not path.name.endswith("-shm")]
     return {path.name: path.read_bytes() for path in kept if path.name != LOG or path.stat().st_size}
 
@@ -129,7 +129,7 @@ def taken_up(folder: Path) -> Rows:
     """Open the journal as a run does, without a thread, and return its rows; what was in flight is so no more.
 
     Raises:
-        JournalError: It was refused; then nothing in the folder has changed and nobody holds it.
+        JournalError: It was refused; then nothing in the folder has changed and it is not locked.
     """
     found = files_in(folder)
     try:

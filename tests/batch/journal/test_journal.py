@@ -51,7 +51,7 @@ def digest(name: str) -> bytes:
 
 
 def doubt_of(attempt: int, *, images: int = 1, usd: float = 0.04) -> Doubt:
-    reason = "the read time-out ran out"
+    reason = "the read timeout expired"
     return Doubt(attempt=attempt, at=5.0, reason=reason, request_id="req-1", images=images, usd=usd)
 
 
@@ -154,7 +154,7 @@ async def test_an_id_names_the_files_and_a_second_job_with_it_gets_another_name(
         for entry in entries:
             await journal.perform(intent, entry, attempt=1, images=1)
     async with await open_journal(tmp_path) as journal:
-        # The other way round: the stems stay with those that own them.
+        # In another order: each job keeps its stem.
         again = await journal.perform(
             admit, [Admission(digest(name), id="a/b") for name in ("owl", "new", "fox", "fox")]
         )
@@ -204,13 +204,13 @@ async def test_a_request_in_flight_at_a_kill_is_in_doubt_once_and_its_job_interr
         await journal.perform(intent, entry, attempt=1, images=3, usd=0.12)
         await journal.perform(doubt, entry, doubt_of(1, images=2, usd=0.08))
         await journal.perform(intent, entry, attempt=2, images=2, usd=0.08)
-    for died in (1, 0):  # closing without an end is what dying looks like
+    for died in (1, 0):  # closing without an end is like dying
         async with await Journal.open(tmp_path, fsync=False, clock=lambda: 900.0) as journal:
             assert journal.abandoned == died
             listed = await doubts_in(journal)
             assert listed[0].doubt == doubt_of(1, images=2, usd=0.08)
             left = listed[1].doubt
-            # When it was sent, which the gateway's records can be searched for; not when that was found.
+            # When it was sent, which the gateway's records contain; not when the doubt was found.
             assert (left.attempt, left.at, left.request_id, left.images, left.usd) == (2, 100.0, None, 2, 0.08)
             assert "in flight" in left.reason
             assert (listed[1].id, listed[1].line) == ("fox", 7)
@@ -651,7 +651,7 @@ async def test_found_images_lower_the_last_doubt_to_the_missing_images(tmp_path:
         await journal.perform(intent, entry, attempt=2, images=4, usd=0.16)
     async with await open_journal(tmp_path) as journal:
         entry = await admit_one(journal, "fox", n=4)
-        for _ in range(2):  # as often as runs begin
+        for _ in range(2):  # as several runs do
             await journal.perform(adopt, entry, images=[(index, {"bytes": 5}) for index in range(3)], missing=1)
         asked = [(each.doubt.attempt, each.doubt.images, each.doubt.usd) for each in await doubts_in(journal)]
         assert asked == [(1, 4, 0.16), (2, 1, 0.04)]

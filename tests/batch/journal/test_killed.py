@@ -43,7 +43,7 @@ def run_and_kill(folder: Path, after: int) -> set[tuple[str, int]]:
         said = [process.stdout.readline() for _ in range(after)]
         process.kill()
         said += process.stdout.readlines()
-    # A kill may cut the last line; what was not said in full was not promised.
+    # A kill may cut the last line, which then acknowledges nothing.
     words = [line.split() for line in said if line.endswith(b"\n")]
     return {(word.decode(), int(number)) for word, number in words}
 
@@ -72,7 +72,7 @@ async def test_a_killed_run_loses_nothing_that_it_acknowledged(tmp_path: Path, s
             in_doubt = {doubt.line for doubt in await doubts_in(journal)}
             ended = {line for word, line in acknowledged if word != "intent"}
             sent = {line for word, line in acknowledged if word == "intent"}
-            # Ended but not said so is possible; sent and forgotten is not.
+            # An end may be recorded and not acknowledged; a request that was sent is never forgotten.
             assert all(known[line].status != "interrupted" or line in in_doubt for line in sent - ended)
             assert all(known[line].status is not None for line in sent)
             await check_exports(journal, tmp_path, known)
@@ -100,7 +100,7 @@ def running(folder: Path) -> Iterator[None]:
         try:
             for _ in range(40):
                 process.stdout.readline()
-            yield  # it goes on until the pipe is full, and holds the folder meanwhile
+            yield  # it runs until the pipe is full, and locks the folder meanwhile
         finally:
             process.kill()
 
