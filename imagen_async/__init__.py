@@ -1,10 +1,9 @@
 """Text-to-image in bulk: prompts in, verified images out, nothing lost or bought twice.
 
-The public face: `ImagenClient` generates one image or a stream of them, `Batch` does so with a journal that survives
-a crash, `ImageRequest` says what to make and `Outcome` what came of it; stores say where images are kept. Every error
-is an `ImagenError`.
+`ImagenClient` generates one image or a stream of them, `Batch` does so with a journal that survives a crash,
+`ImageRequest` is a request and `Outcome` what came of it; stores keep the images. Every error is an `ImagenError`.
 
-A name is imported when it is first used, so that importing the package costs next to nothing.
+A name is imported when it is first used, so that importing the package costs little time.
 """
 
 from importlib import import_module
@@ -13,9 +12,11 @@ from typing import TYPE_CHECKING, Any
 from imagen_async._version import __version__
 
 if TYPE_CHECKING:
-    from imagen_async.batch import Batch, Row, open_source
+    from imagen_async.batch import Batch, Progress, Row, Summary, open_source
     from imagen_async.catalog import CATALOG, Catalog, Model
     from imagen_async.client.client import ImagenClient
+    from imagen_async.client.snapshot import ClientSnapshot
+    from imagen_async.client.stream import Stream
     from imagen_async.events import Event
     from imagen_async.exceptions import (
         Attempt,
@@ -50,10 +51,11 @@ if TYPE_CHECKING:
     from imagen_async.limiter.circuit import RetryQuota
     from imagen_async.limiter.limiter import PaceState
     from imagen_async.limiter.pacer import Pacer
+    from imagen_async.limiter.permit import Permit, Verdict
     from imagen_async.outcome import Image, Outcome, Status
     from imagen_async.receiver.caps import Caps
     from imagen_async.receiver.spill import OverflowPolicy
-    from imagen_async.request import ImageRequest
+    from imagen_async.request import ImageRequest, RequestFields
     from imagen_async.stores import ImageName, Kept, LocalStore, MemoryStore, Sink, Store
     from imagen_async.transport.timeouts import Timeouts
     from imagen_async.wire.image import Facts
@@ -65,6 +67,7 @@ __all__ = [
     "Batch",
     "Caps",
     "Catalog",
+    "ClientSnapshot",
     "ConfigurationError",
     "ConnectError",
     "DisconnectedError",
@@ -96,10 +99,13 @@ __all__ = [
     "PaceState",
     "Pacer",
     "PermissionDeniedError",
+    "Permit",
+    "Progress",
     "ProtocolError",
     "RateLimitError",
     "RedirectedError",
     "RejectedError",
+    "RequestFields",
     "RetryPolicy",
     "RetryQuota",
     "Row",
@@ -107,70 +113,69 @@ __all__ = [
     "Status",
     "Store",
     "StoreError",
+    "Stream",
+    "Summary",
     "TimeoutExceededError",
     "Timeouts",
     "TransportError",
     "UsageError",
+    "Verdict",
     "__version__",
     "open_source",
 ]
 
-_HOMES = {
-    "Batch": "batch",
-    "Row": "batch",
-    "open_source": "batch",
-    "CATALOG": "catalog",
-    "Catalog": "catalog",
-    "Model": "catalog",
-    "ImagenClient": "client.client",
-    "Event": "events",
-    "AuthenticationError": "exceptions",
-    "ConfigurationError": "exceptions",
-    "ConnectError": "exceptions",
-    "DisconnectedError": "exceptions",
-    "FilteredError": "exceptions",
-    "GatewayError": "exceptions",
-    "ImagenError": "exceptions",
-    "InvalidInputError": "exceptions",
-    "InvalidRequestError": "exceptions",
-    "JournalError": "exceptions",
-    "JournalLockedError": "exceptions",
-    "LimitReachedError": "exceptions",
-    "MissingExtraError": "exceptions",
-    "ModelNotFoundError": "exceptions",
-    "OutageError": "exceptions",
-    "OverloadedError": "exceptions",
-    "PermissionDeniedError": "exceptions",
-    "ProtocolError": "exceptions",
-    "RateLimitError": "exceptions",
-    "RedirectedError": "exceptions",
-    "RejectedError": "exceptions",
-    "StoreError": "exceptions",
-    "TimeoutExceededError": "exceptions",
-    "TransportError": "exceptions",
-    "UsageError": "exceptions",
-    "Attempt": "exceptions",
-    "FailureClass": "exceptions",
-    "Image": "outcome",
-    "Outcome": "outcome",
-    "Status": "outcome",
-    "RetryPolicy": "limiter.backoff",
-    "RetryQuota": "limiter.circuit",
-    "Pacer": "limiter.pacer",
-    "Facts": "wire.image",
-    "Caps": "receiver.caps",
-    "OverflowPolicy": "receiver.spill",
-    "ImageRequest": "request",
-    "PaceState": "limiter.limiter",
-    "ImageName": "stores",
-    "Kept": "stores",
-    "LocalStore": "stores",
-    "MemoryStore": "stores",
-    "Sink": "stores",
-    "Store": "stores",
-    "Timeouts": "transport.timeouts",
+_EXPORTS = {
+    "batch": ("Batch", "Progress", "Row", "Summary", "open_source"),
+    "catalog": ("CATALOG", "Catalog", "Model"),
+    "client.client": ("ImagenClient",),
+    "client.snapshot": ("ClientSnapshot",),
+    "client.stream": ("Stream",),
+    "events": ("Event",),
+    "exceptions": (
+        "Attempt",
+        "AuthenticationError",
+        "ConfigurationError",
+        "ConnectError",
+        "DisconnectedError",
+        "FailureClass",
+        "FilteredError",
+        "GatewayError",
+        "ImagenError",
+        "InvalidInputError",
+        "InvalidRequestError",
+        "JournalError",
+        "JournalLockedError",
+        "LimitReachedError",
+        "MissingExtraError",
+        "ModelNotFoundError",
+        "OutageError",
+        "OverloadedError",
+        "PermissionDeniedError",
+        "ProtocolError",
+        "RateLimitError",
+        "RedirectedError",
+        "RejectedError",
+        "StoreError",
+        "TimeoutExceededError",
+        "TransportError",
+        "UsageError",
+    ),
+    "limiter.backoff": ("RetryPolicy",),
+    "limiter.circuit": ("RetryQuota",),
+    "limiter.limiter": ("PaceState",),
+    "limiter.pacer": ("Pacer",),
+    "limiter.permit": ("Permit", "Verdict"),
+    "outcome": ("Image", "Outcome", "Status"),
+    "receiver.caps": ("Caps",),
+    "receiver.spill": ("OverflowPolicy",),
+    "request": ("ImageRequest", "RequestFields"),
+    "stores": ("ImageName", "Kept", "LocalStore", "MemoryStore", "Sink", "Store"),
+    "transport.timeouts": ("Timeouts",),
+    "wire.image": ("Facts",),
 }
-"""The module of each public name, below this package."""
+"""The public names of each module. A test compares the imports and `__all__` above, for type checkers, with this."""
+
+_HOMES = {name: home for home, names in _EXPORTS.items() for name in names}
 
 
 def __getattr__(name: str) -> Any:

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import ast
+import importlib
+import inspect
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+
+import imagen_async
 
 OPTIONAL = {"cyclopts", "rich", "PIL", "pyarrow", "isal"}
 """Modules of the extras."""
@@ -47,3 +53,36 @@ def test_help_loads_the_command_line_and_nothing_of_what_commands_do() -> None:
     assert modules & OPTIONAL <= {"cyclopts", "rich"}
     ours = {name for name in modules if name.startswith("imagen_async.") and not name.startswith("imagen_async.cli")}
     assert ours == {"imagen_async._version", "imagen_async.exceptions"}
+
+
+def test_every_public_name_is_there_and_has_one_home() -> None:
+    homes = {name: home for home, names in imagen_async._EXPORTS.items() for name in names}
+    assert sorted([*homes, "__version__"]) == sorted(imagen_async.__all__)
+    for name, home in homes.items():
+        module = importlib.import_module(f"imagen_async.{home}")
+        assert getattr(imagen_async, name) is getattr(module, name)
+        assert name in module.__all__
+    assert set(imagen_async.__all__) <= set(dir(imagen_async))
+
+
+def test_type_checkers_see_the_same_names_from_the_same_homes() -> None:
+    tree = ast.parse(Path(imagen_async.__file__).read_text(encoding="utf-8"))
+    (block,) = (node for node in tree.body if isinstance(node, ast.If))
+    imports = [node for node in block.body if isinstance(node, ast.ImportFrom)]
+    seen = {(node.module or "").removeprefix("imagen_async."): {each.name for each in node.names} for node in imports}
+    assert len(imports) == len(seen) == len(block.body)
+    assert seen == {home: set(names) for home, names in imagen_async._EXPORTS.items()}
+
+
+def test_every_public_name_and_each_of_its_methods_has_a_docstring() -> None:
+    for name in set(imagen_async.__all__) - {"__version__"}:
+        thing = getattr(imagen_async, name)
+        members = vars(thing).items() if isinstance(thing, type) and thing.__module__.startswith("imagen_async") else ()
+        methods = [each for each, value in members if not each.startswith("_") and callable(value)]
+        assert inspect.getdoc(thing), name
+        assert [each for each in methods if not inspect.getdoc(getattr(thing, each))] == [], name
+
+
+def test_another_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="'imagen_async' has no attribute 'ImagineClient'"):
+        imagen_async.ImagineClient  # noqa: B018 - the point of the test

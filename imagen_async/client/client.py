@@ -31,7 +31,8 @@ from imagen_async.receiver.caps import Caps
 from imagen_async.receiver.receiver import ReceiverContext
 from imagen_async.receiver.spill import OverflowPolicy, Spill
 from imagen_async.request import ImageRequest, request_of
-from imagen_async.stores import MemoryStore, Store, checked_store
+from imagen_async.stores import MemoryStore, Store
+from imagen_async.stores.store import checked_store
 from imagen_async.transport.proxy import read_proxy
 from imagen_async.transport.timeouts import Timeouts
 from imagen_async.transport.transport import Transport

@@ -19,7 +19,8 @@ from imagen_async.exceptions import ProtocolError, StoreError, TransportError
 from imagen_async.receiver.gate import Gate, Passage
 from imagen_async.receiver.image_sink import ImageSink
 from imagen_async.receiver.threads import WriterThreads
-from imagen_async.stores import USUAL_WRITERS, ImageName, Store
+from imagen_async.stores import ImageName, Store
+from imagen_async.stores.store import USUAL_WRITERS
 from imagen_async.wire.decoder import Decoder, Event, Payload, PayloadStart
 
 if TYPE_CHECKING:

@@ -1,6 +1,7 @@
 """Keeps images in memory, in a folder, or in a store of your own.
 
-A store takes bytes and returns a `Kept`; until the commit nothing is visible.
+A store takes bytes and returns a `Kept`; until the commit nothing is visible. The protocols `ThreadedStore`,
+`GatheringSink` and `ReadableSink` declare what a store may have besides.
 """
 
 from imagen_async.stores.local import LocalStore
@@ -8,7 +9,6 @@ from imagen_async.stores.memory import MemoryStore
 from imagen_async.stores.names import safe_name, shard
 from imagen_async.stores.recovery import Found
 from imagen_async.stores.store import (
-    USUAL_WRITERS,
     GatheringSink,
     ImageName,
     Kept,
@@ -16,12 +16,10 @@ from imagen_async.stores.store import (
     Sink,
     Store,
     ThreadedStore,
-    checked_store,
     write_all,
 )
 
 __all__ = [
-    "USUAL_WRITERS",
     "Found",
     "GatheringSink",
     "ImageName",
@@ -32,7 +30,6 @@ __all__ = [
     "Sink",
     "Store",
     "ThreadedStore",
-    "checked_store",
     "safe_name",
     "shard",
     "write_all",

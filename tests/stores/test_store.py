@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 
 from imagen_async.exceptions import ConfigurationError, UsageError
-from imagen_async.stores import ImageName, Kept, LocalStore, MemoryStore, Store, checked_store, store, write_all
+from imagen_async.stores import ImageName, Kept, LocalStore, MemoryStore, Store, store, write_all
 from imagen_async.stores.memory import MemorySink
+from imagen_async.stores.store import checked_store
 from imagen_async.wire.image import Facts
 from tests.pictures import png
 
