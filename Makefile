@@ -63,6 +63,7 @@ lint: $(VENV)/.ready-dev ## Check style, types and import contracts
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/basedpyright --pythonpath $(BIN)/python
 	$(BIN)/lint-imports
 
 format: $(VENV)/.ready-dev ## Format the code and apply the safe fixes of ruff

@@ -19,14 +19,17 @@ class Pacer(Protocol):
     @property
     def limit(self) -> int:
         """Requests that may be in flight now."""
+        ...
 
     @property
     def rate(self) -> float:
         """Requests that may leave in a second now; infinity if no limit is known."""
+        ...
 
     @property
     def until(self) -> float:
         """The instant at which the gateway's last pause ends, in the clock's seconds."""
+        ...
 
     def allow(self, most: int) -> None:
         """Set how many requests the clients allow to be in flight."""
@@ -38,6 +41,7 @@ class Pacer(Protocol):
         it, because it does not learn of the ends of the others' requests. Anything else, such as 0, NaN, infinity while
         no request is in flight, or an exception, fails every waiting job with a `ConfigurationError`.
         """
+        ...
 
     def ended(self, permit: Permit, verdict: Verdict, /, *, now: float, retry_after: float | None = None) -> None:
         """Learn that a request has ended, and what its result says about the gateway's limits.

@@ -44,20 +44,24 @@ class Body(Protocol):
     @property
     def mask(self) -> Mask:
         """Removes secrets from text of the response."""
+        ...
 
     @property
     def packed(self) -> str | None:
         """The content encoding that nothing has decoded, or None."""
+        ...
 
     @property
     def here(self) -> bool:
         """Whether the whole body has arrived."""
+        ...
 
     def hold(self) -> None:
         """Leave the rest of the body in the socket until it is read."""
 
     async def pump(self, take: Callable[[bytes | bytearray, int], bool], /) -> bool:
         """Pass chunks to `take` as they arrive, until it returns True; return whether there is more to come."""
+        ...
 
 
 class ReceiverContext:

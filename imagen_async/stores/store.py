@@ -102,6 +102,7 @@ class Sink(Protocol):
         Raises:
             StoreError: The image cannot be kept; nothing of it is visible.
         """
+        ...
 
     def discard(self) -> None:
         """Forget the image unless it is committed; what is already gone is not an error."""
@@ -127,6 +128,7 @@ class ReadableSink(Sink, Protocol):
         Raises:
             StoreError: They cannot be read.
         """
+        ...
 
 
 class Store(Protocol):
@@ -168,6 +170,7 @@ class Store(Protocol):
         Raises:
             StoreError: The store cannot accept images.
         """
+        ...
 
 
 class ThreadedStore(Store, Protocol):
@@ -176,6 +179,7 @@ class ThreadedStore(Store, Protocol):
     @property
     def writers(self) -> int:
         """Useful threads; 0 if no call ever waits, and all may run in the event loop."""
+        ...
 
 
 def checked_store(store: Store) -> Store:

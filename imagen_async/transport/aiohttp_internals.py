@@ -168,9 +168,9 @@ class _Forwarding(asyncio.BufferedProtocol):
         del sizehint
         return self._memory
 
-    def buffer_updated(self, count: int) -> None:
+    def buffer_updated(self, nbytes: int) -> None:
         """Pass on what was read."""
-        self._owner.data_received(bytes(self._memory[:count]))
+        self._owner.data_received(bytes(self._memory[:nbytes]))
 
     def eof_received(self) -> None:
         """Pass it on; the transport closes itself."""
@@ -300,16 +300,16 @@ class DirectBody(_Forwarding):
         del sizehint
         return memoryview(self._memory)[: self._left]
 
-    def buffer_updated(self, count: int) -> None:
+    def buffer_updated(self, nbytes: int) -> None:
         """Pass on what was read."""
-        self._left -= count
+        self._left -= nbytes
         pauses, fault = False, None
         if self._take is None:  # a transport that had begun to read when it was paused
-            self._first += self._memory[:count]
+            self._first += self._memory[:nbytes]
             self.hold()
         else:
             try:
-                pauses = self._take(self._memory, count)
+                pauses = self._take(self._memory, nbytes)
             except Exception as error:  # noqa: BLE001 - `pump` raises it
                 fault = error
         if not self._left:

@@ -45,6 +45,7 @@ class Sender(Protocol):
         self, method: str, path: str, body: bytes | None, headers: Mapping[str, str], flight: InFlight, /
     ) -> aiohttp.ClientResponse:
         """Send one request; aiohttp's errors pass."""
+        ...
 
 
 class Response:

@@ -1,5 +1,7 @@
 """The sandbox as a user writes it. Not run: mypy checks that its keywords have the types of `SandboxOptions`."""
 
+# pyright: strict, reportUnnecessaryTypeIgnoreComment=true
+
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, assert_type
