@@ -1,7 +1,7 @@
-"""Work that a cancellation must not break off half way: it is waited for, and the cancellation arrives afterwards.
+"""Awaits work that a cancellation must not interrupt; the cancellation is raised after the work has ended.
 
-What is under way in a thread, or is being written down, goes on whether anybody waits or not. Whoever is cancelled
-meanwhile must know that it has ended before the folder, the file or the connection is given up.
+Work in a thread cannot be interrupted. A caller that is cancelled must still wait for its end before it releases the
+folder, the file or the connection that the work uses.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ _T = TypeVar("_T")
 
 
 async def ended(*futures: asyncio.Future[Any]) -> asyncio.CancelledError | None:
-    """Wait until all of them have ended, however often we are cancelled meanwhile.
+    """Wait until all futures are done, even if the caller is cancelled meanwhile, once or several times.
 
     Returns:
-        The last cancellation, which the caller has to raise; None if there was none.
+        The last cancellation, which the caller must raise; None if there was none.
     """
     cancelled: asyncio.CancelledError | None = None
     while pending := [future for future in futures if not future.done()]:
@@ -33,11 +33,11 @@ async def ended(*futures: asyncio.Future[Any]) -> asyncio.CancelledError | None:
 
 
 async def unbroken(work: Coroutine[Any, Any, _T]) -> _T:
-    """Do `work` to its end, in a task of its own.
+    """Run `work` to its end, in a task of its own, and return its result.
 
     Raises:
-        CancelledError: We were cancelled meanwhile; what the work raised, if anything, is its cause.
-        BaseException: Whatever the work raised.
+        CancelledError: The caller was cancelled meanwhile; an error of the work is its cause.
+        BaseException: The error of the work.
 
     Example:
         >>> done = []

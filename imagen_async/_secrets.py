@@ -1,10 +1,10 @@
-"""Text that must not be shown: the API key and the header made of it.
+"""Text that must not be shown: the API key, and headers and URLs that contain a secret.
 
-A `Secret` is a `str`, so that it goes wherever text goes, but its repr is masked: in a traceback with locals, in a
-dict of headers, in a pytest failure there are only asterisks. `str()` and formatting do give the text; only
-`transport` does that.
+A `Secret` is a `str`, so that it can be passed wherever text is expected, but its repr is masked: a traceback with
+locals, a dict of headers or a pytest failure shows only asterisks. `str()` and formatting return the text; only
+`transport` uses them.
 
-A `Mask` takes secrets out of what others write: gateways and proxies repeat what they refuse. Pure.
+A `Mask` removes secrets from foreign text, because gateways and proxies repeat what they refuse.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ __all__ = ["Mask", "Secret"]
 T = TypeVar("T")
 
 _SHORTEST = 8
-"""A local gateway's key may be a common word, which would be masked in every sentence."""
+"""Characters; the key of a local gateway may be a common word, which would be masked in every sentence."""
 _LONG = 32
-"""From this length on a secret is no word and no phrase, and parts of it are masked, too."""
+"""Characters from which on a secret is neither a word nor a phrase, so that parts of it are masked, too."""
 _PART = 8
 _STEP = _PART // 2
 _DEEPEST = 100
-"""What is nested deeper is no text for people."""
+"""Levels of nesting; deeper values are replaced by None."""
 
 
 class Secret(str):
-    """A `str` that does not show itself.
+    """A `str` whose repr is masked.
 
     Example:
         >>> {"Authorization": Secret("Bearer sk-123")}
@@ -53,10 +53,10 @@ class Secret(str):
 
 
 class Mask:
-    """Takes secrets out of foreign text: whole, in part, and as base64 or in a URL.
+    """Removes secrets from foreign text: whole, in part, encoded as base64, or quoted in a URL.
 
     Args:
-        *secrets: What must not be shown; one of fewer than eight characters is left alone.
+        *secrets: The secrets; those of fewer than eight characters are not masked.
 
     Example:
         >>> mask = Mask("sk-0123456789abcdefghijklmnopqrstuvwxyz")
@@ -67,13 +67,13 @@ class Mask:
     def __init__(self, *secrets: str) -> None:
         forms = {form for secret in secrets if len(secret) >= _SHORTEST for form in _forms(secret)}
         self._parts = frozenset(Secret(part) for form in forms for part in _parts(form))
-        # Whatever holds a part holds one of these: most texts are done with a few searches.
+        # A text that contains a part contains one of these marks, so most texts need only a few searches.
         self._marks = frozenset(
             Secret(form[at : at + _STEP]) for form in forms for at in range(0, len(form) - _STEP + 1, _STEP)
         )
 
     def __call__(self, text: str) -> str:
-        """Return `text` with asterisks in place of the secrets."""
+        """Return `text` with asterisks in place of secrets."""
         if not any(mark in text for mark in self._marks):
             return text
         hidden = bytearray(len(text))
@@ -85,7 +85,7 @@ class Mask:
         return "".join(_shown(text, hidden))
 
     def inside(self, value: T, *, depth: int = 0) -> T:
-        """Return a JSON value with its texts masked, keys and all."""
+        """Return a JSON value with all its texts masked, keys included."""
         masked: Any = value
         if isinstance(value, str):
             masked = self(value)
@@ -95,7 +95,7 @@ class Mask:
             masked = {self(str(key)): self.inside(item, depth=depth + 1) for key, item in value.items()}
         elif isinstance(value, list | tuple):
             masked = type(value)(self.inside(item, depth=depth + 1) for item in value)
-        return masked  # type: ignore[no-any-return] # of the type that came in
+        return masked  # type: ignore[no-any-return] # it has the type of `value`
 
 
 def _shown(text: str, hidden: bytearray) -> Iterator[str]:
@@ -110,11 +110,11 @@ def _shown(text: str, hidden: bytearray) -> Iterator[str]:
 
 
 def _forms(secret: str) -> set[str]:
-    """Spell a secret as it may stand in JSON, a URL, or base64 of something that holds it."""
+    """Return a secret as it may occur in JSON, in a URL, or in base64 of a text that contains it."""
     plain = secret.encode("utf-8", "surrogatepass")
     forms = {secret, quote(plain, safe="")}
     for before in range(3):
-        # Only the characters that nothing but the secret decides.
+        # Only the characters that depend on nothing but the secret.
         encoded = base64.b64encode(bytes(before) + plain).decode()[-(-8 * before // 6) : (before + len(plain)) * 8 // 6]
         forms |= {encoded, encoded.replace("+", "-").replace("/", "_")}
     return forms

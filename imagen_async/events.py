@@ -1,7 +1,7 @@
-"""What happens to jobs and to the pool, as frozen values for callbacks.
+"""Events of jobs and of the limiter, as frozen values for callbacks.
 
-A callback is an ordinary function; it is called in the event loop, at once, and must not block. One that raises is
-logged and does no harm. Without callbacks no event is made.
+A callback is an ordinary function. The event loop calls it immediately, so it must not block; an exception that it
+raises is logged and changes nothing. Without callbacks no event is created.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ __all__ = [
 
 @attrs.frozen(kw_only=True)
 class Event:
-    """Something has happened.
+    """The base class of all events.
 
     Attributes:
-        at: When, in seconds since the epoch.
+        at: When it happened, in seconds since the epoch.
     """
 
     at: float
@@ -47,11 +47,11 @@ class Event:
 
 @attrs.frozen(kw_only=True)
 class JobEvent(Event):
-    """Something has happened to one job.
+    """The base class of the events of one job.
 
     Attributes:
-        job: What its images are called.
-        request: What was asked.
+        job: The name of its images.
+        request: Its request.
     """
 
     job: str
@@ -60,16 +60,16 @@ class JobEvent(Event):
 
 @attrs.frozen(kw_only=True)
 class Queued(JobEvent):
-    """The job waits for its first slot."""
+    """The job waits for its first permit."""
 
 
 @attrs.frozen(kw_only=True)
 class Started(JobEvent):
-    """A request leaves.
+    """A request is sent.
 
     Attributes:
         attempt: Its number, from 1.
-        images: Images that it asks for.
+        images: The number of images that it requests.
     """
 
     attempt: int
@@ -78,11 +78,11 @@ class Started(JobEvent):
 
 @attrs.frozen(kw_only=True)
 class Retry(JobEvent):
-    """An attempt has failed, and the job will be tried again.
+    """An attempt failed, and the job is retried.
 
     Attributes:
-        failed: The attempt.
-        delay: Seconds until it waits for a slot again.
+        failed: The failed attempt.
+        delay: Seconds until the job waits for a permit again.
     """
 
     failed: Attempt
@@ -94,7 +94,7 @@ class Saved(JobEvent):
     """Images were verified and kept.
 
     Attributes:
-        images: They.
+        images: The images.
     """
 
     images: tuple[Image, ...]
@@ -102,11 +102,11 @@ class Saved(JobEvent):
 
 @attrs.frozen(kw_only=True)
 class Filtered(JobEvent):
-    """The gateway answered well, with fewer images than asked, or none.
+    """A valid response has fewer images than requested, or none.
 
     Attributes:
-        missing: How many.
-        reasons: Why, in the gateway's words, if it has any.
+        missing: The number of missing images.
+        reasons: Why they are missing, in the gateway's words, if it names reasons.
     """
 
     missing: int
@@ -115,7 +115,7 @@ class Filtered(JobEvent):
 
 @attrs.frozen(kw_only=True)
 class Failed(JobEvent):
-    """The job has ended with an error.
+    """The job ended with an error.
 
     Attributes:
         status: ``failed``, ``in_doubt``, ``filtered``, or ``partial`` if some images were kept.
@@ -128,10 +128,10 @@ class Failed(JobEvent):
 
 @attrs.frozen(kw_only=True)
 class Paused(Event):
-    """The gateway wants nobody to send for a while.
+    """The gateway asked for a pause, in which no client of the key sends.
 
     Attributes:
-        seconds: How long, from now.
+        seconds: Seconds from now until its end.
     """
 
     seconds: float
@@ -139,11 +139,11 @@ class Paused(Event):
 
 @attrs.frozen(kw_only=True)
 class Throttled(Event):
-    """The gateway takes less than was thought.
+    """A limit was lowered, because the gateway refused requests.
 
     Attributes:
         limit: Requests that may be in flight now.
-        rate: Requests a second that may leave now; infinity where nothing limits them.
+        rate: Requests that may leave in a second now; infinity if no limit is known.
     """
 
     limit: int
@@ -152,10 +152,10 @@ class Throttled(Event):
 
 @attrs.frozen(kw_only=True)
 class Stopped(Event):
-    """No job can succeed any more: nothing further is sent.
+    """An error stopped everything: nothing more is sent.
 
     Attributes:
-        error: Why.
+        error: The error.
     """
 
     error: ImagenError
@@ -187,5 +187,5 @@ class Listeners:
         for callback in self.callbacks:
             try:
                 callback(event)
-            except Exception:  # noqa: BLE001 - foreign code: what it does wrong must not cost an image
+            except Exception:  # noqa: BLE001 - foreign code; its error must not cost an image
                 LOG.exception("a callback failed on %s", type(event).__name__)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from imagen_async._cancellation import unbroken
+from imagen_async._validation import Number
 from imagen_async.batch.budget import Budget
 from imagen_async.batch.disk_space import MIN_FREE, Space
 from imagen_async.batch.finished_input import FinishedInput
@@ -72,6 +73,9 @@ class Batch(AsyncIterator[Outcome]):
         tell_skipped: Whether jobs that succeeded in an earlier run have outcomes as well. Without them, a file whose
             jobs have all succeeded is not read row by row again.
 
+    Raises:
+        ConfigurationError: A cap is not a number from 0, or `requests` is not an iterable.
+
     Attributes:
         progress: The counters so far.
         report: What the first pass over a file found, or None.
@@ -107,6 +111,10 @@ class Batch(AsyncIterator[Outcome]):
         skip_invalid: bool = False,
         tell_skipped: bool = True,
     ) -> None:
+        Number(0, whole=True, optional=True).check("max_images", max_images)
+        Number(0, optional=True).check("budget", budget)
+        if isinstance(requests, str) or not isinstance(requests, Source | Iterable | AsyncIterable):
+            raise ConfigurationError("requests must be an iterable; for a file use open_source, for one prompt a list")
         self._client = client
         self._requests = requests
         self._folder = Path(output)

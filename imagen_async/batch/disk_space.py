@@ -10,7 +10,8 @@ import asyncio
 import shutil
 from typing import TYPE_CHECKING
 
-from imagen_async.exceptions import ConfigurationError, StoreError, printable
+from imagen_async._validation import Number
+from imagen_async.exceptions import StoreError, printable
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -45,12 +46,11 @@ class Space:
         min_free: Bytes that are to stay free; 0 turns the check off.
 
     Raises:
-        ConfigurationError: `min_free` is negative.
+        ConfigurationError: `min_free` is not a whole number from 0.
     """
 
     def __init__(self, folder: Path, progress: Progress, *, min_free: int = MIN_FREE) -> None:
-        if min_free < 0:
-            raise ConfigurationError(f"min_free must be a number of bytes from 0, not {min_free}")
+        Number(0, whole=True).check("min_free", min_free)
         self._folder = folder
         self._progress = progress
         self._min_free = min_free

@@ -21,17 +21,18 @@ _RETRYABLE = frozenset({FailureClass.NEVER_SENT, FailureClass.REFUSED, FailureCl
 
 @attrs.frozen(kw_only=True)
 class RetryPolicy:
-    """When and whether to try again.
+    """Whether, when and how often a job is retried.
 
     Attributes:
         on_ambiguous: What to do when a request was sent and its response was lost, which may have been billed: retry
             ``once``, which may buy the images twice at most, ``retry`` as often as `max_attempts` allows, or ``fail``.
             A batch counts such requests across runs, those that an interrupted run left in flight included.
-        top_up: How often to ask again for images that the safety filter took; each request costs what it brings.
-        max_attempts: Most attempts of one job, refusals (429) not counted: those cost nothing.
-        max_elapsed: Seconds after its first attempt from which a job is not tried again.
+        top_up: How often the images that the safety filter removed are requested again; each request costs the images
+            that it brings.
+        max_attempts: Most attempts of one job; refusals (429) do not count, because they cost nothing.
+        max_elapsed: Seconds since its first attempt after which a job is not retried.
         initial: Ceiling of the first wait, in seconds.
-        longest: Ceiling of any wait, in seconds; a gateway's ``Retry-After`` may be longer.
+        longest: Ceiling of each wait, in seconds; a gateway's ``Retry-After`` may be longer.
 
     Raises:
         ConfigurationError: A value is not a finite number in its range, or `on_ambiguous` is another text.

@@ -28,15 +28,18 @@ _LONGEST_COOLDOWN = 30.0
 
 @attrs.frozen(kw_only=True)
 class RetryQuota:
-    """What may be spent on trying again before something succeeds.
+    """Retry budget, shared by all clients of a key.
+
+    Retries take tokens from a bucket, and successful requests return them. When the bucket is nearly empty, only single
+    probes are sent; when it is empty, everything stops with `OutageError`.
 
     Attributes:
-        capacity: Tokens in the bucket at first, and at most.
+        capacity: Tokens of a full bucket.
         retry_cost: Tokens of one retry.
-        timeout_cost: Tokens of one retry after a time-out, which has kept a slot for long.
-        in_a_row: Failures without an answer between them that are an outage, however much is left; twice as many as
-            may be in flight are one as well, but not fewer than ten.
-        reserve: Tokens that are left to probes.
+        timeout_cost: Tokens of one retry after a timeout, which has occupied a permit for long.
+        in_a_row: Failures in a row that count as an outage, however many tokens are left. Twice as many as may be in
+            flight count as well, but not fewer than ten.
+        reserve: Tokens that only probes may take.
         cooldown: Seconds until the first probe.
 
     Raises:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from imagen_async import ImageRequest
 from imagen_async.batch import Batch, Row, open_source
 from imagen_async.exceptions import (
+    ConfigurationError,
     InvalidInputError,
 )
 from tests.batch.running import (
@@ -29,8 +31,6 @@ from tests.batch.running import (
 )
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from imagen_async.sandbox import SandboxGateway
     from imagen_async.sandbox.pytest_plugin import SandboxFactory
 
@@ -213,3 +213,25 @@ async def test_a_prompt_that_cannot_be_encoded_is_refused_before_anything_is_sen
     listed = await run(imagen_sandbox, ["lone \ud800 surrogate"], tmp_path, skip_invalid=True)
     assert listed.summary.invalid == 1
     assert "lone surrogate" in lines(tmp_path / "invalid.jsonl")[0]["problems"][0]
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        ({"max_images": 2.5}, r"max_images must be a whole number from 0, or None, not 2\.5"),
+        ({"max_images": -1}, "max_images must be a whole number from 0, or None, not -1"),
+        ({"budget": "5"}, "budget must be a finite number from 0, or None, not '5'"),
+        ({"budget": float("nan")}, "budget must be a finite number from 0, or None, not nan"),
+        ({"min_free": True}, "min_free must be a whole number from 0, not True"),
+        ({"requests": "prompts.txt"}, "requests must be an iterable; for a file use open_source"),
+        ({"requests": Path("prompts.txt")}, "requests must be an iterable; for a file use open_source"),
+        ({"requests": ImageRequest("a fox")}, "requests must be an iterable; .* for one prompt a list"),
+    ],
+)
+async def test_settings_that_cannot_be_meant_are_refused_before_anything_is_made(
+    options: dict[str, Any], problem: str, imagen_sandbox: SandboxGateway, tmp_path: Path
+) -> None:
+    async with client(imagen_sandbox) as asker:
+        with pytest.raises(ConfigurationError, match=problem):
+            Batch(asker, **{"requests": [FOX], "output": tmp_path / "out", **options})
+    assert os.listdir(tmp_path) == []  # noqa: PTH208 - names are enough
