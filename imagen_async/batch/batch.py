@@ -19,13 +19,13 @@ from imagen_async.batch.disk_space import MIN_FREE, Space
 from imagen_async.batch.finished_input import FinishedInput
 from imagen_async.batch.folder import IMAGES_NAME, INNER_NAME, TEMPORARY_NAME, refuse_links
 from imagen_async.batch.intake import Intake, Item, Task
-from imagen_async.batch.invalid_rows import InvalidFile
 from imagen_async.batch.journal import Journal
 from imagen_async.batch.progress import Progress, Summary
 from imagen_async.batch.recorder import JobRecorder, RunRecorder
 from imagen_async.batch.resume import Earlier, Resume
 from imagen_async.batch.sources.feed import aside
 from imagen_async.batch.sources.source import Report, Source
+from imagen_async.batch.text_files import InvalidFile
 from imagen_async.batch.verify import withdraw_damaged
 from imagen_async.client.stop import JobStopped
 from imagen_async.client.stream import NoResult, Stream

@@ -21,8 +21,8 @@ from imagen_async.exceptions import InvalidInputError
 from imagen_async.request import ImageRequest
 
 if TYPE_CHECKING:
-    from imagen_async.batch.invalid_rows import InvalidFile
     from imagen_async.batch.progress import Progress
+    from imagen_async.batch.text_files import InvalidFile
     from imagen_async.catalog import Catalog
 
 __all__ = ["Intake", "Item", "Task"]

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 from imagen_async.batch.budget import Budget, Cost
 from imagen_async.batch.journal import INTERRUPTED, Doubt, queries, transitions
-from imagen_async.batch.metadata import ErrorsFile, MetadataFile
 from imagen_async.batch.records import error_record, image_record
+from imagen_async.batch.text_files import ErrorsFile, MetadataFile
 from imagen_async.exceptions import Attempt, FailureClass
 from imagen_async.outcome import Image, Outcome, Status
 

@@ -12,6 +12,7 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 from enum import StrEnum
 from functools import partial
+from itertools import chain
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
@@ -116,15 +117,10 @@ class Verification:
         Raises:
             JournalError: There is no journal, or it is damaged, foreign or of another version.
         """
-        for page in self.pages():
-            yield from page
+        return chain.from_iterable(self.pages())
 
     def pages(self) -> Generator[list[Damage], None, None]:
-        """Iterate over the damage in each page of some hundred images; a page may have none.
-
-        Raises:
-            JournalError: There is no journal, or it is damaged, foreign or of another version.
-        """
+        """Iterate over the damage in each page of some hundred images, as `__iter__`; a page may have none."""
         last = 0
         with ThreadPoolExecutor(self._threads, thread_name_prefix="imagen-verify") as threads:
             while page := read(self._folder / INNER_NAME, queries.images_after, last, _PAGE):
@@ -140,23 +136,17 @@ class Verification:
 
     def _compared(self, image: RecordedImage) -> tuple[int, Damage | None]:
         name = image.record.get("file_name")
-        damage = partial(_damage, image, str(name))
+        damage = partial(Damage, file_name=str(name), key=image.key, id=image.id, line=image.line, index=image.index)
         if not isinstance(name, str) or not _is_inside(name):
-            return 0, damage(Problem.OUTSIDE, "its record names a place outside the folder")
+            return 0, damage(problem=Problem.OUTSIDE, detail="its record names a place outside the folder")
         try:
             found = _linked(self._folder, name)
             read, found = (0, found) if found else _compare(self._folder / name, image.record)
         except (FileNotFoundError, NotADirectoryError):
-            return 0, damage(Problem.MISSING, "there is no such file")
+            return 0, damage(problem=Problem.MISSING, detail="there is no such file")
         except OSError as error:
-            return 0, damage(Problem.UNREADABLE, error.strerror or str(error))
-        return read, None if found is None else damage(Problem.ALTERED, found)
-
-
-def _damage(image: RecordedImage, name: str, problem: Problem, detail: str) -> Damage:
-    return Damage(
-        problem=problem, file_name=name, key=image.key, id=image.id, line=image.line, index=image.index, detail=detail
-    )
+            return 0, damage(problem=Problem.UNREADABLE, detail=error.strerror or str(error))
+        return read, None if found is None else damage(problem=Problem.ALTERED, detail=found)
 
 
 def _is_inside(name: str) -> bool:

@@ -11,8 +11,8 @@ import pytest
 from imagen_async import ImageRequest
 from imagen_async.batch import Batch, Progress, Row, Source, open_source
 from imagen_async.batch.intake import Intake
-from imagen_async.batch.invalid_rows import InvalidFile
 from imagen_async.batch.journal import Journal
+from imagen_async.batch.text_files import InvalidFile
 from imagen_async.catalog import CATALOG, Model
 from imagen_async.exceptions import ConfigurationError, InvalidInputError, InvalidRequestError, StoreError
 from tests.batch.running import FOX, OWL, WHALE, caught, client, errors, files, lines, metadata, numbered, prompts, run

@@ -9,8 +9,8 @@ from imagen_async.batch import Batch, Progress
 from imagen_async.batch.budget import Budget, Cost
 from imagen_async.batch.disk_space import Space
 from imagen_async.batch.journal import Journal, read_status, transitions
-from imagen_async.batch.metadata import MetadataFile
 from imagen_async.batch.recorder import RunRecorder
+from imagen_async.batch.text_files import MetadataFile
 from imagen_async.catalog import CATALOG, Catalog, Model
 from imagen_async.exceptions import LimitReachedError, StoreError
 from imagen_async.stores.publisher import Publisher

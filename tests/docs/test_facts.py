@@ -12,8 +12,8 @@ from pathlib import Path
 from imagen_async import RetryPolicy, Timeouts, exceptions
 from imagen_async.batch import Summary
 from imagen_async.batch.journal import Doubt, Failure, read_status, schema
-from imagen_async.batch.metadata import error_line
 from imagen_async.batch.progress import Progress
+from imagen_async.batch.text_files import error_line
 from imagen_async.cli.exit_codes import Exit
 from imagen_async.cli.status import _figures
 from imagen_async.exceptions import FailureClass

@@ -215,7 +215,7 @@ def device(stage: Stage) -> str:
     """/dev/full as the output folder, and as the standard output of a run."""
     output = attrs.evolve(stage, disk=Path("/dev"))
     Ended(_named(output, "/dev/full"), "", stage).check(status=2, most_sent=0)
-    stage.run(stdout="/dev/full").check(status=74, said="the standard output cannot be written")
+    stage.run(stdout="/dev/full").check(status=74, said="stdout cannot be written")
     assert Counter(prompt for prompt, _ in images(stage.output).values()) == Counter(PROMPTS)
     return "refused; a full standard output loses nothing"
 

@@ -36,6 +36,7 @@ __all__ = [
     "image_lines_after",
     "images_after",
     "images_by_model",
+    "named_row",
     "newest_doubts",
     "position",
     "totals",
@@ -54,18 +55,16 @@ _UNANSWERED = (
 
 def totals(connection: sqlite3.Connection) -> Totals:
     """Read the sums."""
-    cursor = connection.execute("SELECT * FROM totals")
-    values = dict(zip((column[0] for column in cursor.description), cursor.fetchone(), strict=True))
-    return Totals(
-        jobs={state: values[state] for state in JOB_STATES},
-        images=values["images"],
-        bytes=values["bytes"],
-        attempts=values["attempts"],
-        doubts=values["doubts"],
-        doubtful_images=values["doubtful_images"],
-        doubtful_usd=values["doubtful_usd"],
-        unanswered=_unanswered(connection),
-    )
+    sums = named_row(connection, "SELECT * FROM totals")
+    jobs = {state: sums.pop(state) for state in JOB_STATES}
+    return Totals(jobs=jobs, unanswered=_unanswered(connection), **sums)
+
+
+def named_row(connection: sqlite3.Connection, query: str) -> dict[str, Any]:
+    """Return the first row of a query by the names of its columns."""
+    cursor = connection.execute(query)
+    row = cursor.fetchone() or ()
+    return {column[0]: value for column, value in zip(cursor.description, row, strict=False)}
 
 
 def _unanswered(connection: sqlite3.Connection) -> Unanswered:

@@ -11,6 +11,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from imagen_async.batch.journal import schema
+from imagen_async.batch.journal.queries import named_row
 from imagen_async.batch.journal.schema import JOB_STATES, JOURNAL_NAME, refusal, translated
 from imagen_async.exceptions import printable
 
@@ -73,17 +74,11 @@ def _check_length(connection: sqlite3.Connection, path: Path) -> None:
 
 
 def _check_counters(connection: sqlite3.Connection, path: Path) -> None:
-    counters = _row(connection, "SELECT *, images AS images_of_jobs FROM totals")
-    for name, number in _row(connection, _RECOUNT).items():
+    counters = named_row(connection, "SELECT *, images AS images_of_jobs FROM totals")
+    for name, number in named_row(connection, _RECOUNT).items():
         if abs(counters.get(name, math.inf) - number) > _ROUNDING:
             difference = f"{name.replace('_', ' ')}: {number} are there, {counters.get(name)} were counted"
             raise refusal(path, f"it is damaged ({difference}). {_REMEDY}")
-
-
-def _row(connection: sqlite3.Connection, query: str) -> dict[str, float]:
-    cursor = connection.execute(query)
-    row = cursor.fetchone() or ()
-    return {column[0]: value for column, value in zip(cursor.description, row, strict=False)}
 
 
 def _first(connection: sqlite3.Connection, query: str) -> Any:

@@ -18,7 +18,7 @@ from imagen_async.batch.journal import (
     admission,
     transitions,
 )
-from imagen_async.batch.metadata import ErrorsFile, MetadataFile
+from imagen_async.batch.text_files import ErrorsFile, MetadataFile
 
 
 def say(word: str, entry: Entry) -> None:

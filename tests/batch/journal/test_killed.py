@@ -24,7 +24,7 @@ from imagen_async.batch.journal import (
     queries,
     read_status,
 )
-from imagen_async.batch.metadata import ErrorsFile, MetadataFile
+from imagen_async.batch.text_files import ErrorsFile, MetadataFile
 from imagen_async.exceptions import JournalLockedError
 from tests.batch.journals import doubts_in
 

@@ -1,18 +1,20 @@
-"""The two text files beside the images: ``metadata.jsonl`` lists the images, ``errors.jsonl`` the jobs without them.
+"""The text files beside the images: ``metadata.jsonl``, ``errors.jsonl`` and ``invalid.jsonl``.
 
-Both are copies of the journal, written in its thread. ``metadata.jsonl`` has each image exactly once, however often the
-process was killed: it is cut to the length that the journal has recorded, and continued. ``errors.jsonl`` grows during
-a run, and is rewritten at its start and end.
+The first two are copies of the journal, written in its thread. ``metadata.jsonl`` has each image exactly once, however
+often the process was killed: it is cut to the length that the journal has recorded, and continued. ``errors.jsonl``
+grows during a run, and is rewritten at its start and end. Every method raises `StoreError` if a file is a link or
+cannot be written, and `JournalError` if the journal broke.
 """
 
 from __future__ import annotations
 
+import json
 import os
 from contextlib import closing
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
-from imagen_async.batch.folder import ERRORS_NAME, METADATA_NAME, opened, translated
+from imagen_async.batch.folder import ERRORS_NAME, INVALID_NAME, METADATA_NAME, opened, translated
 from imagen_async.batch.journal import Doubt, Failure, Journal, json_line, queries, transitions
 from imagen_async.exceptions import StoreError, printable
 from imagen_async.outcome import Status
@@ -23,7 +25,9 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import BinaryIO
 
-__all__ = ["ErrorsFile", "MetadataFile", "error_line"]
+    from imagen_async.batch.sources.rows import BadRow
+
+__all__ = ["ErrorsFile", "InvalidFile", "MetadataFile", "error_line"]
 
 _NEW = os.O_CREAT | os.O_EXCL
 
@@ -45,11 +49,7 @@ class MetadataFile:
     async def flush(self) -> int:
         """Bring the file up to date with the journal; return how many lines were added.
 
-        At the start of a run it repairs the file that a killed run left.
-
-        Raises:
-            StoreError: The file is a link or of another journal, or the disk failed; the next flush repairs it.
-            JournalError: The journal broke.
+        It repairs a file that a killed run or a failed flush left, and refuses one of another journal.
         """
         # Two transactions: the position that `_prepare` sets must be durable before the file changes.
         await self._journal.perform(self._prepare)
@@ -123,21 +123,11 @@ class ErrorsFile:
         self._fsync = fsync
 
     async def append(self, key: bytes) -> None:
-        """Add the line of a job whose end has been recorded.
-
-        Raises:
-            StoreError: The file is a link, or the disk failed.
-            JournalError: The journal broke.
-        """
+        """Add the line of a job whose end has been recorded."""
         await self._journal.perform(self._append, key)
 
     async def rewrite(self) -> int:
-        """Replace the file by a new one from the journal, in one step for its readers; return how many lines it has.
-
-        Raises:
-            StoreError: The disk failed; the file is as it was.
-            JournalError: The journal broke.
-        """
+        """Replace the file by a new one, in one step for its readers; return how many lines it has."""
         return await self._journal.perform(self._rewrite)
 
     def _append(self, connection: sqlite3.Connection, key: bytes) -> None:
@@ -168,6 +158,27 @@ class ErrorsFile:
             if self._fsync:
                 sync_folder(self._path.parent)
         return count
+
+
+class InvalidFile:
+    """``invalid.jsonl``: the invalid rows that a run skipped, each with all of its mistakes.
+
+    Args:
+        folder: The output folder.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / INVALID_NAME
+
+    def clear(self) -> None:
+        """Remove the list of an earlier run."""
+        with translated(self._path):
+            self._path.unlink(missing_ok=True)
+
+    def add(self, row: BadRow) -> None:
+        """Add a row."""
+        with translated(self._path), opened(self._path, os.O_CREAT | os.O_APPEND) as file:
+            file.write(f"{json.dumps({'line': row.line, 'problems': row.problems})}\n".encode())
 
 
 def error_line(failure: Failure) -> str:

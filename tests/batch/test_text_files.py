@@ -18,7 +18,7 @@ from imagen_async.batch.journal import (
     queries,
     transitions,
 )
-from imagen_async.batch.metadata import ErrorsFile, MetadataFile
+from imagen_async.batch.text_files import ErrorsFile, MetadataFile
 from imagen_async.exceptions import StoreError
 
 if TYPE_CHECKING:
