@@ -12,7 +12,6 @@ from imagen_async.batch.journal.json_lines import json_line
 from imagen_async.batch.journal.lock import folder_in_use
 from imagen_async.batch.journal.reader import read, read_finished_input, read_newest_doubts, read_status
 from imagen_async.batch.journal.values import (
-    DIGEST_BYTES,
     INTENT,
     INTERRUPTED,
     Admission,
@@ -26,7 +25,6 @@ from imagen_async.batch.journal.values import (
 )
 
 __all__ = [
-    "DIGEST_BYTES",
     "INTENT",
     "INTERRUPTED",
     "Admission",

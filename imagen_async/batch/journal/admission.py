@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 
 __all__ = ["admit", "begin_run"]
 
-_Known = list[Any]
-"""A job's columns in the journal: stem, status, images, attempts, requests in doubt, Idempotency-Key."""
+_COLUMNS = "key, stem, status, images, attempts, in_doubt, asked_key"
+_NEW: list[Any] = [None, None, 0, 0, 0, None]
+"""The columns of a job without a row."""
 
 _LOOKED_UP_TOGETHER = 250
 """Jobs in one query: SQLite takes a thousand parameters everywhere, and more than this gain nothing."""
@@ -46,35 +47,26 @@ def admit(connection: sqlite3.Connection, items: Iterable[Admission]) -> list[En
     rest = iter(items)
     while group := list(itertools.islice(rest, _LOOKED_UP_TOGETHER)):
         keys = _numbered(connection, [item.digest for item in group])
-        known = _known(connection, keys)
-        entries += [_admitted(connection, item, key, known.get(key)) for item, key in zip(group, keys, strict=True)]
+        wanted = ", ".join("?" * len(keys))
+        rows = connection.execute(f"SELECT {_COLUMNS} FROM jobs WHERE key IN ({wanted})", keys)  # noqa: S608 - question marks
+        known = {key: columns for key, *columns in rows}
+        for item, key in zip(group, keys, strict=True):
+            stem, status, images, attempts, in_doubt, asked_key = known.get(key, _NEW)
+            entries.append(
+                Entry(
+                    key=key,
+                    stem=_new_stem(connection, item, key, known=key in known) if stem is None else stem,
+                    id=item.id,
+                    line=item.line,
+                    n=item.n,
+                    status=status,
+                    images=images,
+                    attempts=attempts,
+                    in_doubt=in_doubt,
+                    idempotency_key=asked_key,
+                )
+            )
     return entries
-
-
-def _known(connection: sqlite3.Connection, keys: Sequence[bytes]) -> dict[bytes, _Known]:
-    columns = "key, stem, status, images, attempts, in_doubt, asked_key"
-    wanted = ", ".join("?" * len(keys))
-    rows = connection.execute(f"SELECT {columns} FROM jobs WHERE key IN ({wanted})", keys)  # noqa: S608 - question marks
-    return {key: known for key, *known in rows}
-
-
-def _admitted(connection: sqlite3.Connection, item: Admission, key: bytes, known: _Known | None) -> Entry:
-    stem, status, images, attempts, in_doubt, asked_key = known or (None, None, 0, 0, 0, None)
-    if stem is None:
-        wish = item.id if item.stem is None else item.stem
-        stem = key.hex() if known or wish is None else _claimed_stem(connection, storable(wish), key)
-    return Entry(
-        key=key,
-        stem=stem,
-        id=item.id,
-        line=item.line,
-        n=item.n,
-        status=status,
-        images=images,
-        attempts=attempts,
-        in_doubt=in_doubt,
-        idempotency_key=asked_key,
-    )
 
 
 def _numbered(connection: sqlite3.Connection, digests: Sequence[bytes]) -> list[bytes]:
@@ -97,8 +89,12 @@ def _numbered(connection: sqlite3.Connection, digests: Sequence[bytes]) -> list[
     return keys
 
 
-def _claimed_stem(connection: sqlite3.Connection, wish: str, key: bytes) -> str:
-    stem = next(stem for stem in _wishes(wish, key.hex()) if not _is_taken(connection, stem, key))
+def _new_stem(connection: sqlite3.Connection, item: Admission, key: bytes, *, known: bool) -> str:
+    wish = item.id if item.stem is None else item.stem
+    if known or wish is None:
+        return key.hex()
+    wishes = _wishes(storable(wish), key.hex())
+    stem = next(stem for stem in wishes if not _is_taken(connection, stem, key))
     connection.execute("INSERT INTO temp.stems VALUES (?, ?) ON CONFLICT DO NOTHING", (stem, key))
     return stem
 

@@ -156,12 +156,11 @@ class Writer:
         return [_Result(waiting.future, error=JournalError(refusal)) for waiting in group]
 
     def _left_over(self) -> list[_Result]:
-        results: list[_Result] = []
+        left: list[_Waiting | None] = []
         with suppress(queue.Empty):
             while True:
-                if (waiting := self._queue.get_nowait()) is not None:
-                    results += self._refused([waiting])
-        return results
+                left.append(self._queue.get_nowait())
+        return self._refused([waiting for waiting in left if waiting is not None])
 
     def _resolve(self, results: list[_Result]) -> None:
         with suppress(RuntimeError):  # the loop is closed, and with it every waiter
