@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
-from imagen_async.batch.journal import INTENT, Journal, queries
+from imagen_async.batch.journal import INTENT, Admission, Doubt, Entry, Journal, queries
+from imagen_async.batch.journal.admission import admit
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
     import pytest
 
     from imagen_async.batch.journal import Failure, ListedDoubt
@@ -15,7 +20,17 @@ if TYPE_CHECKING:
 Step = Callable[[], Awaitable[Any]]
 """Performs the step that was replaced."""
 
-__all__ = ["Step", "doubts_in", "failures_in", "replace_step"]
+__all__ = [
+    "Step",
+    "admit_one",
+    "digest",
+    "doubt_of",
+    "doubts_in",
+    "failures_in",
+    "open_journal",
+    "readmitted",
+    "replace_step",
+]
 
 
 async def doubts_in(journal: Journal) -> list[ListedDoubt]:
@@ -43,3 +58,26 @@ def replace_step(
         return await perform(self, asked, *args, **kwargs)
 
     monkeypatch.setattr(Journal, "perform", patched)
+
+
+def digest(name: str) -> bytes:
+    return hashlib.blake2b(name.encode(), digest_size=16).digest()
+
+
+def doubt_of(attempt: int, *, images: int = 1, usd: float = 0.04) -> Doubt:
+    reason = "the read timeout expired"
+    return Doubt(attempt=attempt, at=5.0, reason=reason, request_id="req-1", images=images, usd=usd)
+
+
+async def open_journal(folder: Path) -> Journal:
+    return await Journal.open(folder, fsync=False, clock=lambda: 100.0)
+
+
+async def admit_one(journal: Journal, name: str, *, job_id: str | None = None, line: int = 1, n: int = 1) -> Entry:
+    [entry] = await journal.perform(admit, [Admission(digest(name), id=job_id, line=line, n=n)])
+    return entry
+
+
+async def readmitted(folder: Path, names: Sequence[str]) -> list[Entry]:
+    async with await open_journal(folder) as journal:
+        return await journal.perform(admit, [Admission(digest(name)) for name in names])

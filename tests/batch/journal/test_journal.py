@@ -1,80 +1,32 @@
-"""What the journal promises to a batch."""
+"""Jobs, images and requests in doubt are recorded, and found by later runs and readers."""
 
 from __future__ import annotations
 
 import asyncio
 import errno
-import gc
-import hashlib
 import os
-import sqlite3
-import subprocess
-import sys
-import threading
-from collections import Counter
-from contextlib import closing
-from itertools import islice
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import example, given
-from hypothesis import strategies as st
 
 from imagen_async.batch.journal import (
     INTENT,
     INTERRUPTED,
     Admission,
-    Doubt,
-    Entry,
     Journal,
     Unanswered,
     folder_in_use,
     read_newest_doubts,
     read_status,
 )
-from imagen_async.batch.journal.admission import admit, begin_run
+from imagen_async.batch.journal.admission import admit
 from imagen_async.batch.journal.queries import history, images_by_model, totals
-from imagen_async.batch.journal.schema import connect
-from imagen_async.batch.journal.thread import LARGEST_GROUP
 from imagen_async.batch.journal.transitions import adopt, done, doubt, intent, never_sent, withdraw
 from imagen_async.exceptions import JournalError, JournalLockedError
-from tests.batch.journals import doubts_in, failures_in
-from tests.profiles import times
+from tests.batch.journals import admit_one, digest, doubt_of, doubts_in, failures_in, open_journal, readmitted
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
     from pathlib import Path
-
-
-def digest(name: str) -> bytes:
-    return hashlib.blake2b(name.encode(), digest_size=16).digest()
-
-
-def doubt_of(attempt: int, *, images: int = 1, usd: float = 0.04) -> Doubt:
-    reason = "the read timeout expired"
-    return Doubt(attempt=attempt, at=5.0, reason=reason, request_id="req-1", images=images, usd=usd)
-
-
-@pytest.fixture
-def gate() -> Iterator[threading.Event]:
-    """What the journal's thread is made to wait for; open at the end in any case."""
-    event = threading.Event()
-    yield event
-    event.set()
-
-
-async def open_journal(folder: Path) -> Journal:
-    return await Journal.open(folder, fsync=False, clock=lambda: 100.0)
-
-
-async def admit_one(journal: Journal, name: str, *, job_id: str | None = None, line: int = 1, n: int = 1) -> Entry:
-    [entry] = await journal.perform(admit, [Admission(digest(name), id=job_id, line=line, n=n)])
-    return entry
-
-
-async def readmitted(folder: Path, names: Sequence[str]) -> list[Entry]:
-    async with await open_journal(folder) as journal:
-        return await journal.perform(admit, [Admission(digest(name)) for name in names])
 
 
 async def test_a_job_that_was_reported_done_is_done_after_reopening(tmp_path: Path) -> None:
@@ -86,116 +38,6 @@ async def test_a_job_that_was_reported_done_is_done_after_reopening(tmp_path: Pa
     [again] = await readmitted(tmp_path, ["fox"])
     assert (again.status, again.images, again.attempts) == ("succeeded", 2, 1)
     assert (again.key, again.stem) == (entry.key, entry.stem)
-
-
-async def test_admission_alone_writes_no_row(tmp_path: Path) -> None:
-    async with await open_journal(tmp_path) as journal:
-        await admit_one(journal, "fox", job_id="fox")
-        assert sum((await journal.perform(totals)).jobs.values()) == 0
-
-
-async def test_equal_requests_are_numbered_and_keep_their_numbers_in_another_order(tmp_path: Path) -> None:
-    async with await open_journal(tmp_path) as journal:
-        items = [Admission(digest(name)) for name in ("fox", "owl", "fox", "fox")]
-        entries = [
-            *await journal.perform(admit, items[:2]),
-            *await journal.perform(admit, items[2:]),
-        ]
-        assert len({entry.key for entry in entries}) == 4
-        await journal.perform(done, entries[2], status="failed", attempts=1)
-    again = await readmitted(tmp_path, ["fox", "fox", "owl", "new", "fox"])
-    assert [entry.status for entry in again] == [None, "failed", None, None, None]
-    assert {entry.key for entry in entries} <= {entry.key for entry in again}
-
-
-@example([7] * 4, [1, 2])
-@given(st.lists(st.integers(0, 30), max_size=700), st.lists(st.integers(1, 300), max_size=5))
-@times(0.1)
-def test_equal_jobs_get_the_same_numbers_however_the_input_is_grouped(names: list[int], sizes: list[int]) -> None:
-    def grouped(sizes: Sequence[int]) -> list[bytes]:
-        with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
-            columns = (
-                "key BLOB, stem TEXT, status TEXT, images INTEGER, attempts INTEGER, in_doubt INTEGER, asked_key TEXT"
-            )
-            connection.execute(f"CREATE TABLE jobs ({columns})")
-            begin_run(connection)
-            rest = iter([Admission(digest(str(name))) for name in names])
-            groups = [list(islice(rest, size)) for size in sizes] + [list(rest)]
-            return [entry.key for group in groups for entry in admit(connection, group)]
-
-    times_seen: Counter[int] = Counter()
-    expected = []
-    for name in names:
-        earlier = times_seen[name]
-        expected.append(digest(str(name)) + (earlier.to_bytes(4, "big") if earlier else b""))
-        times_seen[name] += 1
-    assert grouped(sizes) == grouped([1] * len(names)) == expected
-
-
-async def test_more_jobs_than_one_query_takes_are_each_found(tmp_path: Path) -> None:
-    names = [str(number) for number in range(700)]
-    async with await open_journal(tmp_path) as journal:
-        entries = await journal.perform(admit, [Admission(digest(name)) for name in names])
-        for attempts, entry in enumerate(entries[::7], 1):
-            await journal.perform(done, entry, status="failed", attempts=attempts)
-    again = await readmitted(tmp_path, names)
-    assert [entry.key for entry in again] == [digest(name) for name in names]
-    assert [entry.attempts for entry in again[::7]] == list(range(1, 101))
-    assert [entry.status for entry in again] == [None if place % 7 else "failed" for place in range(700)]
-
-
-async def test_an_id_names_the_files_and_a_second_job_with_it_gets_another_name(tmp_path: Path) -> None:
-    async with await open_journal(tmp_path) as journal:
-        names = ("fox", "fox", "owl")
-        entries = await journal.perform(admit, [Admission(digest(name), id="a/b") for name in names])
-        assert entries[0].stem == "a/b"
-        assert entries[2].stem == f"a/b~{entries[2].key.hex()[:8]}"
-        assert len({entry.stem for entry in entries}) == 3
-        for entry in entries:
-            await journal.perform(intent, entry, attempt=1, images=1)
-    async with await open_journal(tmp_path) as journal:
-        # In another order: each job keeps its stem.
-        again = await journal.perform(
-            admit, [Admission(digest(name), id="a/b") for name in ("owl", "new", "fox", "fox")]
-        )
-        assert [again[0].stem, again[2].stem, again[3].stem] == [entries[2].stem, entries[0].stem, entries[1].stem]
-        assert again[1].stem not in {entry.stem for entry in entries}
-
-
-async def test_an_id_that_looks_like_a_key_does_not_take_that_keys_name(tmp_path: Path) -> None:
-    async with await open_journal(tmp_path) as journal:
-        thief, owner = await journal.perform(
-            admit, [Admission(digest("x"), id=digest("fox").hex()), Admission(digest("fox"))]
-        )
-        assert owner.stem == digest("fox").hex()
-        assert thief.stem != owner.stem
-
-
-async def test_ids_that_equal_each_others_second_names_still_differ(tmp_path: Path) -> None:
-    short, full = (f"a~{digest('fox').hex()[:length]}" for length in (8, 32))
-    ids = ["a", short, full, "a"]
-    async with await open_journal(tmp_path) as journal:
-        entries = await journal.perform(
-            admit, [Admission(digest(name), id=job_id) for name, job_id in zip("123", ids, strict=False)]
-        )
-        entries += await journal.perform(admit, [Admission(digest("fox"), id="a")])
-        assert len({entry.stem for entry in entries}) == 4
-
-
-async def test_ids_that_sqlite_cannot_store_still_differ(tmp_path: Path) -> None:
-    async with await open_journal(tmp_path) as journal:
-        entries = await journal.perform(
-            admit, [Admission(bytes([i] * 16), id=c) for i, c in enumerate(("\ud800", "\ud801", "a\0b", "a"))]
-        )
-        for entry in entries:
-            await journal.perform(intent, entry, attempt=1, images=1)
-        assert len({entry.stem for entry in entries}) == 4
-
-
-async def test_a_digest_of_another_length_is_refused(tmp_path: Path) -> None:
-    async with await open_journal(tmp_path) as journal:
-        with pytest.raises(JournalError, match="16 bytes, not 3"):
-            await journal.perform(admit, [Admission(b"abc")])
 
 
 async def test_a_request_in_flight_at_a_kill_is_in_doubt_once_and_its_job_interrupted(tmp_path: Path) -> None:
@@ -383,52 +225,6 @@ async def test_failures_are_listed_by_line_and_doubts_by_age(tmp_path: Path) -> 
         assert [listed.line for listed in await doubts_in(journal)] == [entry.line for entry in (*entries, winner)]
 
 
-async def test_a_step_that_fails_does_not_affect_the_others(tmp_path: Path) -> None:
-    async with await open_journal(tmp_path) as journal:
-        entries = await journal.perform(admit, [Admission(digest(str(i))) for i in range(20)])
-        await journal.perform(done, entries[7], status="succeeded", attempts=1)
-        results = await asyncio.gather(
-            *(journal.perform(intent, entry, attempt=1, images=1) for entry in entries),
-            return_exceptions=True,
-        )
-        assert [index for index, result in enumerate(results) if result is not None] == [7]
-        assert isinstance(results[7], JournalError)
-        sums = await journal.perform(totals)
-        assert (sums.jobs[INTENT], sums.attempts) == (19, 20)
-
-
-async def test_a_record_without_a_json_form_fails_its_own_step_only(tmp_path: Path) -> None:
-    async with await open_journal(tmp_path) as journal:
-        entry = await admit_one(journal, "fox")
-        endless: dict[str, object] = {}
-        endless["self"] = endless
-        with pytest.raises(JournalError, match="cannot be written as JSON"):
-            await journal.perform(done, entry, status="succeeded", images=[(0, endless)], attempts=1)
-        await journal.perform(done, entry, status="succeeded", images=[(0, {})], attempts=1)
-
-
-async def test_a_full_disk_fails_all_waiting_steps_and_every_later_one(tmp_path: Path) -> None:
-    async with await open_journal(tmp_path) as journal:
-        acknowledged = await admit_one(journal, "first")
-        await journal.perform(intent, acknowledged, attempt=1, images=1)
-        await journal.perform(_no_more_pages)
-        entries = await journal.perform(admit, [Admission(digest(str(i)), id="x" * 4000 + str(i)) for i in range(50)])
-        results = await asyncio.gather(
-            *(journal.perform(intent, entry, attempt=1, images=1) for entry in entries),
-            return_exceptions=True,
-        )
-        assert all(isinstance(result, JournalError) for result in results)
-        with pytest.raises(JournalError, match=r"cannot be written \(database or disk is full\)"):
-            await journal.perform(totals)
-    assert read_status(tmp_path).jobs[INTENT] == 1
-    assert not folder_in_use(tmp_path)
-
-
-def _no_more_pages(connection: sqlite3.Connection) -> None:
-    pages = connection.execute("PRAGMA page_count").fetchone()[0]
-    connection.execute(f"PRAGMA max_page_count = {pages}").fetchone()
-
-
 async def test_a_second_run_in_this_process_is_refused_and_the_first_continues(tmp_path: Path) -> None:
     async with await open_journal(tmp_path) as journal:
         assert folder_in_use(tmp_path)
@@ -461,169 +257,9 @@ async def test_the_status_can_be_read_during_a_run_and_after_it(tmp_path: Path) 
     assert read_status(tmp_path) == expected
 
 
-async def test_a_closed_journal_refuses_steps_and_can_be_closed_again(tmp_path: Path) -> None:
-    journal = await open_journal(tmp_path)
-    entry = await admit_one(journal, "fox")
-    waiting = asyncio.ensure_future(journal.perform(intent, entry, attempt=1, images=1))
-    await asyncio.sleep(0)
-    await asyncio.gather(journal.close(), journal.close())
-    await waiting
-    assert read_status(tmp_path).jobs[INTENT] == 1
-    with pytest.raises(JournalError, match="closed"):
-        await journal.perform(totals)
-
-
-async def test_a_cancelled_wait_does_not_undo_the_step(tmp_path: Path, gate: threading.Event) -> None:
-    async with await open_journal(tmp_path) as journal:
-        entry = await admit_one(journal, "fox")
-        held_up = asyncio.ensure_future(journal.perform(lambda _: gate.wait(30)))
-        task = asyncio.ensure_future(journal.perform(intent, entry, attempt=1, images=1))
-        await asyncio.sleep(0)
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-        gate.set()
-        assert await held_up
-        assert (await journal.perform(totals)).jobs[INTENT] == 1
-
-
-async def test_a_cancelled_open_unlocks_the_folder(
-    tmp_path: Path, gate: threading.Event, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    arrived = threading.Event()
-    threads: list[threading.Thread] = []
-
-    def slow_connect(path: Path, *, fsync: bool) -> sqlite3.Connection:
-        threads.append(threading.current_thread())
-        arrived.set()
-        gate.wait(30)
-        return connect(path, fsync=fsync)
-
-    monkeypatch.setattr("imagen_async.batch.journal.schema.connect", slow_connect)
-    task = asyncio.ensure_future(open_journal(tmp_path))
-    assert await asyncio.to_thread(arrived.wait, 30)
-    for _ in range(3):
-        task.cancel()
-        await asyncio.sleep(0)
-        assert not task.done()  # before the folder is free
-    gate.set()
-    with pytest.raises(asyncio.CancelledError):
-        await task
-    assert not folder_in_use(tmp_path)
-    async with await open_journal(tmp_path) as journal:
-        assert journal.abandoned == 0
-
-
-async def test_more_steps_than_one_transaction_takes_are_all_performed(tmp_path: Path, gate: threading.Event) -> None:
-    async with await open_journal(tmp_path) as journal:
-        entries = await journal.perform(admit, [Admission(i.to_bytes(16, "big")) for i in range(2 * LARGEST_GROUP)])
-        held_up = asyncio.ensure_future(journal.perform(lambda _: gate.wait(30)))
-        waiting = [asyncio.ensure_future(journal.perform(intent, entry, attempt=1, images=1)) for entry in entries]
-        await asyncio.sleep(0)
-        closing = asyncio.ensure_future(journal.close())
-        await asyncio.sleep(0)
-        gate.set()
-        await asyncio.gather(held_up, closing, *waiting)
-    assert read_status(tmp_path).jobs[INTENT] == 2 * LARGEST_GROUP
-
-
-async def test_after_a_failed_commit_the_waiting_steps_are_refused(tmp_path: Path, gate: threading.Event) -> None:
-    def breaks(_: sqlite3.Connection) -> None:
-        gate.wait(30)
-        raise sqlite3.OperationalError("disk I/O error")
-
-    journal = await open_journal(tmp_path)
-    breaking = asyncio.ensure_future(journal.perform(breaks))
-    waiting = [asyncio.ensure_future(journal.perform(totals)) for _ in range(3)]
-    await asyncio.sleep(0)
-    gate.set()
-    results = await asyncio.gather(breaking, *waiting, return_exceptions=True)
-    assert ["disk I/O error" in str(result) for result in results] == [True] * 4
-    await journal.close()
-
-
-async def test_a_value_that_sqlite_refuses_fails_its_own_step_only(tmp_path: Path) -> None:
-    async with await open_journal(tmp_path) as journal:
-        entries = await journal.perform(admit, [Admission(digest("huge"), n=1 << 70), Admission(digest("fox"))])
-        results = await asyncio.gather(
-            *(journal.perform(intent, entry, attempt=1, images=1) for entry in entries),
-            return_exceptions=True,
-        )
-        assert [type(result) for result in results] == [OverflowError, type(None)]
-        with pytest.raises(JournalError, match="refused a step"):
-            await journal.perform(lambda connection: connection.execute("INSERT INTO exports VALUES (NULL, 0, 0)"))
-        assert (await journal.perform(totals)).jobs[INTENT] == 1
-
-
-def test_a_program_that_forgets_to_close_its_journal_ends_quietly(tmp_path: Path) -> None:
-    script = (
-        "import asyncio, pathlib, sys\n"
-        "from imagen_async.batch.journal import Journal, queries\n"
-        "async def use():\n"
-        "    journal = await Journal.open(pathlib.Path(sys.argv[1]), fsync=False)\n"
-        "    await journal.perform(queries.totals)\n"
-        "    return journal\n"
-        "journal = asyncio.run(use())\n"
-    )
-    command = [sys.executable, "-W", "error", "-c", script, str(tmp_path)]
-    ended = subprocess.run(command, capture_output=True, timeout=60, check=False)  # noqa: S603 - our own script
-    assert (ended.returncode, ended.stdout, ended.stderr) == (0, b"", b"")
-    assert not folder_in_use(tmp_path)
-
-
 async def test_the_repr_names_the_folder_only(tmp_path: Path) -> None:
     async with await open_journal(tmp_path / "out") as journal:
         assert repr(journal) == f"Journal({str(tmp_path / 'out')!r})"
-
-
-async def test_a_cancelled_open_that_fails_leaves_no_unretrieved_error(
-    tmp_path: Path, gate: threading.Event, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    arrived = threading.Event()
-    threads: list[threading.Thread] = []
-
-    def failing_connect(path: Path, *, fsync: bool) -> sqlite3.Connection:
-        threads.append(threading.current_thread())
-        arrived.set()
-        gate.wait(30)
-        raise JournalError(f"{path} is damaged, fsync {fsync}")
-
-    complaints: list[object] = []
-    asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
-    monkeypatch.setattr("imagen_async.batch.journal.schema.connect", failing_connect)
-    task = asyncio.ensure_future(open_journal(tmp_path))
-    assert await asyncio.to_thread(arrived.wait, 30)
-    for _ in range(3):
-        task.cancel()
-        await asyncio.sleep(0)
-        assert not task.done()  # before the folder is free
-    gate.set()
-    with pytest.raises(asyncio.CancelledError):
-        await task
-    assert not threads[0].is_alive()
-    await asyncio.sleep(0)
-    del task
-    gc.collect()
-    assert complaints == []
-    assert not folder_in_use(tmp_path)
-
-
-@pytest.mark.parametrize("error", [SystemExit, StopIteration])
-async def test_no_error_of_a_step_ends_the_thread(
-    tmp_path: Path, gate: threading.Event, error: type[BaseException]
-) -> None:
-    def stops(_: sqlite3.Connection) -> None:
-        gate.wait(30)
-        raise error
-
-    async with await open_journal(tmp_path) as journal:
-        first = asyncio.ensure_future(journal.perform(stops))
-        second = asyncio.ensure_future(journal.perform(totals))
-        await asyncio.sleep(0)
-        gate.set()
-        with pytest.raises(JournalError, match=error.__name__):
-            await first
-        assert (await second).images == 0
 
 
 async def test_the_end_of_a_job_never_lowers_its_number_of_requests(tmp_path: Path) -> None:
