@@ -78,6 +78,12 @@ class Model:
 class Catalog(Mapping[str, Model]):
     """An immutable table of models by id.
 
+    Args:
+        models: The models.
+
+    Attributes:
+        by_id: The models by id, as a mapping whose methods are not written in Python.
+
     Example:
         >>> mine = CATALOG.extended(Model(id="my-finetune", price_usd=0.01))
         >>> "my-finetune" in mine, "my-finetune" in CATALOG
@@ -85,27 +91,23 @@ class Catalog(Mapping[str, Model]):
     """
 
     def __init__(self, models: tuple[Model, ...] = ()) -> None:
-        self._models = {model.id: model for model in models}
+        self.by_id: Mapping[str, Model] = MappingProxyType({model.id: model for model in models})
 
     def __getitem__(self, model_id: str) -> Model:
-        return self._models[model_id]
-
-    def get(self, model_id: object, default: Any = None) -> Any:
-        """Return the model of this id, or the default; Mapping's own raises and catches an error for an unknown id."""
-        return self._models.get(model_id, default) if isinstance(model_id, str) else default
+        return self.by_id[model_id]
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._models)
+        return iter(self.by_id)
 
     def __len__(self) -> int:
-        return len(self._models)
+        return len(self.by_id)
 
     def __repr__(self) -> str:
-        return f"Catalog({', '.join(self._models)})"
+        return f"Catalog({', '.join(self.by_id)})"
 
     def extended(self, *models: Model) -> Catalog:
         """Return a catalog with `models` added; a model replaces another one of the same id."""
-        return Catalog((*self._models.values(), *models))
+        return Catalog((*self.by_id.values(), *models))
 
     def extended_from(self, tables: Mapping[str, Any]) -> Catalog:
         """Return a catalog extended by plain tables, as read from a TOML or JSON file.
@@ -131,7 +133,7 @@ class Catalog(Mapping[str, Model]):
             if name not in known:
                 raise ConfigurationError(f"{entry} has no field {shown(name)}{nearest(str(name), known)}")
         try:
-            return attrs.evolve(self._models.get(model_id, Model(id=model_id)), **table)
+            return attrs.evolve(self.by_id.get(model_id, Model(id=model_id)), **table)
         except ConfigurationError as error:
             raise ConfigurationError(f"{entry}: {error}") from None
 

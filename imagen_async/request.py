@@ -159,9 +159,10 @@ def check_request(  # noqa: C901 - one branch a rule; a call a rule would cost a
         max_n: Most images to allow instead of the model's own limit, for callers that split requests.
     """
     found: list[str] = []
-    model: Model | None = catalog.get(request.model)
+    model_id: Any = request.model
+    model = catalog.by_id.get(model_id) if isinstance(model_id, str) else None
     if model is None:
-        found += _check_unknown(request.model)
+        found += _check_unknown(model_id)
     prompt: Any = request.prompt
     n: Any = request.n
     limit, longest = (max_n or model.max_n, model.prompt_tokens) if model else (max_n or 4, None)
@@ -170,7 +171,7 @@ def check_request(  # noqa: C901 - one branch a rule; a call a rule would cost a
     elif not prompt.strip():
         found.append("prompt is empty")
     elif not prompt.isascii() or (longest is not None and len(prompt) > longest):
-        found += _check_text(prompt, request.model, longest)
+        found += _check_text(prompt, model_id, longest)
     if request.aspect_ratio not in (ratios := tuple(model.aspect_ratios if model else ASPECT_RATIOS)):
         found += _not_one_of("aspect_ratio", request.aspect_ratio, ratios, model)
     if request.output_format not in (formats := model.output_formats if model else OUTPUT_FORMATS):

@@ -151,7 +151,7 @@ class Batch(AsyncIterator[Outcome]):
             JournalError: The journal cannot be used.
             StoreError: The folder cannot be written.
         """
-        self._client.refuse_if_closed()
+        await self._client.open()
         self._began = self._clock()
         await self._check_input()
         await asyncio.to_thread(refuse_links, self._folder)

@@ -15,7 +15,7 @@ from imagen_async._secrets import Secret
 from imagen_async._validation import Number, check_kinds
 from imagen_async.catalog import CATALOG, Catalog
 from imagen_async.client.attempt import AttemptRunner
-from imagen_async.client.jobs import Jobs
+from imagen_async.client.job import Jobs
 from imagen_async.client.retry import JobRunner
 from imagen_async.client.runtime import Runtime
 from imagen_async.client.snapshot import ClientSnapshot
@@ -56,6 +56,7 @@ __all__ = ["DEFAULT_BASE_URL", "ImagenClient"]
 
 DEFAULT_BASE_URL = "https://gateway.theturbo.ai/v1"
 
+_CLOSED = "the client is closed; create another one"
 _MODELS_BODY = 4 * 2**20
 _COUNT = Number(1, whole=True)
 _RATE = Number(0, beyond=True, optional=True)
@@ -210,7 +211,11 @@ class ImagenClient:
             self._attempts, self.limiter, policy=self.retry, clock=runtime.clock, sleep=runtime.sleep, draw=runtime.draw
         )
         self.jobs = Jobs(
-            runner, catalog, self._listeners, send_response_format=send_response_format, wall_clock=runtime.wall_clock
+            runner.run,
+            catalog,
+            self._listeners,
+            send_response_format=send_response_format,
+            wall_clock=runtime.wall_clock,
         )
 
     def __repr__(self) -> str:
@@ -220,19 +225,23 @@ class ImagenClient:
         return f"<ImagenClient of {self._transport.base_url}, {state}>"
 
     async def __aenter__(self) -> Self:
-        """Open the session and join the other clients of the key.
-
-        Raises:
-            ConfigurationError: The client or its session is closed.
-        """
-        self.refuse_if_closed()
-        await self._attempts.open()
+        await self.open()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.close()
+
+    async def open(self) -> None:
+        """Open the session for the running event loop, and join the other clients of the key; entering does so.
+
+        Raises:
+            ConfigurationError: The client or its session is closed.
+        """
+        if self._closed:
+            raise ConfigurationError(_CLOSED)
+        await self._attempts.open()
 
     async def close(self) -> None:
         """Close the session, unless it is yours, and end the writer threads; jobs that are still running fail."""
@@ -276,8 +285,10 @@ class ImagenClient:
             StoreError: An image could not be kept.
             OutageError: The gateway does not respond, and the retry quota is used up.
         """
-        self.refuse_if_closed()
-        job = self.jobs.job(request_of(prompt, fields), store=_checked(store), sha256=sha256)
+        if self._closed:
+            raise ConfigurationError(_CLOSED)
+        store = MemoryStore() if store is None else checked_store(store)
+        job = self.jobs.job(request_of(prompt, fields), store=store, sha256=sha256)
         try:
             outcome: Outcome | None = await self.jobs.run(job)
         except JobStopped as stopped:
@@ -313,11 +324,12 @@ class ImagenClient:
         Raises:
             ConfigurationError: `requests` is a single request, `store` is not a store, or the client is closed.
         """
-        self.refuse_if_closed()
+        if self._closed:
+            raise ConfigurationError(_CLOSED)
         if isinstance(requests, str | ImageRequest):
             raise ConfigurationError("stream needs an iterable of requests; for one request use generate")
-        where, stop = _checked(store), self.jobs.stop_scope()
-        one = functools.partial(self.jobs.outcome, store=where, stop=stop, sha256=sha256)
+        store, stop = MemoryStore() if store is None else checked_store(store), self.jobs.stop_scope()
+        one = functools.partial(self.jobs.outcome, store=store, stop=stop, sha256=sha256)
         return Stream(one, requests, window=self.window, ordered=ordered, stop=stop)
 
     async def list_models(self) -> tuple[str, ...]:
@@ -329,8 +341,7 @@ class ImagenClient:
             GatewayError: The gateway refused; `AuthenticationError` if the key is invalid.
             ProtocolError: The response is not a list of models.
         """
-        self.refuse_if_closed()
-        await self._attempts.open()
+        await self.open()
         async with self._transport.get(MODELS) as response:
             if response.status != 200:  # noqa: PLR2004 - the contract's one good status
                 # The body gets no name here, which a traceback with locals would show: some gateways repeat the key.
@@ -362,13 +373,6 @@ class ImagenClient:
             spilled_bytes=receiving.spill.reserved,
         )
 
-    # -- for `batch` ----------------------------------------------------------------------------------------------
-
-    def refuse_if_closed(self) -> None:
-        """Raise `ConfigurationError` if the client is closed."""
-        if self._closed:
-            raise ConfigurationError("the client is closed; create another one")
-
     def _paused(self, seconds: float) -> None:
         LOG.info("the gateway asked for a pause of %.1f s", seconds)
         if self._listeners.callbacks:
@@ -378,11 +382,6 @@ class ImagenClient:
         if self._listeners.callbacks:
             pacer = self.limiter.shared.pacer
             self._listeners.tell(Throttled(at=self.runtime.wall_clock(), limit=pacer.limit, rate=pacer.rate))
-
-
-def _checked(store: Store | None) -> Store:
-    # Compared with None: a store that counts its images may be empty, and then false.
-    return MemoryStore() if store is None else checked_store(store)
 
 
 def _check_key(key: Secret) -> None:

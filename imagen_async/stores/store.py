@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import attrs
 
-from imagen_async._validation import Number, shown
+from imagen_async._validation import shown
 from imagen_async.exceptions import ConfigurationError, UsageError
 
 if TYPE_CHECKING:
@@ -41,7 +41,6 @@ __all__ = [
 USUAL_WRITERS = 4
 """Threads for a store without `writers`: most stores wait for something."""
 
-_THREADS = Number(0, whole=True)
 _NEAR = 0.85
 """How alike two names are of which one is probably a misspelling of the other; 1 is equal."""
 _CHECKED_SINKS: set[type] = set()
@@ -201,12 +200,14 @@ def checked_store(store: Store) -> Store:
         what = f"the class {store.__name__}" if isinstance(store, type) else shown(store)
         raise ConfigurationError(f"store must be an object with a method open, such as a LocalStore, not {what}")
     threads = getattr(store, "writers", None)
+    if type(threads) is int and threads >= 0:
+        return store
     if threads is None:
         names = (*dir(type(store)), *getattr(store, "__dict__", ()))
         if misspelt := _misspelt(names, "writers"):
             raise ConfigurationError(f"the store {type(store).__name__} {misspelt} Rename it, or add writers")
     else:
-        _THREADS.check(f"{type(store).__name__}.writers", threads)
+        raise ConfigurationError(f"{type(store).__name__}.writers must be a whole number from 0, not {shown(threads)}")
     return store
 
 
