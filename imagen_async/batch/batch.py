@@ -204,9 +204,8 @@ class Batch(AsyncIterator[Outcome]):
             JournalError: The journal broke.
         """
         stream, self._stream = self._stream, None
-        if stream is None:
-            return
-        await unbroken(self._end(stream))
+        if stream is not None:
+            await unbroken(self._end(stream))
 
     close = aclose
 

@@ -82,7 +82,9 @@ class Space:
         if not self._min_free:
             return
         free = await asyncio.to_thread(free_bytes, self._folder)
-        needed = self._min_free + images * self._usual_size()
+        known = self._progress
+        size = known.bytes // known.images if known.images >= _ENOUGH_TO_KNOW else _USUAL_IMAGE
+        needed = self._min_free + images * size
         if free is not None and free < needed:
             raise StoreError(
                 f"only {_mib(free)} are free in {printable(str(self._folder))}; sending more needs {_mib(needed)} "
@@ -90,10 +92,6 @@ class Space:
                 "or lower min_free (--min-free)",
                 path=str(self._folder),
             )
-
-    def _usual_size(self) -> int:
-        known = self._progress
-        return known.bytes // known.images if known.images >= _ENOUGH_TO_KNOW else _USUAL_IMAGE
 
 
 def _mib(size: int) -> str:

@@ -10,10 +10,7 @@ import contextlib
 import functools
 import hashlib
 import json
-from collections.abc import Mapping
 from typing import TYPE_CHECKING
-
-import attrs
 
 from imagen_async._version import __version__
 from imagen_async.batch.folder import INNER_NAME
@@ -77,9 +74,9 @@ class FinishedInput:
 
         Nothing is recorded if the file has changed meanwhile or the journal fails: the next run only takes longer.
         """
-        fields = attrs.asdict(report, filter=lambda field, _: field.name in _COUNTED, value_serializer=_plain)
+        counted = json.dumps({name: getattr(report, name) for name in _COUNTED}, default=dict)
         with contextlib.suppress(ConfigurationError, JournalError):
-            text = await aside(functools.partial(self._signed, json.dumps(fields, sort_keys=True)))
+            text = await aside(functools.partial(self._signed, counted))
             await journal.perform(transitions.set_finished_input, text)
 
     def _signed(self, counted: str) -> str:
@@ -87,7 +84,3 @@ class FinishedInput:
         limits = [repr(model) for model in self._catalog.values()]
         parts = "\0".join((__version__, self._source.fingerprint(), *limits, counted))
         return f"{hashlib.sha256(parts.encode('utf-8', 'surrogatepass')).hexdigest()} {counted}"
-
-
-def _plain(_: object, __: object, value: object) -> object:
-    return dict(value) if isinstance(value, Mapping) else value

@@ -103,7 +103,8 @@ class Intake:
                         self._invalid.add(row)
                     else:
                         yield good
-                        raise InvalidInputError(self._name(), [(row.line, row.problems)], 1)
+                        name = self._requests.name if isinstance(self._requests, Source) else "the requests"
+                        raise InvalidInputError(name, [(row.line, row.problems)], 1)
                 yield good
 
     def _groups(self) -> AsyncGenerator[list[Row | BadRow], None]:
@@ -113,9 +114,6 @@ class Intake:
         if isinstance(self._requests, AsyncIterable):
             return _singly(self._requests, terms)
         return _together(iter(self._requests), terms)
-
-    def _name(self) -> str:
-        return self._requests.name if isinstance(self._requests, Source) else "the requests"
 
 
 async def _together(items: Iterator[Item], terms: Terms) -> AsyncGenerator[list[Row | BadRow], None]:

@@ -61,8 +61,7 @@ class Progress:
 
     def count(self, status: Status) -> None:
         """Count one job that has ended."""
-        name = status.value
-        setattr(self, name, getattr(self, name) + 1)
+        setattr(self, status, getattr(self, status) + 1)
 
 
 @attrs.frozen(kw_only=True)

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 __all__ = ["JobRecorder", "RunRecorder"]
 
 EVERY_S = 1.0
-"""Seconds between two looks at the disk, and between two updates of ``metadata.jsonl``."""
+"""Seconds between two checks of the disk, and between two updates of ``metadata.jsonl``."""
 
 
 class RunRecorder:
@@ -75,7 +75,9 @@ class RunRecorder:
             await self._spend_earlier_costs()
         self._background = [
             asyncio.create_task(_repeat(self._metadata.flush), name="imagen-metadata"),
-            asyncio.create_task(_repeat(lambda: space.check(self._images_in_flight())), name="imagen-space"),
+            asyncio.create_task(
+                _repeat(lambda: space.check(sum(job.reserved for job in self.unfinished.values()))), name="imagen-space"
+            ),
         ]
         for task in self._background:
             task.add_done_callback(lambda task: _report(task, failed))
@@ -100,9 +102,6 @@ class RunRecorder:
         """Return the price of one image in US dollars."""
         known = self._catalog.get(model)
         return (known.price_usd if known else None) or 0.0
-
-    def _images_in_flight(self) -> int:
-        return sum(job.reserved for job in self.unfinished.values())
 
     async def _spend_earlier_costs(self) -> None:
         totals = await self.journal.perform(queries.totals)

@@ -57,7 +57,10 @@ def totals(connection: sqlite3.Connection) -> Totals:
     """Read the sums."""
     sums = named_row(connection, "SELECT * FROM totals")
     jobs = {state: sums.pop(state) for state in JOB_STATES}
-    return Totals(jobs=jobs, unanswered=_unanswered(connection), **sums)
+    unanswered = (
+        "SELECT count(*) AS requests, coalesce(sum(asked_images), 0) AS images, round(total(asked_usd), 9) AS usd"
+    )
+    return Totals(jobs=jobs, unanswered=Unanswered(**named_row(connection, f"{unanswered} {_UNANSWERED}")), **sums)
 
 
 def named_row(connection: sqlite3.Connection, query: str) -> dict[str, Any]:
@@ -65,12 +68,6 @@ def named_row(connection: sqlite3.Connection, query: str) -> dict[str, Any]:
     cursor = connection.execute(query)
     row = cursor.fetchone() or ()
     return {column[0]: value for column, value in zip(cursor.description, row, strict=False)}
-
-
-def _unanswered(connection: sqlite3.Connection) -> Unanswered:
-    sums = "SELECT count(*), coalesce(sum(asked_images), 0), round(total(asked_usd), 9)"
-    requests, images, usd = connection.execute(f"{sums} {_UNANSWERED}").fetchone()
-    return Unanswered(requests=requests, images=images, usd=usd)
 
 
 def failure(connection: sqlite3.Connection, key: bytes) -> Failure | None:
@@ -123,8 +120,7 @@ def unanswered_requests(connection: sqlite3.Connection, limit: int) -> list[List
 
 
 def _listed(row: tuple[Any, ...]) -> ListedDoubt:
-    job_id, line, *doubt = row
-    return ListedDoubt(id=job_id, line=line, doubt=_doubt(tuple(doubt)))
+    return ListedDoubt(id=row[0], line=row[1], doubt=_doubt(row[2:]))
 
 
 def history(connection: sqlite3.Connection, key: bytes) -> History:

@@ -71,7 +71,7 @@ class Writer:
             await asyncio.shield(self._opened)
         except BaseException:
             # Cancelled while opening, or refused: the folder is unlocked before the caller continues.
-            self._opened.add_done_callback(_seen)
+            self._opened.add_done_callback(lambda opened: opened.cancelled() or opened.exception())
             await self.close()
             raise
 
@@ -199,8 +199,3 @@ def _deliver(results: list[_Result]) -> None:
             result.future.set_result(result.value)
         else:
             result.future.set_exception(result.error)
-
-
-def _seen(future: asyncio.Future[None]) -> None:
-    if not future.cancelled():
-        future.exception()
