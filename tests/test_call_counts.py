@@ -33,7 +33,7 @@ JOBS = 50
 RUNS = 3
 """What comes over a real socket may come in two parts; the least of some runs is what it costs when it does not."""
 
-PER_JOB = {"in memory": 460, "into files": 540, "as a batch": 742}
+PER_JOB = {"in memory": 432, "into files": 508, "as a batch": 692}
 PER_CHUNK = {"one IDAT": 51, "of 8 KiB each": 120}
 
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import builtins
+import importlib.util
 import json
 import re
 import subprocess
 import sys
 from pathlib import Path
 
-from imagen_async import RetryPolicy, Timeouts, exceptions
+import imagen_async
+from imagen_async import RetryPolicy, Timeouts, events, exceptions
 from imagen_async.batch import Summary
 from imagen_async.batch.journal import Doubt, Failure, read_status, schema
 from imagen_async.batch.progress import Progress
@@ -117,3 +119,16 @@ def test_every_test_and_command_that_a_guarantee_names_exists() -> None:
     assert [name for name in named if not (DOCS.parent / name).exists()] == []
     targets = re.findall(r"^([a-z-]+):", (DOCS.parent / "Makefile").read_text(), re.MULTILINE)
     assert set(re.findall(r"`make ([a-z-]+)`", text)) <= set(targets)
+
+
+def test_every_public_name_is_in_the_reference() -> None:
+    text = page("reference/python.md")
+    shown = set(re.findall(r"^::: imagen_async\.(?:\w+\.)*(\w+)$", text, re.MULTILINE))
+    whole_modules = {*exceptions.__all__, *events.__all__}
+    assert set(imagen_async.__all__) - shown - whole_modules == {"__version__", "CATALOG"}
+
+
+def test_every_class_that_the_reference_shows_exists() -> None:
+    for path in re.findall(r"^::: ([\w.]+)$", page("reference/python.md"), re.MULTILINE):
+        module, _, name = path.rpartition(".")
+        assert hasattr(importlib.import_module(module), name) or importlib.util.find_spec(path) is not None, path
