@@ -1,4 +1,4 @@
-"""Clients for tests, and what is counted to see that they leave nothing behind."""
+"""Clients for tests, and counters that show what they leave behind."""
 
 from __future__ import annotations
 
@@ -47,12 +47,12 @@ FATAL = (AuthenticationError, PermissionDeniedError, ModelNotFoundError)
 def client_of(
     gateway: SandboxGateway, clock: FakeClock, *, draw: Callable[[], float] = lambda: 0.5, **options: Any
 ) -> ImagenClient:
-    """A client of a sandbox, that lives by a fake clock."""
+    """Return a client of a sandbox that uses a fake clock."""
     return ImagenClient(gateway.api_key, gateway.base_url, _runtime=clock.runtime(draw), **options)
 
 
 def other_tasks() -> set[str]:
-    """What else this loop runs, the sandbox's and pytest's own tasks aside."""
+    """Return the other tasks of this event loop, without those of the sandbox and of pytest."""
     tasks = asyncio.all_tasks() - {asyncio.current_task()}
     return {
         repr(task.get_coro()) for task in tasks if "imagen_async/sandbox" not in repr(task) and "web_" not in repr(task)

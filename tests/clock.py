@@ -1,7 +1,7 @@
-"""Time that passes only when a test says so.
+"""Clocks that a test moves.
 
-`FakeClock` stands in for the clock and the sleep that our own classes take as arguments; `LoopClock` moves the
-running event loop's clock, on which aiohttp's time-outs run.
+`FakeClock` replaces the clocks and the sleep of a client. `LoopClock` moves the running event loop's clock, which
+timeouts use.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ if TYPE_CHECKING:
 __all__ = ["FakeClock", "LoopClock", "settle", "until"]
 
 EPOCH = 1_800_000_000.0
-"""What the wall clock shows when the other one shows 0."""
+"""The time of the wall clock when the monotonic clock shows 0."""
 
 
 class FakeClock:
     """A clock that stands still between sleeps.
 
     Args:
-        moves: Whether a sleep ends at once and takes the clock with it; otherwise sleepers wait for `advance`.
+        moves: Whether a sleep moves the clock and ends immediately; otherwise sleepers wait for `advance`.
 
     Attributes:
-        now: What it shows.
-        slept: Every sleep that was asked for, in order.
+        now: The time of the monotonic clock.
+        slept: The seconds of every sleep, in order.
     """
 
     def __init__(self, *, moves: bool = True) -> None:
@@ -42,24 +42,24 @@ class FakeClock:
         self._sleepers: list[tuple[float, int, asyncio.Event]] = []
 
     def runtime(self, draw: Callable[[], float] = random.random) -> Runtime:
-        """Return the runtime of a client that lives by this clock."""
+        """Return the runtime of a client that uses this clock."""
         return Runtime(clock=self.clock, wall_clock=self.wall_clock, sleep=self.sleep, draw=draw)
 
     @property
     def sleeping(self) -> int:
-        """How many wait for `advance`."""
+        """The number of sleepers that wait for `advance`."""
         return len(self._sleepers)
 
     def clock(self) -> float:
-        """Give monotonic seconds."""
+        """Return monotonic seconds."""
         return self.now
 
     def wall_clock(self) -> float:
-        """Give seconds since the epoch."""
+        """Return seconds since the epoch."""
         return EPOCH + self.now
 
     async def sleep(self, seconds: float) -> None:
-        """Wait until the clock shows so much more."""
+        """Wait until the clock has moved by so many seconds."""
         self.slept.append(seconds)
         until = self.now + seconds
         if self._moves:
@@ -76,7 +76,7 @@ class FakeClock:
                 heapq.heapify(self._sleepers)
 
     async def advance(self, seconds: float) -> None:
-        """Let time pass, and everyone whose sleep ends do what they wanted to, in the order of time."""
+        """Move the clock, and wake each sleeper whose time has come, in the order of time."""
         await settle()
         end = self.now + seconds
         while self._sleepers and self._sleepers[0][0] <= end:
@@ -85,7 +85,7 @@ class FakeClock:
         await settle()
 
     async def wake_one(self) -> None:
-        """Let time pass until the first sleeper wakes, and everyone do what they wanted to."""
+        """Move the clock to the time of the first sleeper, and wake it."""
         until, _, woken = heapq.heappop(self._sleepers)
         self.now = max(self.now, until)
         woken.set()
@@ -93,7 +93,7 @@ class FakeClock:
 
 
 class LoopClock:
-    """The running loop's clock, which can be put forward."""
+    """Moves the running event loop's clock forward."""
 
     def __init__(self) -> None:
         loop = asyncio.get_running_loop()
@@ -101,18 +101,18 @@ class LoopClock:
         loop.time = lambda: real() + self._ahead  # type: ignore[method-assign] # the point of this class
 
     async def jump(self, seconds: float) -> None:
-        """Let so many seconds be over at once: every timer that was to go off within them goes off."""
+        """Move the clock by so many seconds; every timer that is due by then fires."""
         self._ahead += seconds
         await settle()
 
 
 async def settle() -> None:
-    """Let every task that can run do so; none of them may wait for a socket or a thread."""
+    """Run every task that can run; none may wait for a socket or a thread."""
     for _ in range(25):
         await asyncio.sleep(0)
 
 
 async def until(condition: Callable[[], object]) -> None:
-    """Wait for something that a socket or a thread brings about; pytest's time-out is its limit."""
+    """Wait until a condition holds that a socket or a thread fulfils; pytest's timeout is the limit."""
     while not condition():  # noqa: ASYNC110 - what is waited for has no event
         await asyncio.sleep(0.0005)

@@ -9,7 +9,7 @@ from tests.clock import settle
 
 
 class Work:
-    """Goes on until it is let, and fails if it is to."""
+    """Runs until a test ends it, with a result or an error."""
 
     def __init__(self, error: Exception | None = None) -> None:
         self.let = asyncio.Event()
@@ -24,7 +24,7 @@ class Work:
         return "done"
 
 
-async def test_what_nobody_cancels_gives_its_result_or_its_error() -> None:
+async def test_without_a_cancellation_the_result_or_the_error_is_passed_on() -> None:
     good, bad = Work(), Work(ZeroDivisionError())
     good.let.set()
     bad.let.set()
@@ -35,7 +35,7 @@ async def test_what_nobody_cancels_gives_its_result_or_its_error() -> None:
 
 @pytest.mark.parametrize("error", [None, ZeroDivisionError()])
 @pytest.mark.parametrize("times", [1, 3])
-async def test_a_cancellation_arrives_once_and_only_when_the_work_has_ended(
+async def test_a_cancellation_is_raised_once_and_only_after_the_work_has_ended(
     times: int, error: Exception | None
 ) -> None:
     work = Work(error)
@@ -52,7 +52,7 @@ async def test_a_cancellation_arrives_once_and_only_when_the_work_has_ended(
     assert caught.value.__cause__ is error
 
 
-async def test_a_time_out_is_one_although_it_comes_late() -> None:
+async def test_a_timeout_that_is_raised_late_is_a_timeout() -> None:
     work = Work()
 
     async def impatient() -> None:
@@ -67,7 +67,7 @@ async def test_a_time_out_is_one_although_it_comes_late() -> None:
     assert work.done
 
 
-async def test_all_are_waited_for() -> None:
+async def test_all_futures_are_awaited() -> None:
     works = [Work(), Work()]
     tasks = [asyncio.ensure_future(work()) for work in works]
     waiting = asyncio.ensure_future(ended(*tasks))

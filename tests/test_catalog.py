@@ -47,7 +47,7 @@ def test_a_user_s_own_model_brings_its_own_limits() -> None:
     assert len(CATALOG) == 6
 
 
-def test_a_model_of_the_same_id_takes_the_place_of_the_known_one() -> None:
+def test_a_model_replaces_another_one_of_the_same_id() -> None:
     mine = CATALOG.extended(Model(id=DEFAULT_MODEL, prompt_tokens=1))
     assert mine[DEFAULT_MODEL].price_usd is None
     assert len(mine) == len(CATALOG)
@@ -112,7 +112,7 @@ def test_a_toml_file_extends_the_catalog() -> None:
         {"aspect_ratios": {"1:1": ["wide", "high"]}},
     ],
 )
-def test_a_table_that_does_not_fit_is_refused_by_its_name(table: Any) -> None:
+def test_an_invalid_table_is_refused_by_its_name(table: Any) -> None:
     with pytest.raises(ConfigurationError, match="'my-model'"):
         CATALOG.extended_from({"my-model": table})
 
@@ -122,9 +122,9 @@ def test_a_model_and_its_tables_cannot_be_changed() -> None:
     with pytest.raises(attrs.exceptions.FrozenInstanceError):
         model.max_n = 9  # type: ignore[misc] # the point of the test
     with pytest.raises(TypeError):
-        model.aspect_ratios["2:1"] = (2, 1)  # type: ignore[index] # likewise
+        model.aspect_ratios["2:1"] = (2, 1)  # type: ignore[index] # the point of the test
     with pytest.raises(TypeError):
-        CATALOG["mine"] = model  # type: ignore[index] # likewise
+        CATALOG["mine"] = model  # type: ignore[index] # the point of the test
 
 
 def test_a_catalog_is_a_mapping_by_id() -> None:

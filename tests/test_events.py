@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 PAUSED = Paused(at=1.0, seconds=2.0)
 
 
-def test_a_callback_that_fails_is_logged_and_harms_nobody(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_callback_that_raises_is_logged_and_changes_nothing(caplog: pytest.LogCaptureFixture) -> None:
     heard: list[Event] = []
 
     def fail(_: Event) -> None:
@@ -30,15 +30,15 @@ def test_a_callback_that_fails_is_logged_and_harms_nobody(caplog: pytest.LogCapt
 
 
 @pytest.mark.parametrize("name", [name for name in events.__all__ if name != "Listeners"])
-def test_events_are_frozen_values_that_say_when(name: str) -> None:
+def test_events_are_frozen_values_with_a_time(name: str) -> None:
     kind = getattr(events, name)
     assert issubclass(kind, Event)
     assert "at" in {field.name for field in attrs.fields(kind)}
     with pytest.raises(attrs.exceptions.FrozenInstanceError):
-        PAUSED.at = 3.0  # type: ignore[misc] # that is what is tested
+        PAUSED.at = 3.0  # type: ignore[misc] # the point of the test
 
 
-async def test_a_client_tells_of_the_gateway_s_pauses_and_of_its_limits(
+async def test_callbacks_receive_pauses_and_lowered_limits(
     imagen_sandbox_factory: SandboxFactory, clock: FakeClock
 ) -> None:
     gateway = await imagen_sandbox_factory(rpm=5, retry_after=30.0)
@@ -52,5 +52,5 @@ async def test_a_client_tells_of_the_gateway_s_pauses_and_of_its_limits(
     paused = [event for event in heard if isinstance(event, Paused)]
     assert paused[0].seconds == pytest.approx(30.0)
     assert any(isinstance(event, Throttled) for event in heard)
-    # The sandbox's minute is a real one, the client's is not: it comes back until its time is over.
+    # The sandbox's minute is real and the client's is not, so the client retries until its time is over.
     assert refused == ["RateLimitError"]

@@ -98,7 +98,7 @@ def name_of(error: ImagenError) -> str:
 
 
 @pytest.mark.parametrize("error", ERRORS, ids=name_of)
-def test_an_error_comes_through_a_pickle_with_its_words_and_facts(error: ImagenError) -> None:
+def test_an_error_can_be_pickled_with_its_message_and_facts(error: ImagenError) -> None:
     error = copy.copy(error)
     error.attempts = (ATTEMPT,)
     error.add_note("seen at noon")
@@ -155,7 +155,7 @@ def test_an_error_is_also_the_built_in_one_that_callers_know(error: ImagenError,
     assert isinstance(pickle.loads(pickle.dumps(error)), builtin)  # noqa: S301 - our own bytes
 
 
-def test_only_what_says_that_the_network_failed_is_an_os_error() -> None:
+def test_only_errors_of_connecting_and_waiting_are_os_errors() -> None:
     assert {type(error) for error in ERRORS if isinstance(error, OSError)} == {ConnectError, TimeoutExceededError}
 
 
@@ -207,7 +207,7 @@ def test_a_timeout_error_names_the_timeout_and_its_seconds(phase: str) -> None:
 
 
 @given(st.text(st.characters() | st.sampled_from("\x1b\r\n\u202e\ud800\u2066\x7f\x9b\u200b"), max_size=600))
-def test_printable_text_has_nothing_that_a_terminal_obeys(text: str) -> None:
+def test_printable_text_contains_nothing_that_a_terminal_obeys(text: str) -> None:
     shown = printable(text)
     assert shown.isprintable()
     shown.encode()

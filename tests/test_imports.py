@@ -1,4 +1,4 @@
-"""What is loaded, and what is not, before it is used: in processes of their own, for this one has loaded it all."""
+"""Which modules an import loads, in new processes; and where the public names live."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ except SystemExit:
 
 
 def loaded(code: str) -> set[str]:
-    """Run `code` in a fresh interpreter; give the names of all modules that it has loaded then."""
+    """Run `code` in a new interpreter, and return the names of all modules that it loaded."""
     code += "\nimport json, sys\nprint(json.dumps(sorted(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)  # noqa: S603 - ours
     return set(json.loads(done.stdout.splitlines()[-1]))
@@ -44,11 +44,11 @@ def test_all_public_names_load_no_extra_but_the_one_for_speed() -> None:
 
 
 @pytest.mark.parametrize("module", ["imagen_async.sandbox", "imagen_async.cli.entry"])
-def test_what_needs_an_extra_loads_it_when_it_is_used(module: str) -> None:
+def test_a_module_that_needs_an_extra_loads_it_only_when_used(module: str) -> None:
     assert loaded(f"import {module}").isdisjoint(OPTIONAL)
 
 
-def test_help_loads_the_command_line_and_nothing_of_what_commands_do() -> None:
+def test_help_loads_the_command_line_and_nothing_that_commands_use() -> None:
     modules = loaded(HELP)
     assert modules & OPTIONAL <= {"cyclopts", "rich"}
     ours = {name for name in modules if name.startswith("imagen_async.") and not name.startswith("imagen_async.cli")}

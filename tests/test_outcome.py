@@ -20,12 +20,12 @@ ATTEMPT = Attempt(number=1, at=1.0, elapsed_s=2.0, failure=FailureClass.AMBIGUOU
 
 
 @pytest.mark.parametrize("status", Status)
-def test_only_what_succeeded_now_or_before_leaves_nothing_to_do(status: Status) -> None:
+def test_an_outcome_is_ok_if_its_job_succeeded_now_or_before(status: Status) -> None:
     outcome = Outcome(request=ImageRequest("a fox"), status=status)
     assert outcome.ok is (status in {Status.SUCCEEDED, Status.SKIPPED})
 
 
-def test_an_outcome_comes_through_a_pickle() -> None:
+def test_an_outcome_can_be_pickled() -> None:
     outcome = Outcome(
         request=ImageRequest("a fox", extra={"seed": 7}),
         status=Status.FILTERED,
@@ -102,6 +102,6 @@ def test_outcomes_images_and_attempts_are_values() -> None:
             value.notes = ()  # type: ignore[union-attr,misc] # the point of the test
 
 
-def test_the_words_that_journals_and_metadata_hold_do_not_change() -> None:
+def test_the_values_in_journals_and_metadata_do_not_change() -> None:
     assert [str(status) for status in Status] == ["succeeded", "partial", "filtered", "failed", "in_doubt", "skipped"]
     assert [str(failure) for failure in FailureClass] == ["never_sent", "refused", "ambiguous", "rejected", "fatal"]

@@ -68,7 +68,7 @@ def problems_of(**fields: Any) -> tuple[str, ...]:
 
 
 @pytest.mark.parametrize(("fields", "problem"), BROKEN)
-def test_each_rule_of_the_contract_is_checked(fields: dict[str, Any], problem: str) -> None:
+def test_each_rule_of_the_api_is_checked(fields: dict[str, Any], problem: str) -> None:
     (found,) = problems_of(**fields)
     assert problem in found
 
@@ -84,7 +84,7 @@ def test_one_error_names_everything_that_is_wrong() -> None:
 
 @pytest.mark.parametrize("model", CATALOG)
 @pytest.mark.parametrize("ratio", ["1:1", "9:16", "16:9", "3:4", "4:3"])
-def test_what_the_contract_allows_passes_without_a_note(model: str, ratio: str) -> None:
+def test_a_valid_request_passes_without_a_note(model: str, ratio: str) -> None:
     for output_format in ("png", "jpeg"):
         for n in (1, 4):
             request = ImageRequest("a fox", model=model, aspect_ratio=ratio, output_format=output_format, n=n)
@@ -92,7 +92,7 @@ def test_what_the_contract_allows_passes_without_a_note(model: str, ratio: str) 
 
 
 @pytest.mark.parametrize("style", STYLES)
-def test_the_styled_model_takes_every_style(style: str) -> None:
+def test_the_model_with_styles_accepts_every_style(style: str) -> None:
     assert ImageRequest("a fox", model=MODEL_2, style=style).validate() == ()
 
 
@@ -104,7 +104,7 @@ def test_an_unknown_model_passes_with_a_note_and_its_limits_unknown() -> None:
     assert sum("the gateway decides" in note for note in findings.notes) == 4
 
 
-def test_an_unknown_model_s_foreign_text_is_shown_harmlessly() -> None:
+def test_the_name_of_an_unknown_model_is_escaped() -> None:
     (note,) = ImageRequest("a fox", model="\x1b[31mred\n").validate()
     assert note.isprintable()
 
@@ -159,7 +159,7 @@ anything: st.SearchStrategy[Any] = st.recursive(
 
 @given(st.fixed_dictionaries({"prompt": anything}, optional=dict.fromkeys(FIELDS[1:], anything)))
 @times(2)
-def test_checking_any_values_at_all_gives_findings_and_never_raises(fields: dict[str, Any]) -> None:
+def test_the_check_never_raises_whatever_the_values(fields: dict[str, Any]) -> None:
     findings = check_request(ImageRequest(**fields))
     assert all((*findings.problems, *findings.notes))
     assert "\x1b" not in "".join((*findings.problems, *findings.notes))
@@ -169,7 +169,7 @@ def test_checking_any_values_at_all_gives_findings_and_never_raises(fields: dict
 @times(2)
 @example({"a": {"b": MappingProxyType({"c": (1,)})}})
 @example({"deep": [[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[1]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]})
-def test_what_passes_the_check_can_be_sent_and_is_passed_through_untouched(extra: dict[str, Any]) -> None:
+def test_a_request_that_passes_the_check_can_be_sent_unchanged(extra: dict[str, Any]) -> None:
     request = ImageRequest("a fox", extra=extra)
     if check_request(request).problems:
         return
@@ -189,7 +189,7 @@ tokens = st.text(letters, min_size=1, max_size=48) | st.builds(lambda c, n: c * 
 
 @given(st.lists(st.tuples(tokens, st.sampled_from(["", " ", "\n", "\u3000"])), max_size=40))
 @times(3)
-def test_the_estimate_never_exceeds_what_some_vocabulary_makes_of_a_prompt(parts: list[tuple[str, str]]) -> None:
+def test_the_estimate_never_exceeds_the_tokens_of_a_vocabulary(parts: list[tuple[str, str]]) -> None:
     prompt = "".join(token + space for token, space in parts)
     assert least_tokens(prompt) <= len(parts)
 
@@ -247,7 +247,7 @@ def test_a_field_that_cannot_be_set_is_refused_by_name(prompt: Any, fields: dict
         request_of(prompt, fields)
 
 
-def test_a_whole_request_is_itself_and_a_text_becomes_one() -> None:
+def test_a_whole_request_is_returned_and_a_text_becomes_a_request() -> None:
     whole = ImageRequest("a fox", n=2)
     assert request_of(whole, {}) is whole
     assert request_of("a fox", {"n": 2}) == whole

@@ -48,7 +48,7 @@ def test_a_traceback_with_locals_does_not_show_it() -> None:
     assert headers
 
 
-def test_a_secret_is_the_text_that_it_is_made_of() -> None:
+def test_a_secret_equals_its_text() -> None:
     assert Secret(KEY) == KEY
     assert hash(Secret(KEY)) == hash(KEY)
     assert str(Secret(KEY)) == f"{Secret(KEY)}" == KEY
@@ -84,10 +84,10 @@ def test_no_eight_characters_of_a_long_secret_are_left_however_it_is_cut(
 
 
 @given(st.text(LETTERS, min_size=32, max_size=60), st.binary(max_size=5), st.binary(max_size=5))
-def test_a_secret_is_found_in_base64_of_whatever_holds_it(secret: str, before: bytes, after: bytes) -> None:
+def test_a_secret_is_found_in_base64_of_a_text_that_contains_it(secret: str, before: bytes, after: bytes) -> None:
     for encode in (base64.b64encode, base64.urlsafe_b64encode):
         shown = Mask(secret)(encode(before + secret.encode() + after).decode())
-        # What is left is of what stands around it, and of the letters that both share.
+        # The remaining letters belong to the text around it, or to both.
         assert len(shown.replace("***", "")) <= 4 * (len(before) + len(after)) // 3 + 8
 
 
@@ -99,11 +99,11 @@ def test_a_text_without_a_secret_stays_as_it_is(text: str, secret: str) -> None:
 
 
 @given(plain_json())
-def test_what_holds_no_secret_stays_the_same_value(value: object) -> None:
+def test_a_value_without_a_secret_is_returned_unchanged(value: object) -> None:
     assert Mask("sk-" + "q7" * 24).inside(value) == value
 
 
-def test_a_secret_is_taken_out_of_keys_and_depths_and_what_is_deeper_than_any_is_left_out() -> None:
+def test_a_secret_is_masked_in_keys_and_at_any_depth_and_deeper_values_are_dropped() -> None:
     mask = Mask(KEY)
     assert mask.inside({KEY: [{"a": (f"x {KEY}", 1)}]}) == {"***": [{"a": ("x ***", 1)}]}
     deep: list[object] = [KEY]
@@ -113,7 +113,7 @@ def test_a_secret_is_taken_out_of_keys_and_depths_and_what_is_deeper_than_any_is
 
 
 @pytest.mark.parametrize("secret", ["", "none", "v1", "1234567"])
-def test_a_short_secret_may_be_a_word_and_is_left_alone(secret: str) -> None:
+def test_a_short_secret_may_be_a_word_and_is_not_masked(secret: str) -> None:
     assert Mask(secret)("none of v1: 1234567") == "none of v1: 1234567"
 
 
@@ -123,6 +123,6 @@ def test_a_secret_of_words_is_masked_as_a_whole_only() -> None:
 
 
 def test_a_part_of_a_secret_is_as_secret() -> None:
-    # rich, for one, shows the first eighty characters of what is longer.
+    # rich, for example, shows the first eighty characters of a longer text.
     assert repr(Secret("k" * 200)[:80]) == "'***'"
     assert KEY not in pretty_repr({"key": Secret(KEY * 4)}, max_string=80)

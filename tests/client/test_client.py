@@ -82,7 +82,7 @@ def test_key_and_url_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) 
         ({"api_key": KEY, "catalog": ["imagen-9"]}, "catalog must be a Catalog, not "),
     ],
 )
-def test_settings_that_do_not_fit_are_refused_without_showing_the_key(options: dict[str, Any], problem: str) -> None:
+def test_invalid_settings_are_refused_without_showing_the_key(options: dict[str, Any], problem: str) -> None:
     with pytest.raises(ConfigurationError, match=problem) as caught:
         ImagenClient(**options)
     assert KEY not in str(caught.value)
@@ -93,7 +93,7 @@ def test_settings_that_do_not_fit_are_refused_without_showing_the_key(options: d
         assert KEY not in str([frame.locals for frame in inside])
 
 
-def test_a_client_is_made_without_a_loop_and_opens_nothing() -> None:
+def test_a_client_can_be_created_without_a_loop_and_opens_nothing() -> None:
     threads, files = threading.active_count(), open_files()
     client = ImagenClient(KEY)
     assert (threading.active_count(), open_files()) == (threads, files)
@@ -108,7 +108,7 @@ async def test_a_request_to_a_plain_http_host_needs_allow_http() -> None:
 # -- one request -----------------------------------------------------------------------------------------------------
 
 
-async def test_images_come_as_bytes_when_no_store_is_given(imagen_sandbox: SandboxGateway, clock: FakeClock) -> None:
+async def test_without_a_store_images_are_returned_as_bytes(imagen_sandbox: SandboxGateway, clock: FakeClock) -> None:
     async with client_of(imagen_sandbox, clock) as client:
         outcome = await client.generate("A cute baby sea otter", n=2, aspect_ratio="16:9")
     assert outcome.ok
@@ -120,7 +120,7 @@ async def test_images_come_as_bytes_when_no_store_is_given(imagen_sandbox: Sandb
         assert read_stamp(image.read())["prompt"] == "A cute baby sea otter"
 
 
-async def test_images_come_as_files_when_a_store_is_given(
+async def test_with_a_local_store_images_are_files(
     imagen_sandbox: SandboxGateway, clock: FakeClock, tmp_path: Path
 ) -> None:
     async with client_of(imagen_sandbox, clock) as client:
@@ -146,7 +146,7 @@ class Uploading(SpyStore):
         (Uploading, {"writers": 3}, 3, 3),
     ],
 )
-async def test_the_store_says_how_many_writer_threads_it_is_worth_and_the_client_has_the_last_word(
+async def test_a_store_asks_for_writer_threads_and_the_client_s_setting_overrides_it(
     make: Callable[[], Store],
     options: dict[str, Any],
     threads: int,
@@ -189,7 +189,7 @@ class Misspelt(SpyStore):
         (Misspelt(), "the store Misspelt has writer; did you mean writers"),
     ],
 )
-async def test_what_is_no_store_is_refused_before_anything_is_paid_for(
+async def test_an_object_that_is_not_a_store_is_refused_before_anything_is_sent(
     imagen_sandbox: SandboxGateway, clock: FakeClock, store: Any, problem: str
 ) -> None:
     async with client_of(imagen_sandbox, clock) as client:
@@ -200,7 +200,7 @@ async def test_what_is_no_store_is_refused_before_anything_is_paid_for(
     assert not imagen_sandbox.ledger.entries
 
 
-async def test_a_store_that_counts_its_images_and_is_empty_is_still_the_store(
+async def test_a_store_that_is_false_because_it_is_empty_is_used(
     imagen_sandbox: SandboxGateway, clock: FakeClock
 ) -> None:
     class Counted(SpyStore):
@@ -270,7 +270,7 @@ async def test_fields_that_do_not_exist_are_refused_by_name(args: Any, fields: d
         await ImagenClient(KEY).generate(*args, **fields)
 
 
-async def test_extra_fields_are_passed_through_untouched_and_response_format_can_be_left_out() -> None:
+async def test_extra_fields_are_sent_unchanged_and_response_format_can_be_omitted() -> None:
     extra = {"seed": 7, "safety": {"level": ["low", None, 1.5]}, "ümlaut": "ß"}
     async with serving(answer(reply(body_of(png())))) as server:
         async with ImagenClient(KEY, server.base_url) as client:
@@ -331,13 +331,13 @@ async def test_a_list_of_models_tests_the_key(imagen_sandbox: SandboxGateway) ->
 
 
 @pytest.mark.parametrize("body", [b"", b"<html>", b"[]", b'{"data": 7}', b'{"object": "list"}', b"[" * 100_000])
-async def test_what_is_no_list_of_models_is_the_gateway_s_fault(body: bytes) -> None:
+async def test_a_response_that_is_not_a_list_of_models_is_a_protocol_error(body: bytes) -> None:
     async with serving(answer(reply(body))) as server, ImagenClient(KEY, server.base_url) as client:
         with pytest.raises(ProtocolError, match="not a list of models"):
             await client.list_models()
 
 
-async def test_caps_reach_the_answer(imagen_sandbox: SandboxGateway, clock: FakeClock) -> None:
+async def test_caps_apply_to_responses(imagen_sandbox: SandboxGateway, clock: FakeClock) -> None:
     once = RetryPolicy(max_attempts=1)
     async with client_of(imagen_sandbox, clock, caps=Caps(max_image_bytes=50), retry=once) as client:
         with pytest.raises(ProtocolError, match="size"):

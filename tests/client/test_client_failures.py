@@ -1,4 +1,4 @@
-"""What a client makes of everything that a gateway can answer, and what it says of it."""
+"""Every kind of response and failure becomes a typed error, and none shows the key."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ if TYPE_CHECKING:
 
 
 class MockedResponse(aiohttp.ClientResponse):
-    """Supplies what aiohttp 3.14 asks for and aioresponses 0.7.9 does not give (its issue 289)."""
+    """Passes the argument that aiohttp 3.14 requires and aioresponses 0.7.9 does not pass (its issue 289)."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, stream_writer=Mock(), **kwargs)
@@ -113,7 +113,7 @@ def mocked_client(clock: FakeClock, **options: Any) -> ImagenClient:
         (204, b"", ProtocolError, 2),
     ],
 )
-async def test_each_status_is_its_typed_error_and_tried_as_often_as_it_deserves(
+async def test_each_status_has_its_typed_error_and_number_of_attempts(
     *, status: int, body: bytes, kind: type[ImagenError], tries: int, mocked: aioresponses, clock: FakeClock
 ) -> None:
     for _ in range(5):
@@ -139,7 +139,7 @@ async def test_each_status_is_its_typed_error_and_tried_as_often_as_it_deserves(
         ({"Retry_After": "Fri, 15 Jan 2027 08:02:00 GMT", "Date": "Fri, 15 Jan 2027 08:01:00 GMT"}, 60.0),
     ],
 )
-async def test_every_spelling_of_a_wait_is_waited_for(
+async def test_every_spelling_of_retry_after_is_obeyed(
     headers: dict[str, str], wait: float, mocked: aioresponses, clock: FakeClock
 ) -> None:
     say(mocked, 429, **headers)  # type: ignore[arg-type] # headers only
@@ -151,7 +151,7 @@ async def test_every_spelling_of_a_wait_is_waited_for(
 
 
 @pytest.mark.parametrize(("status", "word", "tries"), [(400, "true", 2), (500, "false", 1), (429, "false", 1)])
-async def test_the_gateway_s_own_word_on_a_retry_is_taken(
+async def test_the_header_x_should_retry_overrides_the_status(
     status: int, word: str, tries: int, mocked: aioresponses, clock: FakeClock
 ) -> None:
     for _ in range(tries):
@@ -163,7 +163,7 @@ async def test_the_gateway_s_own_word_on_a_retry_is_taken(
     assert len(caught.value.attempts) == tries
 
 
-async def test_a_429_without_end_ends_with_the_time_a_job_has(mocked: aioresponses, clock: FakeClock) -> None:
+async def test_endless_429s_end_with_the_job_s_longest_time(mocked: aioresponses, clock: FakeClock) -> None:
     mocked.post(POST, status=429, headers={"Retry-After": "60"}, repeat=True, response_class=MockedResponse)
     async with mocked_client(clock) as client:
         with pytest.raises(RateLimitError) as caught:
@@ -197,7 +197,7 @@ FAULTY: dict[str, tuple[type[ImagenError], Status]] = {
     "url-in-200": (ProtocolError, Status.IN_DOUBT),
 }
 ONE_BROKEN = {"corrupt-base64", "not-an-image", "no-iend"}
-"""The last image is broken, the others are good."""
+"""The last image is broken, the others are complete."""
 PARTIAL = {"short", "null-image"}
 FINE = {
     "slow",
@@ -209,7 +209,7 @@ FINE = {
 }
 
 
-def test_every_fault_is_looked_at() -> None:
+def test_every_fault_of_the_sandbox_is_tested() -> None:
     assert set(FAULTY) | ONE_BROKEN | PARTIAL | FINE == set(FAULTS)
 
 
@@ -234,7 +234,7 @@ async def test_a_fault_is_a_typed_error_and_leaves_nothing_behind(
 
 
 @pytest.mark.parametrize("fault", sorted(ONE_BROKEN))
-async def test_a_broken_image_costs_itself_alone(
+async def test_a_broken_image_does_not_cost_the_others(
     fault: str, imagen_sandbox_factory: SandboxFactory, clock: FakeClock, tmp_path: Path
 ) -> None:
     gateway = await imagen_sandbox_factory(faults={fault: 1.0})
@@ -251,7 +251,7 @@ async def test_a_broken_image_costs_itself_alone(
 
 
 @pytest.mark.parametrize("fault", sorted(FINE | PARTIAL))
-async def test_a_harmless_oddity_still_brings_the_images(
+async def test_a_harmless_fault_costs_no_image(
     fault: str, imagen_sandbox_factory: SandboxFactory, clock: FakeClock
 ) -> None:
     gateway = await imagen_sandbox_factory(faults={fault: 1.0}, slow_s=0.002)
@@ -262,7 +262,7 @@ async def test_a_harmless_oddity_still_brings_the_images(
     assert bool(outcome.images[0].notes) is (fault in {"wrong-format", "webp"})
 
 
-async def test_a_failure_that_passes_is_survived_and_told(
+async def test_a_temporary_failure_is_retried_and_listed_in_the_outcome(
     imagen_sandbox_factory: SandboxFactory, clock: FakeClock
 ) -> None:
     gateway = await imagen_sandbox_factory(faults={"500": 1.0}, faults_per_body=2)
@@ -273,7 +273,7 @@ async def test_a_failure_that_passes_is_survived_and_told(
     assert clock.slept == [0.25, 0.5]
 
 
-async def test_a_failure_before_anything_was_sent_is_told_from_one_after(
+async def test_failures_before_and_after_sending_are_told_apart(
     imagen_sandbox_factory: SandboxFactory, clock: FakeClock
 ) -> None:
     gateway = await imagen_sandbox_factory(faults={"disconnect": 1.0})
@@ -324,7 +324,7 @@ async def test_such_an_error_of_the_source_reaches_the_consumer(
 
 
 def shown(error: BaseException) -> str:
-    """Everything that a report of an error could show, locals of every frame of ours included."""
+    """Return everything that a report of an error could show, with the locals of every frame of ours."""
     report = traceback.TracebackException.from_exception(error, capture_locals=True)
     frames = [frame for frame in report.stack if f"{os.sep}imagen_async{os.sep}" in frame.filename]
     assert frames
@@ -333,7 +333,7 @@ def shown(error: BaseException) -> str:
 
 
 def told(error: BaseException) -> str:
-    """What an error says of itself."""
+    """Return the text of an error in all its forms."""
     return f"{error!r} {error} {vars(error)}"
 
 
@@ -360,7 +360,7 @@ ECHOES = {
 
 
 @pytest.mark.parametrize("where", ECHOES)
-async def test_a_gateway_that_repeats_the_key_gets_it_into_no_error(where: str, clock: FakeClock) -> None:
+async def test_a_key_that_the_gateway_repeats_is_in_no_error(where: str, clock: FakeClock) -> None:
     once = RetryPolicy(max_attempts=1)
     async with (
         serving(answer(ECHOES[where])) as server,
@@ -375,7 +375,7 @@ async def test_a_gateway_that_repeats_the_key_gets_it_into_no_error(where: str, 
     assert KEY not in shown(caught.value) + shown(of_models.value)
 
 
-async def test_a_connection_that_fails_shows_no_key(clock: FakeClock) -> None:
+async def test_a_failed_connection_shows_no_key(clock: FakeClock) -> None:
     async with serving(None) as server:
         url = server.base_url
     async with ImagenClient(KEY, url, retry=RetryPolicy(max_attempts=1), _runtime=clock.runtime()) as client:

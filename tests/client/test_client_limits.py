@@ -1,4 +1,4 @@
-"""When a client sends, how long it waits, and what is left when it is cancelled."""
+"""When a client sends, how long it waits, and that a cancelled call leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 # -- pace ------------------------------------------------------------------------------------------------------------
 
 
-async def test_slots_bound_what_is_in_flight(imagen_sandbox_factory: SandboxFactory, clock: FakeClock) -> None:
+async def test_permits_bound_the_requests_in_flight(imagen_sandbox_factory: SandboxFactory, clock: FakeClock) -> None:
     gateway = await imagen_sandbox_factory(latency=0.001, max_concurrent=3)
     async with client_of(gateway, clock, max_concurrency=3) as client:
         assert all(outcome.ok for outcome in await outcomes_of(client, (f"fox {n}" for n in range(20))))
@@ -48,7 +48,7 @@ async def test_slots_bound_what_is_in_flight(imagen_sandbox_factory: SandboxFact
     assert gateway.ledger.statuses[429] == 0
 
 
-async def test_the_wait_for_a_slot_counts_in_no_time_out(imagen_sandbox: SandboxGateway, loop_clock: LoopClock) -> None:
+async def test_waiting_for_a_permit_counts_in_no_timeout(imagen_sandbox: SandboxGateway, loop_clock: LoopClock) -> None:
     async with ImagenClient(imagen_sandbox.api_key, imagen_sandbox.base_url, max_concurrency=1) as client:
         with await client.limiter.acquire():
             waiting = asyncio.ensure_future(client.generate("a fox"))
@@ -61,7 +61,7 @@ async def test_the_wait_for_a_slot_counts_in_no_time_out(imagen_sandbox: Sandbox
     ("fault", "timeouts", "phase"),
     [("stall", Timeouts(read=300.0, total=9000.0), "read"), ("stall", Timeouts(read=9000.0, total=300.0), "total")],
 )
-async def test_a_stalled_answer_runs_into_the_time_out_that_comes_first(
+async def test_a_stalled_response_ends_with_the_timeout_that_expires_first(
     fault: str, timeouts: Timeouts, phase: str, imagen_sandbox_factory: SandboxFactory, loop_clock: LoopClock
 ) -> None:
     gateway = await imagen_sandbox_factory(faults={fault: 1.0}, stall_s=10_000.0)
@@ -77,7 +77,23 @@ async def test_a_stalled_answer_runs_into_the_time_out_that_comes_first(
     assert (caught.value.phase, caught.value.sent) == (phase, True)
 
 
-async def test_a_wait_that_the_gateway_asked_for_is_kept_by_the_whole_client(
+@pytest.mark.parametrize("seconds", [30, 1200.5])
+async def test_a_number_of_seconds_limits_an_attempt_as_a_whole(seconds: float, loop_clock: LoopClock) -> None:
+    async with (
+        serving(None) as server,
+        ImagenClient(KEY, server.base_url, timeouts=seconds, retry=RetryPolicy(max_attempts=1)) as client,
+    ):
+        job = asyncio.ensure_future(client.generate("a fox"))
+        await until(lambda: server.open)
+        await loop_clock.jump(seconds - 1)
+        assert not job.done()
+        await loop_clock.jump(2)
+        with pytest.raises(TimeoutExceededError) as caught:
+            await job
+    assert (caught.value.phase, caught.value.seconds) == ("total", seconds)
+
+
+async def test_a_pause_that_the_gateway_asked_for_holds_for_the_whole_client(
     imagen_sandbox_factory: SandboxFactory,
 ) -> None:
     clock = FakeClock(moves=False)
@@ -95,7 +111,7 @@ async def test_a_wait_that_the_gateway_asked_for_is_kept_by_the_whole_client(
         assert all(outcome.ok for outcome in await everybody)
 
 
-async def test_a_refusal_whose_body_does_not_come_is_heard_all_the_same(loop_clock: LoopClock) -> None:
+async def test_a_refusal_whose_body_never_arrives_is_obeyed(loop_clock: LoopClock) -> None:
     holding = Holding(reply(b"", status=429, headers="Retry-After: 100\r\n", length=10))
     async with serving(holding) as server, ImagenClient(KEY, server.base_url) as client:
         refused = asyncio.ensure_future(client.generate("a fox"))
@@ -125,7 +141,7 @@ async def test_requests_leave_at_the_rate_that_was_set(imagen_sandbox: SandboxGa
 
 
 class Holding:
-    """A server that goes as far with an answer as it is told, and then holds still."""
+    """A server that sends a part of a response and then stalls."""
 
     def __init__(self, said: bytes) -> None:
         self.said = said
@@ -151,7 +167,7 @@ POINTS = {
 
 @pytest.fixture
 def taken(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The sizes of the chunks that decoders were fed, as they are."""
+    """The sizes of the chunks that decoders receive."""
     sizes: list[int] = []
     feed = Decoder.feed
 
@@ -165,7 +181,7 @@ def taken(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 @linux
 @pytest.mark.parametrize("point", POINTS)
-async def test_a_cancelled_attempt_leaves_no_slot_connection_or_file(
+async def test_a_cancelled_attempt_leaves_no_permit_connection_or_file(
     point: str, tmp_path: Path, clock: FakeClock, taken: list[int]
 ) -> None:
     holding = Holding(POINTS[point])
@@ -184,12 +200,12 @@ async def test_a_cancelled_attempt_leaves_no_slot_connection_or_file(
             assert client.limiter.in_flight == 0
             await until(lambda: server.open == 0)
             await until(lambda: open_files() <= files)
-            # What had arrived whole was paid for.
+            # An image that had arrived whole was paid for.
             assert len(files_under(tmp_path)) == (point == "after an image")
         assert not {task for task in other_tasks() if "connected" not in task}
 
 
-async def test_a_cancelled_wait_for_a_slot_takes_nothing(imagen_sandbox: SandboxGateway, clock: FakeClock) -> None:
+async def test_a_cancelled_wait_for_a_permit_takes_none(imagen_sandbox: SandboxGateway, clock: FakeClock) -> None:
     async with client_of(imagen_sandbox, clock, max_concurrency=1) as client:
         with await client.limiter.acquire():
             waiting = asyncio.ensure_future(client.generate("a fox"))
@@ -213,9 +229,7 @@ async def test_a_cancelled_backoff_sends_nothing_more(imagen_sandbox_factory: Sa
     assert gateway.requests == 1
 
 
-async def test_a_time_out_of_asyncio_s_ends_a_request(
-    imagen_sandbox_factory: SandboxFactory, loop_clock: LoopClock
-) -> None:
+async def test_asyncio_timeout_ends_a_request(imagen_sandbox_factory: SandboxFactory, loop_clock: LoopClock) -> None:
     gateway = await imagen_sandbox_factory(latency=10_000.0)
     async with ImagenClient(gateway.api_key, gateway.base_url) as client:
 

@@ -1,4 +1,4 @@
-"""Streams of a client: what comes out, how far ahead is read, and what ends them."""
+"""Streams of a client: their outcomes, how far ahead they read, and what ends them."""
 
 from __future__ import annotations
 
@@ -91,11 +91,11 @@ async def test_what_stops_everything_is_raised_once_and_early(
         with pytest.raises(FATAL):
             await outcomes_of(client, (f"fox {next(pulled)}" for _ in range(1000)), ordered=ordered)
     assert next(pulled) <= client.window + 1
-    # Those that had a slot when the first one failed are out; nobody else is sent.
+    # The requests with a permit when the first one failed are sent; no other is.
     assert gateway.requests <= 4 + 1
 
 
-async def test_what_was_in_flight_is_given_out_before_the_error(clock: FakeClock) -> None:
+async def test_the_outcomes_of_requests_in_flight_come_before_the_error(clock: FakeClock) -> None:
     bad, good = asyncio.Event(), asyncio.Event()
 
     async def handler(asked: Asked, writer: asyncio.StreamWriter) -> None:
@@ -146,7 +146,7 @@ async def test_a_slow_consumer_slows_the_source(imagen_sandbox: SandboxGateway, 
     assert imagen_sandbox.requests <= 8 + client.window
 
 
-async def test_an_error_of_the_source_is_raised_after_what_it_gave(
+async def test_an_error_of_the_source_is_raised_after_the_outcomes_of_its_items(
     imagen_sandbox: SandboxGateway, clock: FakeClock
 ) -> None:
     def source() -> Iterator[str]:
@@ -163,7 +163,7 @@ async def test_an_error_of_the_source_is_raised_after_what_it_gave(
 
 
 @pytest.mark.parametrize("requests", ["a fox", ImageRequest("a fox")])
-async def test_a_single_prompt_is_no_stream(requests: Any) -> None:
+async def test_a_single_prompt_is_refused(requests: Any) -> None:
     with pytest.raises(ConfigurationError, match="generate"):
         ImagenClient(KEY).stream(requests)
 
