@@ -25,8 +25,9 @@ from imagen_async.exceptions import (
 from imagen_async.limiter.limiter import NoTimeLeft
 from imagen_async.limiter.permit import Verdict
 from imagen_async.receiver.receiver import Receiver
-from imagen_async.wire.errors import failure_class, gateway_error, request_id
+from imagen_async.wire.errors import failure_class, gateway_error
 from imagen_async.wire.families.imagen import GENERATIONS
+from imagen_async.wire.response import request_id
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -1,9 +1,9 @@
-"""From the text of a payload to the bytes of an image: base64, incrementally, in whatever dress it comes.
+"""Decodes the text of a payload to the bytes of an image, span by span.
 
-Standard text in spans whose length is a multiple of four goes straight through pybase64; white space, the URL-safe
-alphabet, a ``data:`` prefix and missing padding take a slower path for that span only. At most three characters are
-carried from one span to the next. The verdict is the canonical one: the bytes, encoded again, give the same text, so
-leftover bits, characters after the padding and half a padding are refused. Pure.
+Standard base64 goes straight through pybase64. White space, the URL-safe alphabet, a ``data:`` prefix and missing
+padding take a slower path for their span. At most three characters are carried from one span to the next. Only
+canonical text is valid: the bytes, encoded again, give the same text, so leftover bits, characters after the padding
+and incomplete padding are refused. Pure.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import pybase64
 
 from imagen_async.exceptions import ProtocolError
-from imagen_async.wire.decoder import Payload
+from imagen_async.wire.payload import Payload
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -26,7 +26,7 @@ _TO_STANDARD = bytes.maketrans(b"-_", b"+/")
 _INK = re.compile(rb"[^ \t\r\n]")
 _TEXT = re.compile(rb"[A-Za-z0-9+/\-_ \t\r\n]*+")
 _PADDING = [re.compile(rb"(?:[ \t\r\n]*+=){0,%d}+[ \t\r\n]*+" % room) for room in (2, 1, 0)]
-"""What may follow the text, by how much padding has come."""
+"""What may follow the text, by the amount of padding so far."""
 _VALUES = {
     char: value for value, char in enumerate(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/")
 }
@@ -36,14 +36,14 @@ _PLAIN = re.compile(rb"[A-Za-z0-9+/]*")
 _QUANTUM = 4
 _PAD = ord("=")
 _NO_PREFIX = frozenset(b"ABCEFGHIJKLMNOPQRSTUVWXYZabcefghijklmnopqrstuvwxyz0123456789+/-_")
-"""Characters that neither white space nor a ``data:`` prefix begins with."""
+"""Characters with which neither white space nor a ``data:`` prefix begins."""
 
 
 class Base64Decoder:
     """Decodes the spans of one payload, in order.
 
     Args:
-        item: Which image of the answer, for error messages.
+        item: The image's number in the response, for error messages.
 
     Example:
         >>> decoder = Base64Decoder(0)
@@ -55,14 +55,14 @@ class Base64Decoder:
     def __init__(self, item: int) -> None:
         self._item = item
         self._carry = b""
-        """The text of the last quantum, unless that is whole and has no padding."""
+        """The text of the last quantum, unless it is complete and has no padding."""
         self._given = False
-        """Whether its bytes were given already: all that can follow is white space."""
+        """Whether its bytes were returned already, so that only white space can follow."""
         self._padding = 0
         self._begin: bytes | None = b""
         """The first characters, while they may still be a ``data:`` prefix; then None."""
         self._begin_at = 0
-        """Where they stand in the body."""
+        """Their body offset."""
         self._end = 0
         """Body offset after the last character seen."""
 
@@ -70,29 +70,34 @@ class Base64Decoder:
         """Decode one span.
 
         Returns:
-            Decoded bytes, in order; their joins have no meaning. Only to be asked for before the next span.
+            Decoded bytes, in order; where they are divided has no meaning. Iterate them before the next span.
 
         Raises:
-            ProtocolError: On being iterated; ``check`` is ``"base64"``, the offset is that of the character to blame.
+            ProtocolError: When iterated; ``check`` is ``"base64"``, the offset is that of the invalid character.
         """
         data = span.data
-        self._end = span.at(len(data))
-        if self._begin == b"" and data and data[0] in _NO_PREFIX:
+        self._end = span.offset + len(data) if span.raw is None else span.at(len(data))
+        if self._begin is not None:
+            if self._begin or not data or data[0] not in _NO_PREFIX:
+                return self._decode_begin(span, self._begin)
             self._begin = None
-        return self._decode(span) if self._begin is None else self._decode_begin(span, self._begin)
+        if self._padding or span.raw is not None:
+            return self._slow(span)
+        parts = self._standard(memoryview(data))
+        return self._slow(span) if parts is None else parts
 
     def flush(self) -> Iterator[bytes]:
-        """End the payload.
+        """End the payload; return its last bytes.
 
         Raises:
-            ProtocolError: The text stops in mid-byte, its padding is wrong, or bits are left over.
+            ProtocolError: The text ends inside a byte, its padding is wrong, or bits are left over.
         """
         if self._begin:
             begin, self._begin = self._begin, None
             yield from self._slow(Payload(0, begin, self._begin_at))
         left = len(self._carry)
         if left == 1 or (self._padding and self._padding != -left % _QUANTUM) or (self._padding and not left):
-            raise self._refusal("the text stops in mid-byte" if left == 1 else "the padding is wrong", self._end)
+            raise self._refusal("the text ends inside a byte" if left == 1 else "the padding is wrong", self._end)
         if left:
             spare = {2: 0b1111, 3: 0b11}[left]
             if _VALUES[self._carry[-1]] & spare:
@@ -112,7 +117,7 @@ class Base64Decoder:
             self._begin = None
             if begin:
                 yield from self._slow(Payload(0, begin, self._begin_at))
-            yield from self._decode(span)
+            yield from self.decode(span)
             return
         found = _PREFIX.match(text)
         if found is None:
@@ -124,15 +129,8 @@ class Base64Decoder:
         skipped = first.start() + found.end() - len(begin)
         yield from self._slow(span.after(skipped))
 
-    def _decode(self, span: Payload) -> Iterable[bytes]:
-        """Decode a span of standard text at once, and any other in the slow way."""
-        if self._padding or span.raw is not None:
-            return self._slow(span)
-        parts = self._standard(memoryview(span.data))
-        return self._slow(span) if parts is None else parts
-
     def _standard(self, view: memoryview) -> tuple[bytes, ...] | None:
-        """Decode standard text, with the padding that ends most payloads; None, with nothing changed, if it is none."""
+        """Decode standard text, with the padding that ends most payloads; return None, unchanged, for other text."""
         carry = self._carry
         start = -len(carry) % _QUANTUM
         stop = len(view) - (len(view) - start) % _QUANTUM

@@ -1,13 +1,12 @@
 """The streaming decoder: JSON with holes.
 
-An answer is a small JSON document around very large strings. The decoder follows strings and keys only: the value
-of every ``b64_json`` key (and of every ``url`` key that holds a ``data:`` URL) is cut out while it arrives and handed
-on as `Payload` events; what is left, the skeleton, has a short placeholder in its place. At the end the skeleton goes
-through `json.loads`, so that the document gets exactly the verdict that a normal parser gives the whole body.
+A response is a small JSON document around very large strings. The decoder follows only strings and keys: the value of
+every ``b64_json`` key (and of every ``url`` key that holds a ``data:`` URL) is cut out while it arrives, and passed on
+as `Payload` events. The rest, the skeleton, holds a short placeholder in its place. At the end the skeleton is parsed
+by `json.loads`, so the document gets exactly the verdict that a normal parser gives to the whole body.
 
-The rules: any chunking of a body gives the same images and the same verdict; a payload is never held, joined or
-copied; everything that is held is capped. It decides nothing about base64 (see `payload`) and knows no file and no
-socket.
+The rules: any chunking of a body gives the same images and the same verdict; a payload is never kept, joined or copied;
+everything that is kept has an upper limit. The module is long because it is one state machine, with one method a state.
 """
 
 from __future__ import annotations
@@ -16,25 +15,27 @@ import enum
 import json
 import re
 
-import attrs
-
 from imagen_async.exceptions import ProtocolError, printable
-from imagen_async.wire.response import PLACEHOLDER, ResponseDocument, read_answer
+from imagen_async.wire import escapes
+from imagen_async.wire.payload import Event, Payload, PayloadEnd, PayloadStart
+from imagen_async.wire.response import PLACEHOLDER, ResponseDocument, read_response
 from imagen_async.wire.skeleton import read_begun, read_whole
 
 __all__ = ["Decoder", "Event", "Payload", "PayloadEnd", "PayloadStart"]
 
 _LONGEST_KEY = 6 * len("b64_json")
 """Bytes of the longest spelling of a key that matters: each character as a ``\\uXXXX`` escape."""
+_KEYS = {b"b64_json": "b64_json", b"url": "url", b"data": "data"}
 
 _IMAGE_DEPTH = 3
-"""How deep ``data[i].b64_json`` stands; what stands elsewhere is no image of the answer, a preview for instance."""
+"""How deep ``data[i].b64_json`` is nested; a payload elsewhere is not an image of the response, but a preview."""
 
+_BOM = b"\xef\xbb\xbf"
 _DATA_URL = b"data:"
 _LONGEST_PEEK = 6 * len(_DATA_URL)
 _WHITE = b" \t\r\n"
 _SKIPPED = re.compile(rb"(?:[ \t\r\n]++|:[^\n]*+\n)++")
-"""What may stand before the JSON besides its byte-order mark, at once: many lines must not cost many steps."""
+"""What may precede the JSON besides a byte-order mark, in one step: many lines must not cost many steps."""
 _OPENING = re.compile(
     rb"""
     \{ (?: [^"\[\]{}]*+ "(?!data"|b64_json"|url") [^"\\]*+" )*+
@@ -44,73 +45,9 @@ _OPENING = re.compile(
     """,
     re.VERBOSE,
 )
-"""How nearly every answer begins, up to its first image: taken at once, to the same effect as string by string."""
+"""How nearly every response begins, up to its first image: taken in one step, with the result of many."""
 _LONGEST_OPENING = 2**12
-_SPECIAL = re.compile(rb'["\\]')
 _BRACKET = re.compile(rb"[\[\]{}]")
-_ESCAPE = re.compile(rb'\\(?:(["\\/bfnrt])|u([0-9A-Fa-f]{4}))')
-_UNFINISHED_ESCAPE = re.compile(rb"\\(?:u[0-9A-Fa-f]{0,3})?\Z")
-_PLAIN = {b'"': b'"', b"\\": b"\\", b"/": b"/", b"b": b"\b", b"f": b"\f", b"n": b"\n", b"r": b"\r", b"t": b"\t"}
-
-
-@attrs.frozen
-class PayloadStart:
-    """A payload begins.
-
-    Attributes:
-        hole: Counts the payloads of a body from 0.
-        offset: Where its text stands in the body, in bytes.
-        entry: Counts the entries of ``data`` that have a payload, from 0; one may have two, at both keys.
-    """
-
-    hole: int
-    offset: int
-    entry: int
-
-
-@attrs.frozen
-class Payload:
-    """A span of a payload's text, JSON escapes already undone.
-
-    Attributes:
-        hole: Which payload.
-        data: The characters; a view of the chunk that was fed, unless it held escapes.
-        offset: Where the span stands in the body, in bytes.
-        raw: The span as it was spelled, if it held escapes.
-    """
-
-    hole: int
-    data: bytes | memoryview
-    offset: int
-    raw: bytes | None = None
-
-    def at(self, index: int) -> int:
-        """Return the body offset of ``data[index]``."""
-        if self.raw is None:
-            return self.offset + index
-        shift = 0
-        for found in _ESCAPE.finditer(self.raw):
-            if found.start() - shift >= index:
-                break
-            shift += found.end() - found.start() - 1
-        return self.offset + index + shift
-
-    def after(self, index: int) -> Payload:
-        """Return the span from ``data[index]`` on."""
-        begin = self.at(index)
-        raw = None if self.raw is None else self.raw[begin - self.offset :]
-        return Payload(self.hole, bytes(self.data[index:]), begin, raw)
-
-
-@attrs.frozen
-class PayloadEnd:
-    """A payload is complete; `offset` is that of its closing quote."""
-
-    hole: int
-    offset: int
-
-
-Event = PayloadStart | Payload | PayloadEnd
 
 
 class _Mode(enum.Enum):
@@ -123,7 +60,7 @@ class _Mode(enum.Enum):
 
 
 class Decoder:
-    """Takes a body in chunks and gives its payloads as they come, and at the end its `ResponseDocument`.
+    """Decodes a body chunk by chunk into the events of its payloads, and at the end into its `ResponseDocument`.
 
     Args:
         max_payloads: Most payloads in one body.
@@ -132,7 +69,7 @@ class Decoder:
         max_depth: Deepest nesting of arrays and objects.
 
     Attributes:
-        before_fault: What came before the fault in the chunk that `feed` raised for.
+        before_fault: The events before the fault in the chunk for which `feed` raised.
 
     Example:
         >>> decoder = Decoder()
@@ -163,14 +100,15 @@ class Decoder:
         self._skeleton_at = 0
         """Body offset of the skeleton's first byte."""
         self._cuts: list[tuple[int, int]] = []
-        """(skeleton length, body offset) after each placeholder: maps skeleton offsets back to the body's."""
+        """(skeleton length, body offset) after each placeholder: maps skeleton offsets to body offsets."""
         self._prologue = b""
+        """The byte-order mark, as far as it has arrived."""
         self._depth = 0
         self._string = 0
-        """Skeleton index where the current string's text began."""
+        """Skeleton index where the text of the current string starts."""
         self._escaped = False
         self._key: str | None = None
-        """The last string, if it may be a payload's key."""
+        """The last string, if it may be the key of a payload."""
         self._in_data = False
         """Whether the last string of the outermost object was ``data``."""
         self._after = 0
@@ -180,20 +118,20 @@ class Decoder:
         self._entered = False
         """Whether the current entry of ``data`` has a payload."""
         self._aside = False
-        """Whether the current payload is no image of the answer, and is passed over."""
+        """Whether the current payload is not an image of the response, and is skipped."""
         self._length = 0
-        """Characters of the current payload; before the document, bytes that were skipped."""
+        """Characters of the current payload; before the document, skipped bytes."""
         self._empty: set[int] = set()
-        """Payloads of no characters at all: as good as not given."""
+        """Payloads without a character; they count as missing."""
         self._tail = b""
         """An escape that the end of a chunk cut in two."""
 
     def feed(self, chunk: bytes | bytearray, size: int | None = None) -> list[Event]:
-        """Take the next bytes of the body.
+        """Decode the next bytes of the body.
 
         Args:
-            chunk: The bytes, of which events may be views; or a bytearray that begins with them.
-            size: How many of a bytearray; by default all.
+            chunk: The bytes, of which events may be views; or a bytearray that begins with them and is reused later.
+            size: How many bytes of a bytearray; by default all.
 
         Raises:
             ProtocolError: The body breaks a rule that is already decided; see `ProtocolError.check`.
@@ -202,14 +140,26 @@ class Decoder:
         try:
             if isinstance(chunk, bytearray):
                 chunk = self._out_of(chunk, len(chunk) if size is None else size, events)
-            self._scan(chunk, events)
+            position = 0
+            while position < len(chunk):
+                if self._mode is _Mode.PAYLOAD:
+                    position = self._payload(chunk, position, events)
+                elif self._mode is _Mode.STRUCTURE:
+                    position = self._structure(chunk, position, events)
+                elif self._mode is _Mode.STRING:
+                    position = self._text(chunk, position)
+                elif self._mode is _Mode.PEEK:
+                    position = self._peek(chunk, position, events)
+                else:
+                    position = self._before(chunk, position, events)
+            self._base += len(chunk)
         except ProtocolError:
             self.before_fault = events
             raise
         return events
 
     def _out_of(self, memory: bytearray, size: int, events: list[Event]) -> bytes:
-        """Take what belongs to the current payload out of memory that will be used again; return a copy of the rest."""
+        """Emit the current payload's part of memory that is reused later; return a copy of the rest."""
         stop = 0
         if self._mode is _Mode.PAYLOAD and not self._tail:
             quote = memory.find(b'"', 0, size)
@@ -221,82 +171,72 @@ class Decoder:
                 self._base += stop
         return bytes(memoryview(memory)[stop:size])
 
-    def _scan(self, chunk: bytes, events: list[Event]) -> None:
-        position = 0
-        while position < len(chunk):
-            if self._mode is _Mode.PAYLOAD:
-                position = self._payload(chunk, position, events)
-            elif self._mode is _Mode.STRUCTURE:
-                position = self._structure(chunk, position, events)
-            elif self._mode is _Mode.STRING:
-                position = self._text(chunk, position)
-            elif self._mode is _Mode.PEEK:
-                position = self._peek(chunk, position, events)
-            else:
-                position = self._before(chunk, position, events)
-        self._base += len(chunk)
-
     def close(self) -> ResponseDocument:
-        """Say that the body has ended, and give the verdict.
+        """End the body; return the document.
 
         Raises:
-            ProtocolError: The body is cut off, is no JSON, or is not an answer of the contract.
+            ProtocolError: The body is cut off, is invalid JSON, or breaks the contract of a response.
         """
         if self._mode is _Mode.PROLOGUE or self._mode is _Mode.COMMENT:
             raise ProtocolError("empty", "the body holds no JSON", offset=self._base)
         if self._mode is not _Mode.STRUCTURE:
             raise ProtocolError("truncated", "the body ends inside a string", offset=self._base)
-        return read_answer(read_whole(bytes(self._skeleton), self._in_body), self._empty)
+        return read_response(read_whole(bytes(self._skeleton), self._in_body), self._empty)
 
     def begun(self) -> ResponseDocument:
-        """Read the answer as far as it has come, up to its first fault; every payload that it names has ended.
+        """Return the document of a broken body, up to its first fault; every payload that it names is complete.
 
         Raises:
-            ProtocolError: There is no list of images yet, or a key that decides about images has come twice.
+            ProtocolError: There is no list of images yet, or a key that decides about images occurs twice.
         """
-        return read_answer(read_begun(bytes(self._skeleton)), self._empty)
+        return read_response(read_begun(bytes(self._skeleton)), self._empty)
+
+    def _in_body(self, position: int) -> int:
+        """Return the body offset of a skeleton offset."""
+        for length, offset in reversed(self._cuts):
+            if position >= length:
+                return offset + position - length
+        return self._skeleton_at + position
 
     # -- before the document ------------------------------------------------------------------------------------
 
     def _before(self, chunk: bytes, position: int, events: list[Event]) -> int:
         """Skip a byte-order mark, white space and comment lines (``: PROCESSING``) before the JSON."""
+        byte, bom = b"", self._prologue in {b"", _BOM}
         if self._mode is _Mode.COMMENT:
-            end = chunk.find(b"\n", position)
-            self._count_prologue((len(chunk) if end < 0 else end + 1) - position)
-            if end < 0:
-                return len(chunk)
-            self._mode = _Mode.PROLOGUE
-            return end + 1
-        byte = chunk[position : position + 1]
-        if byte != b"{" and self._prologue in {b"", _BOM} and (skipped := _SKIPPED.match(chunk, position)) is not None:
-            self._count_prologue(skipped.end() - position)
-            return skipped.end()
-        self._count_prologue(1)
+            end = chunk.find(b"\n", position) + 1
+            self._mode = _Mode.PROLOGUE if end else _Mode.COMMENT
+            end = end or len(chunk)
+        elif bom and (skipped := _SKIPPED.match(chunk, position)) is not None:
+            end = skipped.end()
+        else:
+            end = position + 1
+            byte = chunk[position:end]
+        self._length += end - position
+        if self._length > self._max_skeleton:
+            raise ProtocolError("size", f"over {self._max_skeleton} bytes before the JSON", offset=self._max_skeleton)
+        if not byte:
+            return end
         if self._base + position < len(_BOM) and _BOM.startswith(self._prologue + byte):
             self._prologue += byte
-        elif self._prologue not in {b"", _BOM}:
+        elif not bom:
             self._not_json(self._prologue + byte, 0)
         elif byte == b":":
             self._mode = _Mode.COMMENT
         elif byte == b"{":
             self._skeleton_at = self._base + position
             self._mode = _Mode.STRUCTURE
-            return self._begin_at_once(chunk, position, events)
+            return self._open_first(chunk, position, events)
         else:
             self._not_json(chunk[position : position + 40], self._base + position)
-        return position + 1
-
-    def _count_prologue(self, count: int) -> None:
-        self._length += count
-        if self._length > self._max_skeleton:
-            raise ProtocolError("size", f"over {self._max_skeleton} bytes before the JSON", offset=self._max_skeleton)
+        return end
 
     def _not_json(self, begin: bytes, offset: int) -> None:
         shown = printable(begin.decode("utf-8", "backslashreplace"), 40)
         kind = "HTML" if begin.lstrip().startswith(b"<") else "not a JSON object"
         raise ProtocolError("json", f"the body is {kind}: it begins with {shown!r}", offset=offset)
 
-    def _begin_at_once(self, chunk: bytes, position: int, events: list[Event]) -> int:
+    def _open_first(self, chunk: bytes, position: int, events: list[Event]) -> int:
         """Go straight to the first image, if the document begins as usual."""
         limit = min(_LONGEST_OPENING, self._max_skeleton)
         opening = _OPENING.match(chunk, position, position + limit)
@@ -326,33 +266,19 @@ class Decoder:
         return quote + 1
 
     def _text(self, chunk: bytes, position: int) -> int:
-        """Copy an ordinary string into the skeleton, up to and with its closing quote."""
-        start = position
-        while True:
-            if self._escaped:
-                self._escaped = False
-                position += 1
-            found = _SPECIAL.search(chunk, position)
-            if found is None:
-                self._keep(chunk[start:], start)
-                return len(chunk)
-            position = found.end()
-            if found[0] == b'"':
-                break
-            self._escaped = True
-            if position == len(chunk):
-                self._keep(chunk[start:], start)
-                return position
-        self._keep(chunk[start:position], start)
-        self._end_string()
-        return position
-
-    def _end_string(self) -> None:
-        self._after = len(self._skeleton)
-        self._key = _deciding_key(bytes(self._skeleton[self._string : self._after - 1]))
-        if self._depth == 1:
-            self._in_data = self._key == "data"
-        self._mode = _Mode.STRUCTURE
+        """Copy an ordinary string into the skeleton, with its closing quote."""
+        start = position + self._escaped
+        quote = escapes.find_quote(chunk, start)
+        end = len(chunk) if quote < 0 else quote + 1
+        self._keep(chunk[position:end], position)
+        self._escaped = quote < 0 and escapes.ends_in_backslash(chunk[start:])
+        if quote >= 0:
+            self._after = len(self._skeleton)
+            self._key = _key(bytes(self._skeleton[self._string : self._after - 1]))
+            if self._depth == 1:
+                self._in_data = self._key == "data"
+            self._mode = _Mode.STRUCTURE
+        return end
 
     def _keep(self, data: bytes, position: int) -> None:
         self._skeleton += data
@@ -379,15 +305,16 @@ class Decoder:
 
     def _peek(self, chunk: bytes, position: int, events: list[Event]) -> int:
         """Decide whether the string at a ``url`` key is a ``data:`` URL, as soon as its first characters are known."""
-        room = self._string + _LONGEST_PEEK - len(self._skeleton)
-        quote = _closing_quote(self._skeleton[self._string :], chunk[position : position + room])
-        end = position + (min(room, len(chunk) - position) if quote is None else quote)
+        before = bytes(self._skeleton[self._string :])
+        more = chunk[position : position + _LONGEST_PEEK - len(before)]
+        quote = escapes.find_quote(more, int(escapes.ends_in_backslash(before)))
+        end = position + (len(more) if quote < 0 else quote)
         self._keep(chunk[position:end], position)
-        raw = bytes(self._skeleton[self._string :])
-        if quote is None and len(raw) < _LONGEST_PEEK and not _decided(raw):
+        raw = before + chunk[position:end]
+        if quote < 0 and len(raw) < _LONGEST_PEEK and _may_be_data_url(raw):
             return end
-        if _unescaped(raw)[: len(_DATA_URL)].lower() != _DATA_URL:
-            self._escaped = _ends_in_escape(raw)
+        if escapes.unescaped(raw)[: len(_DATA_URL)].lower() != _DATA_URL:
+            self._escaped = escapes.ends_in_backslash(raw)
             self._mode = _Mode.STRING
             return end
         del self._skeleton[self._string :]
@@ -408,29 +335,25 @@ class Decoder:
         self._entered = True
         offset = self._base + position
         if self._hole >= self._max_payloads:
-            raise ProtocolError("images", f"more than {self._max_payloads} images in one answer", offset=offset)
+            raise ProtocolError("images", f"more than {self._max_payloads} images in one response", offset=offset)
         self._skeleton += f"{PLACEHOLDER}{self._hole}".encode()
         events.append(PayloadStart(self._hole, offset, self._entry))
 
     def _payload(self, chunk: bytes, position: int, events: list[Event]) -> int:
         if self._tail:
             return self._finish_escape(chunk, position, events)
-        end = chunk.find(b'"', position)
-        slash = chunk.find(b"\\", position, len(chunk) if end < 0 else end)
+        quote = chunk.find(b'"', position)
+        slash = chunk.find(b"\\", position, len(chunk) if quote < 0 else quote)
         if slash >= 0:
-            # An escaped quote does not end the string; it is no base64 either, but that verdict is not ours.
-            end = _first_quote(chunk, slash)
-        stop = len(chunk) if end < 0 else end
-        if slash < 0:
-            if stop > position:
-                self._emit(Payload(self._hole, memoryview(chunk)[position:stop], self._base + position), events)
-        else:
-            self._span(chunk[position:stop], self._base + position, events)
-        if end < 0:
-            return stop
-        return self._shut(end, events)
-
-    def _shut(self, quote: int, events: list[Event]) -> int:
+            # An escaped quote does not end the string; that it is not base64 is for `base64` to decide.
+            quote = escapes.find_quote(chunk, slash)
+        end = len(chunk) if quote < 0 else quote
+        if slash >= 0:
+            self._span(chunk[position:end], self._base + position, events)
+        elif end > position:
+            self._emit(Payload(self._hole, memoryview(chunk)[position:end], self._base + position), events)
+        if quote < 0:
+            return end
         if self._tail:
             raise self._bad_escape(self._base + quote - len(self._tail))
         if not self._aside:
@@ -444,28 +367,27 @@ class Decoder:
         return quote + 1
 
     def _span(self, raw: bytes, offset: int, events: list[Event]) -> None:
-        """Emit a span that may hold escapes; one that is cut in two at the end waits for the next chunk."""
-        cut = _unfinished(raw)
+        """Emit a span that may hold escapes; an escape that its end cuts in two waits for the next chunk."""
+        cut = escapes.unfinished(raw)
         whole, self._tail = raw[:cut], raw[cut:]
-        data, end = _plain(whole)
+        data, end = escapes.undo(whole)
         if end:
             self._emit(Payload(self._hole, data, offset, whole[:end] if b"\\" in whole[:end] else None), events)
         if end < len(whole):
             raise self._bad_escape(offset + end)
 
     def _finish_escape(self, chunk: bytes, position: int, events: list[Event]) -> int:
-        """Complete an escape that began in an earlier chunk, byte by byte: it is at most six bytes long."""
-        offset = self._base + position - len(self._tail)
-        while position < len(chunk):
-            self._tail += chunk[position : position + 1]
-            position += 1
-            if (found := _ESCAPE.fullmatch(self._tail)) is not None:
-                raw, self._tail = self._tail, b""
-                self._emit(Payload(self._hole, _character(found), offset, raw), events)
-                break
-            if not _UNFINISHED_ESCAPE.fullmatch(self._tail):
-                raise self._bad_escape(offset)
-        return position
+        """Complete an escape that began in an earlier chunk."""
+        tail, offset = self._tail, self._base + position - len(self._tail)
+        raw = tail + chunk[position : position + len(rb"\u0000") - len(tail)]
+        if (found := escapes.ESCAPE.match(raw)) is not None:
+            self._tail = b""
+            self._emit(Payload(self._hole, escapes.character(found), offset, found[0]), events)
+            return position + found.end() - len(tail)
+        if not escapes.UNFINISHED.fullmatch(raw):
+            raise self._bad_escape(offset)
+        self._tail = raw
+        return len(chunk)
 
     def _bad_escape(self, offset: int) -> ProtocolError:
         return ProtocolError("json", "a string holds an escape that JSON does not have", offset=offset)
@@ -480,93 +402,19 @@ class Decoder:
         if not self._aside:
             events.append(span)
 
-    def _in_body(self, position: int) -> int:
-        """Map an offset in the skeleton to one in the body."""
-        for length, offset in reversed(self._cuts):
-            if position >= length:
-                return offset + position - length
-        return self._skeleton_at + position
 
-
-_BOM = b"\xef\xbb\xbf"
-_DECIDING_KEYS = {b"b64_json": "b64_json", b"url": "url", b"data": "data"}
-
-
-def _deciding_key(raw: bytes) -> str | None:
-    """Return the key if it is ``data`` or one that a payload may stand at."""
+def _key(raw: bytes) -> str | None:
+    """Return the key if it is ``data`` or may be the key of a payload."""
     if len(raw) > _LONGEST_KEY or b"\\" not in raw:
-        return _DECIDING_KEYS.get(raw)
+        return _KEYS.get(raw)
     try:
         key = json.loads(b'"' + raw + b'"', strict=False)
-    except ValueError:  # the skeleton's verdict will say so
+    except ValueError:  # the skeleton's verdict will report it
         return None
-    return key if key in _DECIDING_KEYS.values() else None
+    return key if key in _KEYS.values() else None
 
 
-def _first_quote(chunk: bytes, slash: int) -> int:
-    """Find the quote that ends the string, from a backslash on; -1 if it is not in this chunk."""
-    position = slash
-    while True:
-        found = _SPECIAL.search(chunk, position)
-        if found is None:
-            return -1
-        if found[0] == b'"':
-            return found.start()
-        position = found.end() + 1
-
-
-def _closing_quote(before: bytes | bytearray, more: bytes) -> int | None:
-    """Find the closing quote of a string of which `before` has been read; an index into `more`, or None."""
-    start = 1 if _ends_in_escape(before) else 0
-    quote = more.find(b'"', start)
-    slash = more.find(b"\\", start, quote if quote >= 0 else len(more))
-    if slash >= 0:
-        quote = _first_quote(more, slash)
-    return quote if quote >= 0 else None
-
-
-def _ends_in_escape(raw: bytes | bytearray) -> bool:
-    return (len(raw) - len(raw.rstrip(b"\\"))) % 2 == 1
-
-
-def _unfinished(raw: bytes) -> int:
-    """Return where an escape begins that the end of `raw` cuts in two, or its length."""
-    found = _UNFINISHED_ESCAPE.search(raw, max(0, len(raw) - 5))
-    if found is None:
-        return len(raw)
-    return found.start() if _ends_in_escape(raw[: found.start() + 1]) else len(raw)
-
-
-def _plain(raw: bytes) -> tuple[bytes, int]:
-    """Undo the escapes, up to the first that JSON does not have; return the characters and where that stands."""
-    data = raw.replace(b"\\/", b"/") if b"\\\\" not in raw else raw
-    if b"\\" not in data:
-        return data, len(raw)
-    parts: list[bytes] = []
-    position = 0
-    while (slash := raw.find(b"\\", position)) >= 0:
-        found = _ESCAPE.match(raw, slash)
-        parts.append(raw[position:slash])
-        if found is None:
-            return b"".join(parts), slash
-        parts.append(_character(found))
-        position = found.end()
-    return b"".join((*parts, raw[position:])), len(raw)
-
-
-def _unescaped(raw: bytes) -> bytes:
-    return _ESCAPE.sub(_character, raw)
-
-
-def _decided(raw: bytes) -> bool:
-    """Tell whether the beginning of a string is enough to know that it is, or is not, a ``data:`` URL."""
-    known = _unescaped(raw[: _unfinished(raw)])[: len(_DATA_URL)].lower()
-    return len(known) == len(_DATA_URL) or not _DATA_URL.startswith(known)
-
-
-def _character(found: re.Match[bytes]) -> bytes:
-    """Return the character that an escape stands for; anything but ASCII as one byte that base64 refuses."""
-    if found[1] is not None:
-        return _PLAIN[found[1]]
-    code = int(found[2], 16)
-    return bytes((min(code, 0x80),))
+def _may_be_data_url(raw: bytes) -> bool:
+    """Return whether the beginning of a string is too short to know whether it is a ``data:`` URL."""
+    known = escapes.unescaped(raw[: escapes.unfinished(raw)]).lower()
+    return len(known) < len(_DATA_URL) and _DATA_URL.startswith(known)

@@ -1,7 +1,7 @@
-"""What an error answer means: from status, headers and body to one typed error and one failure class.
+"""What an error response means: from status, headers and body to one typed error and one failure class.
 
-Gateways of this family answer errors in a dozen shapes, often in Chinese: classification goes by status and code,
-never by text. Sources: the gateway's table of statuses and bodies recorded from gateways of its family.
+Gateways of this family send errors in a dozen shapes, often in Chinese, so errors are classified by status and code,
+never by text. Sources: the gateway's table of statuses, and bodies recorded from gateways of its family.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ from imagen_async.exceptions import (
 )
 from imagen_async.wire import retry_after as waits
 from imagen_async.wire.reasons import support_codes
+from imagen_async.wire.response import request_id
 
-__all__ = ["failure_class", "gateway_error", "request_id"]
+__all__ = ["failure_class", "gateway_error"]
 
-_REQUEST_ID_HEADERS = ("x-request-id", "X-Oneapi-Request-Id", "x-litellm-call-id")
 _REQUEST_ID_TEXT = re.compile(r"\(request id: ([^()\s]{1,128})\)\s*$")
-# A tag ends before the next one begins: a page of nothing but "<" is looked at once, not once for each of them.
+# A tag must not contain "<": otherwise a page of nothing but "<" would take quadratic time.
 _TAG_OR_SPACE = re.compile(r"<[^<>]*>|\s+")
 _QUOTA_CODES = frozenset({"insufficient_user_quota", "insufficient_quota", "billing_hard_limit_reached"})
 _MESSAGE_KEYS = ("message", "msg", "err", "error_msg", "detail", "error")
@@ -43,14 +43,14 @@ _TEXT_LIMIT = 500
 
 
 def gateway_error(status: int, headers: Mapping[str, str], body: bytes, *, now: float) -> GatewayError | ProtocolError:
-    """Make the typed error of an answer that is not a 200.
+    """Return the typed error of a response that is not a 200.
 
-    A status below 300 that is not 200 breaks the contract: the work may have been done, and is not here.
+    Another status below 300 breaks the contract: the work may have been done, but its images are not in the response.
 
     Args:
         status: The HTTP status.
-        headers: Looked up without regard to case by the mapping itself.
-        body: As much of the body as was read; any bytes at all.
+        headers: The response's headers, in a mapping that ignores case.
+        body: The body, or its beginning; any bytes.
         now: Seconds since the epoch by the client's clock.
 
     Example:
@@ -60,9 +60,9 @@ def gateway_error(status: int, headers: Mapping[str, str], body: bytes, *, now: 
     """
     if status < HTTPStatus.MULTIPLE_CHOICES:
         named = request_id(headers)
-        return ProtocolError("status", f"the gateway answered {status} where 200 was due", request_id=named)
+        return ProtocolError("status", f"the gateway responded with status {status} instead of 200", request_id=named)
     fields = _fields(_document(body))
-    message = _message(fields, body) or f"the gateway answered {status} without a word"
+    message = _message(fields, body) or f"the gateway responded with status {status} and no message"
     if status < HTTPStatus.BAD_REQUEST and (elsewhere := _text(headers.get("Location"))) is not None:
         message += f"; it sends us to {elsewhere} (its header Location), where nothing is sent: mend the base URL"
     code = _text(fields.get("code"))
@@ -80,16 +80,8 @@ def gateway_error(status: int, headers: Mapping[str, str], body: bytes, *, now: 
     )
 
 
-def request_id(headers: Mapping[str, str]) -> str | None:
-    """Read the gateway's name for a request, made printable."""
-    for name in _REQUEST_ID_HEADERS:
-        if found := headers.get(name):
-            return printable(found, 128)
-    return None
-
-
 def failure_class(error: ImagenError) -> FailureClass | None:
-    """Say what a failed attempt means for money and for a retry; None for what no gateway and no network brought about.
+    """Return what a failed attempt means for money and for a retry; None if neither gateway nor network caused it.
 
     Example:
         >>> failure_class(TransportError("connection refused", sent=False))
@@ -98,7 +90,7 @@ def failure_class(error: ImagenError) -> FailureClass | None:
     if isinstance(error, TransportError):
         return FailureClass.AMBIGUOUS if error.sent else FailureClass.NEVER_SENT
     if isinstance(error, OverloadedError):
-        # RFC 9110 section 15.6.4: a 503 with Retry-After is a refusal, made before the work.
+        # RFC 9110 section 15.6.4: a 503 with Retry-After is a refusal, before any work was done.
         refused = error.status == HTTPStatus.SERVICE_UNAVAILABLE and error.retry_after is not None
         return FailureClass.REFUSED if refused else FailureClass.AMBIGUOUS
     return next((failure for kinds, failure in _CLASSES if isinstance(error, kinds)), None)
@@ -107,7 +99,7 @@ def failure_class(error: ImagenError) -> FailureClass | None:
 _CLASSES: tuple[tuple[type[ImagenError] | tuple[type[ImagenError], ...], FailureClass], ...] = (
     (ProtocolError, FailureClass.AMBIGUOUS),
     (RateLimitError, FailureClass.REFUSED),
-    # A setting that cannot be sent, a closed session: it is the same for every request.
+    # UsageError: a setting that cannot be sent, or a closed session, which is the same for every request.
     (
         (AuthenticationError, PermissionDeniedError, ModelNotFoundError, RedirectedError, UsageError),
         FailureClass.FATAL,
@@ -142,19 +134,19 @@ def _document(body: bytes) -> object:
 
 
 def _fields(document: object) -> Mapping[str, Any]:
-    """Find the table that holds message and code, whatever it is wrapped in."""
+    """Find the table with message and code inside its wrappers."""
     if not isinstance(document, Mapping):
         return {}
     inner = document.get("error")
     table: dict[str, Any] = dict(inner) if isinstance(inner, Mapping) else dict(document)
     nested = _nested(table.get("message"))
-    # A gateway before a gateway: what the inner one said is nearer to the cause.
+    # A gateway in front of another one: the inner error is closer to the cause.
     table.update((key, value) for key, value in nested.items() if value is not None and value != "")
     return table
 
 
 def _nested(message: object) -> Mapping[str, Any]:
-    """Read the JSON that some gateways put, whole, into ``error.message``."""
+    """Parse the JSON that some gateways put into ``error.message`` as text."""
     if not isinstance(message, str) or not message.lstrip().startswith("{"):
         return {}
     return _fields(_document(message.encode("utf-8", "replace")))
@@ -169,13 +161,13 @@ def _message(fields: Mapping[str, Any], body: bytes) -> str:
 
 
 def _details(detail: object) -> Iterator[str]:
-    """Read FastAPI's ``detail``: a sentence, or a list of complaints with their places."""
+    """Return the messages of FastAPI's ``detail``: a text, or a list of problems with their locations."""
     for entry in detail if isinstance(detail, list) else [detail]:
         if isinstance(entry, Mapping):
             loc = entry.get("loc")
             place = ".".join(_spelled(part) for part in loc) if isinstance(loc, list) else ""
-            told = _spelled(entry.get("msg", entry))
-            yield printable(f"{place}: {told}", _TEXT_LIMIT) if place else told
+            problem = _spelled(entry.get("msg", entry))
+            yield printable(f"{place}: {problem}", _TEXT_LIMIT) if place else problem
         elif entry is not None:
             yield _spelled(entry)
 
@@ -188,7 +180,7 @@ def _spelled(value: object) -> str:
 
 
 def _text(value: object) -> str | None:
-    """Make one printable line of a field that may be text, a number, or missing in several ways."""
+    """Return a field as one printable line; None if it is missing, or neither text nor a number."""
     if value is None or value == "" or isinstance(value, bool | Mapping | list):
         return None
     return printable(str(value), _TEXT_LIMIT)

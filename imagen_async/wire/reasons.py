@@ -1,7 +1,7 @@
-"""Why the safety filter took images, in the gateway's own words, and the support codes in them.
+"""Why the safety filter removed images, in the gateway's words, and the support codes in them.
 
-Pure and bounded: foreign text comes out printable, and no more of it than a person reads. Source: Google's "Responsible
-AI and usage guidelines for Imagen", whose messages end in ``Support codes: 39322892, 29310472``.
+Pure. Text of the gateway is made printable and shortened. Source: Google's "Responsible AI and usage guidelines for
+Imagen", whose messages end in ``Support codes: 39322892, 29310472``.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ _CODES = re.compile(r"\bsupport\s+codes?\s*+:\s*+([0-9]++(?:\s*+[,;]\s*+[0-9]++)
 
 
 def filter_reasons(document: Mapping[str, object]) -> tuple[str, ...]:
-    """Collect what an answer says of images that were filtered: of each entry of ``data``, then of all.
+    """Collect what a response says about filtered images: about each entry of ``data``, then about all.
 
     Args:
-        document: The answer, parsed; of any shape.
+        document: The parsed response, of any shape.
 
     Example:
         >>> filter_reasons({"data": [{"raiFilteredReason": "violence"}, {}, {"raiFilteredReason": "violence"}]})
@@ -37,15 +37,13 @@ def filter_reasons(document: Mapping[str, object]) -> tuple[str, ...]:
     """
     data = document.get("data")
     tables = chain(data if isinstance(data, list) else (), (document,))
-    telling = [table for table in tables if isinstance(table, dict) and not table.keys().isdisjoint(_KEYS)]
-    if not telling:
-        return ()
-    told = (printable(text, _LONGEST_REASON) for table in telling for text in _told(table))
-    return tuple(islice(dict.fromkeys(told), _MOST_REASONS))
+    with_reasons = [table for table in tables if isinstance(table, dict) and not table.keys().isdisjoint(_KEYS)]
+    reasons = (printable(text, _LONGEST_REASON) for table in with_reasons for text in _reasons_in(table))
+    return tuple(islice(dict.fromkeys(reasons), _MOST_REASONS))
 
 
 def support_codes(text: str) -> tuple[str, ...]:
-    """Read the support codes out of a reason or an error's message.
+    """Return the support codes in a reason or an error message.
 
     Example:
         >>> support_codes("Try rephrasing the prompt. Support codes: 29310472, 56562880")
@@ -55,7 +53,7 @@ def support_codes(text: str) -> tuple[str, ...]:
     return tuple(islice(dict.fromkeys(code for code in found if len(code) <= _LONGEST_CODE), _MOST_CODES))
 
 
-def _told(table: Mapping[str, object]) -> Iterator[str]:
+def _reasons_in(table: Mapping[str, object]) -> Iterator[str]:
     for key in _KEYS:
         value = table.get(key)
         for text in value if isinstance(value, list) else (value,):

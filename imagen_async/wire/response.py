@@ -1,6 +1,6 @@
-"""What the document around the images says: which payload is which image, and what the gateway tells of each.
+"""What the document around the images says: which payload is which image, and what the gateway says about each.
 
-Pure: takes the parsed skeleton of a 200 and gives an `ResponseDocument`, or the name of the check that failed.
+Pure: takes the parsed skeleton of a 200 and returns a `ResponseDocument`, or raises the check that failed.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from imagen_async.wire.reasons import filter_reasons
 if TYPE_CHECKING:
     from imagen_async._secrets import Mask
 
-__all__ = ["PLACEHOLDER", "ImageEntry", "ResponseDocument", "read_answer"]
+__all__ = ["PLACEHOLDER", "ImageEntry", "ResponseDocument", "read_response", "request_id"]
 
 PLACEHOLDER = "data:hole-"
 """Stands in the skeleton for payload N as ``data:hole-N``.
@@ -24,15 +24,18 @@ PLACEHOLDER = "data:hole-"
 It cannot be forged: at the two keys whose strings may be payloads, every string that begins with ``data:`` is one.
 """
 
+_WITHOUT_REASONS = frozenset({"created", "data"})
+_REQUEST_ID_HEADERS = ("x-request-id", "X-Oneapi-Request-Id", "x-litellm-call-id")
+
 
 @attrs.frozen
 class ImageEntry:
     """One entry of ``data``.
 
     Attributes:
-        hole: Which payload of the body is its image, or None where the gateway gave none.
-        details: What else it says (``revised_prompt``, a filter's reason), without the payload.
-        fault: Why its image cannot be taken though it is given (a link, no text), or None.
+        hole: Number of the payload that is its image, or None if there is none.
+        details: Its other fields (``revised_prompt``, the reason of a filter), without the payload.
+        fault: Why its image cannot be used (a link, not text), or None.
     """
 
     hole: int | None
@@ -45,9 +48,9 @@ class ResponseDocument:
     """A 200 that keeps the contract.
 
     Attributes:
-        created: The gateway's time stamp, seconds since the epoch, or None.
-        items: The entries of ``data``, in order; one without a payload and without a fault was filtered.
-        reasons: Why images were filtered, in the gateway's words, made printable; no two alike.
+        created: The gateway's time stamp in seconds since the epoch, or None.
+        items: The entries of ``data``, in order; an entry without a payload and without a fault was filtered.
+        reasons: Why images were filtered, in the gateway's words, printable, without duplicates.
     """
 
     created: int | None
@@ -55,18 +58,18 @@ class ResponseDocument:
     reasons: tuple[str, ...] = ()
 
     def masked(self, mask: Mask) -> ResponseDocument:
-        """Return it without secrets; some gateways repeat the key."""
+        """Return the document without secrets; some gateways repeat the key."""
         if not self.reasons and not any(item.details for item in self.items):
             return self
         items = (attrs.evolve(item, details=mask.inside(item.details)) if item.details else item for item in self.items)
         return attrs.evolve(self, items=tuple(items), reasons=mask.inside(self.reasons))
 
 
-def read_answer(document: Mapping[str, Any], empty: Collection[int] = ()) -> ResponseDocument:
-    """Read the skeleton of an answer.
+def read_response(document: Mapping[str, Any], empty: Collection[int] = ()) -> ResponseDocument:
+    """Read the parsed skeleton of a response.
 
     Args:
-        document: The skeleton, parsed.
+        document: The skeleton.
         empty: Payloads that held no characters.
 
     Raises:
@@ -76,35 +79,41 @@ def read_answer(document: Mapping[str, Any], empty: Collection[int] = ()) -> Res
     if data is None and document.get("error"):
         raise ProtocolError("error-object", f"an error in a 200: {_error_text(document['error'])}")
     if not isinstance(data, list):
-        raise ProtocolError("data", "the answer has no list of images" if data is None else "data is not a list")
+        raise ProtocolError("data", "the response has no list of images" if data is None else "data is not a list")
+    items = tuple(_entry(index, entry, empty) for index, entry in enumerate(data))
+    plain = document.keys() <= _WITHOUT_REASONS and not any(item.details for item in items)
     created = document.get("created")
     return ResponseDocument(
         created=created if isinstance(created, int) and not isinstance(created, bool) else None,
-        items=tuple(_item(index, entry, empty) for index, entry in enumerate(data)),
-        reasons=filter_reasons(document),
+        items=items,
+        reasons=() if plain else filter_reasons(document),
     )
 
 
-def _item(index: int, entry: object, empty: Collection[int]) -> ImageEntry:
+def request_id(headers: Mapping[str, str]) -> str | None:
+    """Return the gateway's id of a request, made printable."""
+    for name in _REQUEST_ID_HEADERS:
+        if found := headers.get(name):
+            return printable(found, 128)
+    return None
+
+
+def _entry(index: int, entry: object, empty: Collection[int]) -> ImageEntry:
     if not isinstance(entry, dict):
         odd = ProtocolError("item", "an entry of data is not an object", item=index)
         return ImageEntry(None, {}, None if entry is None else odd)
     details = {key: value for key, value in entry.items() if key not in {"b64_json", "url"} and value is not None}
     inline, link = entry.get("b64_json"), entry.get("url")
-    if isinstance(inline, str) and (hole := _hole(inline)) not in empty:
+    if isinstance(inline, str) and (hole := int(inline.removeprefix(PLACEHOLDER))) not in empty:
         return ImageEntry(hole, details)
     if inline is not None and not isinstance(inline, str):
         return ImageEntry(None, details, ProtocolError("b64_json", "b64_json is not text", item=index))
     if link is None or link == "":
         return ImageEntry(None, details)
     if isinstance(link, str) and link.startswith(PLACEHOLDER):
-        return ImageEntry(_hole(link), details)
-    told = "the image is a link; only inline images are taken, nothing is fetched"
-    return ImageEntry(None, details, ProtocolError("url", told, item=index))
-
-
-def _hole(placeholder: str) -> int:
-    return int(placeholder.removeprefix(PLACEHOLDER))
+        return ImageEntry(int(link.removeprefix(PLACEHOLDER)), details)
+    message = "the image is a link; only inline images are accepted, and nothing is fetched"
+    return ImageEntry(None, details, ProtocolError("url", message, item=index))
 
 
 def _error_text(error: object) -> str:

@@ -1,8 +1,8 @@
-"""How long the gateway asked us to stay away: headers and Google's ``retryDelay``, read defensively.
+"""For how long the gateway asked to send nothing: headers and Google's ``retryDelay``, parsed defensively.
 
 Sources: RFC 9110 section 10.2.3 (``Retry-After``: seconds or a date), the ``retry-after-ms`` header of OpenAI-shaped
-gateways, ``google.rpc.RetryInfo``. A date is measured against the answer's own ``Date`` header where there is one, so
-that a client whose clock is wrong neither comes early nor waits for hours.
+gateways, ``google.rpc.RetryInfo``. A date is compared with the response's ``Date`` header if there is one, so that a
+client whose clock is wrong neither sends too early nor waits for hours.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ from email.utils import parsedate_to_datetime
 __all__ = ["LONGEST", "retry_after", "retry_delay", "should_retry"]
 
 LONGEST = 86_400.0
-"""Seconds that no wait is longer than: a gateway that says more is taken to mean a day."""
+"""Seconds of the longest wait; a longer one counts as a day."""
 
 _DURATION = re.compile(r"\s*([0-9]+(?:\.[0-9]*)?|\.[0-9]+)s\s*", re.ASCII)
 
 
 def retry_after(headers: Mapping[str, str], *, now: float) -> float | None:
-    """Read the wait out of an answer's headers.
+    """Return the wait that headers name.
 
     Args:
-        headers: The answer's headers, looked up without regard to case by the mapping itself.
-        now: Seconds since the epoch by the client's clock, for a date without a ``Date`` header beside it.
+        headers: The response's headers, in a mapping that ignores case.
+        now: Seconds since the epoch by the client's clock, for a date without a ``Date`` header.
 
     Returns:
-        Seconds, 0 to `LONGEST`; None if nothing usable was said.
+        Seconds, 0 to `LONGEST`; None if the headers name no valid wait.
 
     Example:
         >>> retry_after({"Retry-After": "1.5"}, now=0)
@@ -51,7 +51,7 @@ def retry_after(headers: Mapping[str, str], *, now: float) -> float | None:
 
 
 def retry_delay(details: object) -> float | None:
-    """Read Google's ``retryDelay`` (``"11.8s"``) out of ``error.details``.
+    """Return Google's ``retryDelay`` (``"11.8s"``) in ``error.details``.
 
     Example:
         >>> retry_delay([{"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "11.8s"}])
@@ -67,7 +67,7 @@ def retry_delay(details: object) -> float | None:
 
 
 def should_retry(headers: Mapping[str, str]) -> bool | None:
-    """Read ``x-should-retry``, which overrides our own judgement either way."""
+    """Return the value of ``x-should-retry``, which overrides our own decision."""
     return {"true": True, "false": False}.get(headers.get("x-should-retry", "").strip().lower())
 
 

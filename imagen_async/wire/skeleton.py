@@ -1,7 +1,7 @@
-"""The small document that is left of a body when its images are cut out: read whole, or as far as it came.
+"""The JSON document of a body without its images: parses a whole one, or completes one that broke off.
 
-A whole skeleton gets exactly the verdict of `json.loads`. One that broke off is completed first: what stands up to the
-first fault is kept, what is open is closed, and a value that may be cut is none. Pure; it knows no image.
+A whole skeleton gets exactly the verdict of `json.loads`. A skeleton that broke off is completed first: everything up
+to the first fault is kept, open brackets are closed, and a value that may be cut becomes null. Pure.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _TOKEN = re.compile(
     r"""[ \t\r\n]*+(?:
         (?P<text>"[^"\\]*+(?:\\(?:["\\/bfnrt]|u[0-9A-Fa-f]{4})[^"\\]*+)*+")
         | (?P<scalar>(?:true|false|null|NaN|-?Infinity
-            # More digits than these are a fault to Python, whatever its limit is set to.
+            # Python refuses more digits, whatever its limit is set to.
             | -?(?:0|[1-9][0-9]{0,639}+)(?:\.[0-9]++)?+(?:[eE][+-]?[0-9]++)?+)
             (?=[ \t\r\n,\]}]))  # without what ends it, a number may be half a number
         | (?P<mark>[{}\[\]:,])
@@ -46,26 +46,26 @@ _AFTER = {
     ("more", "}"): "more",
     ("more", ","): "",
 }
-"""What may come next, by what may come now and the token that came; after a comma it depends on the bracket."""
+"""The next state by the current state and the token; after a comma the next state depends on the bracket."""
 _MISSING = {"value": "null", "colon": ":null"}
 
 
 def read_whole(skeleton: bytes, in_body: Callable[[int], int]) -> dict[str, Any]:
-    """Read a skeleton whose body has ended.
+    """Parse a whole skeleton.
 
     Args:
-        skeleton: All of it.
-        in_body: Gives the offset in the body for one in the skeleton.
+        skeleton: Its bytes.
+        in_body: Returns the body offset of a skeleton offset.
 
     Raises:
-        ProtocolError: It is no JSON object, or a key that decides about images stands twice in one object.
+        ProtocolError: It is not a JSON object, or a key that decides about images occurs twice in one object.
     """
     try:
         text = skeleton.decode("utf-8")
     except UnicodeDecodeError as error:
         raise ProtocolError("utf-8", error.reason, offset=in_body(error.start)) from None
     try:
-        return _object(text, in_body(0))
+        document = _READER.decode(text)
     except json.JSONDecodeError as error:
         check = "truncated" if error.pos >= len(text.rstrip()) else "json"
         raise ProtocolError(check, error.msg, offset=in_body(_bytes_before(text, error.pos))) from None
@@ -75,25 +75,31 @@ def read_whole(skeleton: bytes, in_body: Callable[[int], int]) -> dict[str, Any]
         raise
     except (RecursionError, ValueError) as error:  # a number of thousands of digits is a ValueError
         raise ProtocolError("json", printable(str(error)), offset=in_body(0)) from None
+    if not isinstance(document, dict):
+        raise ProtocolError("json", "the body is not a JSON object", offset=in_body(0))
+    return document
 
 
 def read_begun(skeleton: bytes) -> dict[str, Any]:
-    """Read a skeleton that broke off, or that has a fault, as far as it goes.
+    """Parse a skeleton that broke off or has a fault, up to there.
 
     Raises:
-        ProtocolError: It does not begin an object, or a key that decides about images has come twice in one object.
+        ProtocolError: It does not begin an object, or a key that decides about images occurs twice in one object.
     """
     try:
         text = skeleton.decode("utf-8")
     except UnicodeDecodeError as error:
         text = skeleton[: error.start].decode("utf-8")
-    return _object(completed(text), 0)
+    document = _READER.decode(completed(text))
+    if not isinstance(document, dict):
+        raise ProtocolError("json", "the body is not a JSON object", offset=0)
+    return document
 
 
 def completed(text: str) -> str:
-    r"""Make valid JSON of the beginning of a document, up to its end or its first fault.
+    r"""Complete the beginning of a document, up to its end or its first fault, to valid JSON.
 
-    Brackets are closed; a value that is missing or may be cut is null, and in an array left out. Raw control
+    Brackets are closed. A value that is missing or may be cut becomes null; in an array it is left out. Raw control
     characters in strings stay.
 
     Example:
@@ -113,7 +119,7 @@ def completed(text: str) -> str:
 
 
 def _step(state: str, kind: str, closers: list[str]) -> str:
-    """Return what may come after a token of this kind, or nothing if none may stand here; keep `closers` up to date."""
+    """Return the state after a token of this kind, or "" if it is invalid here; update `closers`."""
     after = _AFTER.get((state, kind))
     if after is None or (not closers and state == "more") or (kind in {"]", "}"} and closers[-1] != kind):
         return ""
@@ -131,7 +137,7 @@ def _bytes_before(text: str, position: int) -> int:
 
 
 def _second(text: str) -> int | None:
-    """Find the first key that decides about images and has stood in its object before."""
+    """Find the first key that decides about images and occurs a second time in its object."""
     closers: list[str] = []
     seen: list[set[str]] = []
     state, at = "value", 0
@@ -146,24 +152,17 @@ def _second(text: str) -> int | None:
     return None
 
 
-def _object(text: str, begin: int) -> dict[str, Any]:
-    document = _READER.decode(text)
-    if not isinstance(document, dict):
-        raise ProtocolError("json", "the body is not a JSON object", offset=begin)
-    return document
-
-
 def _unambiguous(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Refuse an object that gives a key that decides about images twice: which one was paid for cannot be known."""
+    """Refuse an object with two equal keys that decide about images: it is unknown which one was paid for."""
     table = dict(pairs)
     if len(table) != len(pairs):
         names = [name for name, _ in pairs if name in _DECIDING_KEYS]
         if len(set(names)) != len(names):
             doubled = ", ".join(sorted({repr(name) for name in names if names.count(name) > 1}))
-            raise ProtocolError("duplicate-key", f"an object may hold the key {doubled} once, and holds it again")
+            raise ProtocolError("duplicate-key", f"an object holds the key {doubled} twice")
     return table
 
 
-# json.loads would make a decoder a call. Strict mode would refuse raw newlines in strings, and with them base64 that is
+# json.loads would make a decoder for each call. Strict mode would refuse raw newlines in strings, and so base64 that is
 # broken into lines.
 _READER = json.JSONDecoder(strict=False, object_pairs_hook=_unambiguous)

@@ -33,7 +33,7 @@ BREAKS: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "receiver": ("imagen_async.receiver.receiver.ImageSink.whole", lambda _: True),
     "skeleton": ("tests.fuzz.targets.skeleton.completed", _doing(lambda text: text.replace("}", "", 1))),
     "image": ("imagen_async.wire.image._check_chunk", lambda _: lambda *_: None),
-    "errors": ("imagen_async.wire.errors.printable", lambda _: lambda text, _limit=0: text),
+    "errors": ("imagen_async.wire.response.printable", lambda _: lambda text, _limit=0: text),
     "retry_after": ("imagen_async.wire.retry_after._bounded", lambda _: lambda seconds: seconds),
     "lines": ("imagen_async.batch.sources.readers._without_end", lambda _: lambda text: text),
     "tables": ("imagen_async.batch.sources.readers.row_of_cells", lambda real: lambda cells, *rest, **options: real(

@@ -283,8 +283,8 @@ ERRORS = {
     ),
     "an endless 200": Case(said=without_end(200), check="json", where="at byte 0"),
     "endless comments": Case(said=without_end(200, b": PROCESSING\n" * 999), check="size", where="at byte"),
-    "a status nobody knows": Case(said=whole(b"{}", status=299), check="status", where="answered 299"),
-    "another 2xx": Case(said=whole(BODY, status=201), check="status", where="answered 201"),
+    "a status nobody knows": Case(said=whole(b"{}", status=299), check="status", where="status 299"),
+    "another 2xx": Case(said=whole(BODY, status=201), check="status", where="status 201"),
 }
 
 SLOW = {

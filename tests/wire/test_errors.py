@@ -24,7 +24,8 @@ from imagen_async.exceptions import (
     StoreError,
     TimeoutExceededError,
 )
-from imagen_async.wire.errors import failure_class, gateway_error, request_id
+from imagen_async.wire.errors import failure_class, gateway_error
+from imagen_async.wire.response import request_id
 from tests.strategies import plain_json
 
 
@@ -95,7 +96,7 @@ def test_a_used_up_quota_is_fatal_although_it_says_429() -> None:
         ({"detail": [{"loc": ["body", "n"], "msg": "too big"}, "x"]}, "body.n: too big; x"),
         ({"error": {"message": json.dumps({"error": {"message": "inner", "code": 7}})}}, "inner"),
         (b"<html><head><title>502 Bad Gateway</title></head></html>", "502 Bad Gateway"),
-        (b"", "the gateway answered 502 without a word"),
+        (b"", "the gateway responded with status 502 and no message"),
         (b"\xff\xfe", "��"),
     ],
 )

@@ -1,6 +1,6 @@
-"""The request as the gateway spells it.
+"""Encodes requests for the Imagen family.
 
-The only place, with `answer` and `errors`, that knows the contract's field names. Source: the gateway's page on
+With `response` and `errors`, the only module that knows the contract's field names. Source: the gateway's page on
 ``POST /v1/images/generations``.
 """
 
@@ -19,7 +19,7 @@ __all__ = ["GENERATIONS", "MODELS", "encode_request", "read_models"]
 GENERATIONS = "/images/generations"
 MODELS = "/models"
 
-# json.dumps would make an encoder a call.
+# json.dumps would make an encoder for each call.
 _ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False, default=dict)
 
 
@@ -27,8 +27,8 @@ def encode_request(request: ImageRequest, *, send_response_format: bool = True) 
     """Encode a request that has been validated; the same request always gives the same bytes.
 
     Args:
-        request: What to ask for.
-        send_response_format: Whether to name ``b64_json``; some models behind this URL refuse the field.
+        request: The request.
+        send_response_format: Whether to send ``response_format``; some models behind this URL refuse the field.
 
     Example:
         >>> from imagen_async import ImageRequest
