@@ -42,7 +42,6 @@ from imagen_async.wire.families.imagen import MODELS, read_models
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, Callable, Iterable, Mapping, Sequence
-    from types import TracebackType
     from typing import Unpack
 
     import aiohttp
@@ -147,11 +146,11 @@ class ImagenClient:
         headers = {Secret(name): Secret(text) for name, text in (headers or {}).items()}
         _check_key(key)
         url = gateway_url(base_url, key=key, allow_http=allow_http)
-        for name, count in {"max_concurrency": max_concurrency, "max_reading": max_reading}.items():
-            _COUNT.check(name, count)
+        _COUNT.check("max_concurrency", max_concurrency)
+        _COUNT.check("max_reading", max_reading)
         Number(1, whole=True, optional=True).check("writers", writers)
-        for name, rate in {"rpm": rpm, "images_per_minute": images_per_minute}.items():
-            _RATE.check(name, rate)
+        _RATE.check("rpm", rpm)
+        _RATE.check("images_per_minute", images_per_minute)
         check_kinds(
             retry=(retry, RetryPolicy),
             quota=(quota, RetryQuota),
@@ -228,9 +227,7 @@ class ImagenClient:
         await self.open()
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.close()
 
     async def open(self) -> None:
@@ -323,6 +320,17 @@ class ImagenClient:
 
         Raises:
             ConfigurationError: `requests` is a single request, `store` is not a store, or the client is closed.
+
+        Example:
+            >>> import asyncio
+            >>> from imagen_async.sandbox import SandboxGateway
+            >>> async def main():
+            ...     async with SandboxGateway(images="tiny") as gateway:
+            ...         async with ImagenClient(gateway.api_key, gateway.base_url) as client:
+            ...             async with client.stream(["A red fox", "A blue whale"], ordered=True) as outcomes:
+            ...                 return [(outcome.request.prompt, outcome.ok) async for outcome in outcomes]
+            >>> asyncio.run(main())
+            [('A red fox', True), ('A blue whale', True)]
         """
         if self._closed:
             raise ConfigurationError(_CLOSED)

@@ -132,3 +132,12 @@ def test_every_class_that_the_reference_shows_exists() -> None:
     for path in re.findall(r"^::: ([\w.]+)$", page("reference/python.md"), re.MULTILINE):
         module, _, name = path.rpartition(".")
         assert hasattr(importlib.import_module(module), name) or importlib.util.find_spec(path) is not None, path
+
+
+def test_the_readme_s_python_is_what_type_checkers_check() -> None:
+    example = (DOCS.parent / "README.md").read_text(encoding="utf-8").partition("```python\n")[2].partition("```")[0]
+    body = example.partition("async def main() -> None:\n")[2].partition("\n\n\n")[0]
+    lines = [line.partition("  # ")[0].strip() for line in body.splitlines()]
+    checked = (DOCS.parent / "tests/typing/client.py").read_text(encoding="utf-8")
+    assert len(lines) > 10
+    assert [line for line in lines if line not in checked] == []
