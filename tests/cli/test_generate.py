@@ -97,7 +97,7 @@ def test_image_bytes_are_not_written_to_a_terminal(invoke: Invoke, monkeypatch: 
     [
         (("-n", "5"), "n must be 1 to 4"),
         (("--aspect-ratio", "2:1"), "aspect_ratio '2:1'"),
-        (("--style", "sketch"), "style is not for"),
+        (("--style", "sketch"), "style is not supported by"),
         (("-o", "file/fox.png"), "cannot be made"),
     ],
 )

@@ -44,7 +44,7 @@ def test_a_catalog_file_adds_models_and_corrects_known_ones(tmp_path: Path) -> N
         (b"not toml", "is not TOML"),
         (b"\xff = 1", "is not TOML"),
         (b"[imagen-3.0-fast]\nprice_usd = 1", "needs quotes"),
-        (b"[mine]\ncolour = 1", "must be a table of"),
+        (b"[mine]\ncolour = 1", "has no field 'colour'"),
         (b'[mine]\naspect_ratios = "square"', "mine"),
     ],
 )
