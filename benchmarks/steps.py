@@ -98,6 +98,10 @@ def _commit_late(self: ImageSink, *args: Any, commit: Callable[..., None] = Imag
     commit(self, *args)
 
 
+def _finish_unchecked(self: ImageSink) -> None:
+    self.whole = True
+
+
 def _commit_nothing(self: ImageSink, *_: Any) -> None:
     self.image = _IMAGE
 
@@ -108,11 +112,11 @@ def _switch_off(step: str) -> None:
     if step == "drop":
         off += [(Receiver, "_read", _drop)]
     if step == "find":
-        off += [(ImageSink, "take", lambda *_: None), (ImageSink, "finish", lambda *_: None)]
-        off += [(ImageSink, "whole", True), (ImageSink, "commit", _commit_nothing)]
+        off += [(ImageSink, "take", lambda *_: None), (ImageSink, "finish", _finish_unchecked)]
+        off += [(ImageSink, "commit", _commit_nothing)]
     if step == "thread":
-        off += [(ImageSink, "take", _gather_text), (ImageSink, "finish", lambda *_: None)]
-        off += [(ImageSink, "whole", True), (ImageSink, "write", _decode_and_write)]
+        off += [(ImageSink, "take", _gather_text), (ImageSink, "finish", _finish_unchecked)]
+        off += [(ImageSink, "write", _decode_and_write)]
         off += [(ImageSink, "commit", _commit_late)]
     if step in {"find", "verify", "loop"}:
         off += [(WriterThreads, "run", _in_the_loop)]
