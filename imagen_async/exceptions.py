@@ -14,6 +14,7 @@
     │   └── TimeoutExceededError  a timeout expired (also a TimeoutError)
     ├── GatewayError              the gateway's response is an error
     │   ├── RejectedError         400, 404, 413, 422: this request can never succeed
+    │   │   └── EndpointNotFoundError  404, 405 before any success: the base URL is wrong
     │   ├── AuthenticationError   401: the key is invalid, expired or used up
     │   ├── PermissionDeniedError 403: the address, model or quota is not allowed
     │   ├── ModelNotFoundError    the gateway does not serve this model, whatever the status
@@ -48,6 +49,7 @@ __all__ = [
     "ConfigurationError",
     "ConnectError",
     "DisconnectedError",
+    "EndpointNotFoundError",
     "FailureClass",
     "FilteredError",
     "GatewayError",
@@ -305,6 +307,10 @@ class GatewayError(ImagenError):
 
 class RejectedError(GatewayError):
     """The gateway can never accept this request: it is invalid, too large, or its prompt is blocked."""
+
+
+class EndpointNotFoundError(RejectedError):
+    """The gateway does not know the URL, and no request of this client has succeeded there; correct the base URL."""
 
 
 class AuthenticationError(GatewayError):

@@ -16,6 +16,7 @@ from imagen_async.exceptions import (
     ConfigurationError,
     ConnectError,
     DisconnectedError,
+    EndpointNotFoundError,
     FailureClass,
     FilteredError,
     GatewayError,
@@ -70,6 +71,7 @@ ERRORS: list[ImagenError] = [
         for kind in (
             GatewayError,
             RejectedError,
+            EndpointNotFoundError,
             AuthenticationError,
             PermissionDeniedError,
             ModelNotFoundError,

@@ -11,6 +11,7 @@ from imagen_async.cli.formatting import cost_in_doubt, count, duration, size, us
 from imagen_async.exceptions import (
     AuthenticationError,
     ConfigurationError,
+    EndpointNotFoundError,
     ImagenError,
     InvalidInputError,
     JournalError,
@@ -175,7 +176,7 @@ _ADVICE: tuple[tuple[type[ImagenError] | tuple[type[ImagenError], ...], str], ..
     (AuthenticationError, "check the key (`imagen-async models --remote` tests it at no cost)."),
     (PermissionDeniedError, "check the key's quota, its models and this machine's address with the gateway."),
     (ModelNotFoundError, "choose a model that the gateway has: `imagen-async models --remote` lists them."),
-    (RedirectedError, "set --base-url to where the gateway is."),
+    ((RedirectedError, EndpointNotFoundError), "set --base-url to where the gateway is."),
     (OutageError, "wait until the gateway is back."),
     (StoreError, "make room on the disk, or make the folder writable."),
     (JournalLockedError, "wait until the other run has ended."),

@@ -79,6 +79,8 @@ class AttemptRunner:
         self._clock = clock
         self._wall_clock = wall_clock
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._succeeded = False
+        """Whether the URL has proved to be right."""
 
     async def open(self) -> None:
         """Prepare for the running event loop, once: the one place where a client changes its event loop."""
@@ -154,6 +156,7 @@ class AttemptRunner:
             raise
         lease.release(Verdict.ACCEPTED, paid=job.paid)
         job.failure, job.paid = None, 0
+        self._succeeded = True
         return True
 
     async def _take_back(self, job: Job) -> None:
@@ -173,7 +176,15 @@ class AttemptRunner:
         async with self._transport.post(GENERATIONS, job.encoded.body, headers) as response:
             if response.status != 200:  # noqa: PLR2004 - the contract's one good status
                 # The body gets no name here, which a traceback with locals would show: some gateways repeat the key.
-                raise gateway_error(response.status, response.headers, await _head(response), now=self._wall_clock())
+                raise gateway_error(
+                    response.status,
+                    response.headers,
+                    await _head(response),
+                    now=self._wall_clock(),
+                    unproven_url=None
+                    if self._succeeded
+                    else f"{str(self._transport.base_url).rstrip('/')}{GENERATIONS}",
+                )
             job.request_id = request_id(response.headers)
             receiver = Receiver(
                 self._receiving,

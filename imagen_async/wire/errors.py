@@ -14,6 +14,7 @@ from typing import Any
 
 from imagen_async.exceptions import (
     AuthenticationError,
+    EndpointNotFoundError,
     FailureClass,
     GatewayError,
     ImagenError,
@@ -40,9 +41,12 @@ _TAG_OR_SPACE = re.compile(r"<[^<>]*>|\s+")
 _QUOTA_CODES = frozenset({"insufficient_user_quota", "insufficient_quota", "billing_hard_limit_reached"})
 _MESSAGE_KEYS = ("message", "msg", "err", "error_msg", "detail", "error")
 _TEXT_LIMIT = 500
+_NO_SUCH_URL = frozenset({HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED})
 
 
-def gateway_error(status: int, headers: Mapping[str, str], body: bytes, *, now: float) -> GatewayError | ProtocolError:
+def gateway_error(
+    status: int, headers: Mapping[str, str], body: bytes, *, now: float, unproven_url: str | None = None
+) -> GatewayError | ProtocolError:
     """Return the typed error of a response that is not a 200.
 
     Another status below 300 breaks the contract: the work may have been done, but its images are not in the response.
@@ -52,6 +56,7 @@ def gateway_error(status: int, headers: Mapping[str, str], body: bytes, *, now: 
         headers: The response's headers, in a mapping that ignores case.
         body: The body, or its beginning; any bytes.
         now: Seconds since the epoch by the client's clock.
+        unproven_url: The URL of the request, if none has succeeded there: then it may be wrong.
 
     Example:
         >>> error = gateway_error(401, {}, b'{"error": {"message": "no such key", "code": "invalid_api_key"}}', now=0)
@@ -67,7 +72,13 @@ def gateway_error(status: int, headers: Mapping[str, str], body: bytes, *, now: 
         message += f"; it sends us to {elsewhere} (its header Location), where nothing is sent: mend the base URL"
     code = _text(fields.get("code"))
     wait = waits.retry_after(headers, now=now)
-    return _kind(status, code)(
+    kind = _kind(status, code)
+    if kind is RejectedError and status in _NO_SUCH_URL and unproven_url is not None:
+        kind = EndpointNotFoundError
+        message = (
+            f"no POST at {unproven_url}: check the base URL, which usually ends in /v1. The gateway says: {message}"
+        )
+    return kind(
         message,
         status=status,
         code=code,
@@ -101,7 +112,14 @@ _CLASSES: tuple[tuple[type[ImagenError] | tuple[type[ImagenError], ...], Failure
     (RateLimitError, FailureClass.REFUSED),
     # UsageError: a setting that cannot be sent, or a closed session, which is the same for every request.
     (
-        (AuthenticationError, PermissionDeniedError, ModelNotFoundError, RedirectedError, UsageError),
+        (
+            AuthenticationError,
+            EndpointNotFoundError,
+            ModelNotFoundError,
+            PermissionDeniedError,
+            RedirectedError,
+            UsageError,
+        ),
         FailureClass.FATAL,
     ),
     (GatewayError, FailureClass.REJECTED),

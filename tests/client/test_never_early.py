@@ -166,6 +166,10 @@ class Gateway:
     async def open(self) -> None:
         """Do nothing: there is no session."""
 
+    @property
+    def base_url(self) -> str:
+        return "https://gateway.example/v1"
+
     @asynccontextmanager
     async def post(self, path: str, body: bytes, headers: Mapping[str, str]) -> AsyncIterator[Said]:
         del path, headers

@@ -23,6 +23,7 @@ from imagen_async.exceptions import (
     ConfigurationError,
     ConnectError,
     DisconnectedError,
+    EndpointNotFoundError,
     FailureClass,
     FilteredError,
     ImagenError,
@@ -124,6 +125,10 @@ class Script:
     async def open(self) -> None:
         """Do nothing: there is no session."""
 
+    @property
+    def base_url(self) -> str:
+        return "https://gateway.example/v1"
+
     @asynccontextmanager
     async def post(self, path: str, body: bytes, headers: Mapping[str, str]) -> AsyncIterator[Said]:
         assert path == "/images/generations"
@@ -215,7 +220,7 @@ async def test_no_images_at_all_are_the_safety_filter_s_doing_and_not_asked_for_
     ("said", "kind", "tries"),
     [
         (refusal(400), RejectedError, 1),
-        (refusal(404), RejectedError, 1),
+        (refusal(404), EndpointNotFoundError, 1),
         (refusal(413), RejectedError, 1),
         (refusal(422), RejectedError, 1),
         (refusal(301), RedirectedError, 1),

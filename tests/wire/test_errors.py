@@ -11,6 +11,7 @@ from imagen_async.exceptions import (
     AuthenticationError,
     ConnectError,
     DisconnectedError,
+    EndpointNotFoundError,
     FailureClass,
     GatewayError,
     ImagenError,
@@ -66,6 +67,25 @@ def test_the_status_decides(status: int, kind: type[ImagenError], means: Failure
     error = judged(status, {"error": {"message": "看起来很糟", "code": "x"}})
     assert type(error) is kind
     assert failure_class(error) is means
+
+
+@pytest.mark.parametrize("status", [404, 405])
+@pytest.mark.parametrize("body", [{"error": {"message": "Invalid URL"}}, b"<html><h1>Not Found</h1></html>", b""])
+def test_without_a_success_a_404_or_405_means_a_wrong_url(status: int, body: Any) -> None:
+    raw = body if isinstance(body, bytes) else json.dumps(body).encode()
+    error = gateway_error(status, {}, raw, now=0, unproven_url="https://gateway.example/images/generations")
+    assert type(error) is EndpointNotFoundError
+    assert failure_class(error) is FailureClass.FATAL
+    assert "no POST at https://gateway.example/images/generations: check the base URL" in error.message
+
+
+def test_no_such_model_does_not_mean_a_wrong_url() -> None:
+    body = b'{"error":{"code":"model_not_found"}}'
+    assert type(gateway_error(404, {}, body, now=0, unproven_url="https://gateway.example")) is ModelNotFoundError
+
+
+def test_other_statuses_do_not_mean_a_wrong_url() -> None:
+    assert type(gateway_error(400, {}, b"", now=0, unproven_url="https://gateway.example")) is RejectedError
 
 
 def test_a_503_that_says_when_to_come_back_is_a_refusal() -> None:
