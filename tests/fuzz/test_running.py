@@ -32,7 +32,7 @@ BREAKS: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "decoder": ("imagen_async.wire.base64.pybase64.b64decode", _doing(lambda data: data[:-1])),
     "receiver": ("imagen_async.receiver.receiver.ImageSink.finish", lambda _: lambda me: setattr(me, "whole", True)),
     "skeleton": ("tests.fuzz.targets.skeleton.completed", _doing(lambda text: text.replace("}", "", 1))),
-    "image": ("imagen_async.wire.image._check_chunk", lambda _: lambda *_: None),
+    "image": ("imagen_async.wire.image_formats._check_chunk", lambda _: lambda *_: None),
     "errors": ("imagen_async.wire.response.printable", lambda _: lambda text, _limit=0: text),
     "retry_after": ("imagen_async.wire.retry_after._bounded", lambda _: lambda seconds: seconds),
     "lines": ("imagen_async.batch.sources.readers._without_end", lambda _: lambda text: text),

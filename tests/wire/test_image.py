@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from imagen_async.exceptions import ProtocolError
-from imagen_async.wire import image
+from imagen_async.wire import image_formats
 from imagen_async.wire.image import EXTENSIONS, MEDIA_TYPES, Facts, Inspector
 from tests.pictures import SAMPLES, chunk, encoded, ihdr, png
 from tests.strategies import chunkings, cut
@@ -55,7 +55,7 @@ def test_every_format_has_an_extension_and_a_media_type() -> None:
 
 
 @pytest.mark.parametrize("sample", ALL)
-def test_bytes_that_come_one_by_one_give_the_same_facts(sample: bytes) -> None:
+def test_bytes_that_arrive_one_by_one_give_the_same_facts(sample: bytes) -> None:
     view = memoryview(sample)
     assert inspect(*(view[i : i + 1] for i in range(len(sample)))) == inspect(sample)
 
@@ -90,12 +90,12 @@ def test_bytes_after_the_end_are_refused(sample: bytes) -> None:
 
 
 @pytest.mark.parametrize("sample", SAMPLES["png"])
-def test_every_flipped_bit_of_a_png_is_seen(sample: bytes) -> None:
+def test_every_flipped_bit_of_a_png_is_detected(sample: bytes) -> None:
     for place in range(0, len(sample), 7):
         assert not isinstance(verdict(sample[:place] + bytes([sample[place] ^ 4]) + sample[place + 1 :]), Facts)
 
 
-def test_a_damaged_pixel_is_a_checksum_error_and_goes_unseen_only_if_told_so() -> None:
+def test_a_damaged_pixel_is_a_checksum_error_unless_checksums_are_off() -> None:
     damaged = png().replace(b"pixels", b"pixel5")
     assert check_of(damaged) == "image-checksum"
     assert inspect(damaged, checksums=False).width == 2
@@ -108,14 +108,14 @@ def test_a_damaged_header_is_a_checksum_error() -> None:
 @pytest.mark.parametrize(
     "text", [b"GIF89a\x01\x00\x01", b"<html>", b"{}", b"\x00", b"RIFF\x24\x00\x00\x00WAVEfmt ", b"BM\x00\x00\x00\x00"]
 )
-def test_what_is_no_known_image_is_named_by_its_first_bytes(text: bytes) -> None:
+def test_an_unknown_format_is_reported_with_its_first_bytes(text: bytes) -> None:
     with pytest.raises(ProtocolError) as caught:
         inspect(text)
     assert caught.value.check == "image"
     assert repr(text[:8]) in caught.value.message
 
 
-def test_html_is_refused_while_it_comes_and_not_only_at_the_end() -> None:
+def test_html_is_refused_while_it_arrives() -> None:
     with pytest.raises(ProtocolError):
         Inspector().feed(b"<!DOCTYPE html>")
 
@@ -262,16 +262,16 @@ def test_a_fed_buffer_is_free_to_be_used_again() -> None:
 
 
 @given(st.binary(max_size=20_000), st.integers(0, 2**32 - 1))
-def test_checksums_are_those_of_the_standard_library_whoever_makes_them(data: bytes, start: int) -> None:
-    assert image.crc32(data, start) == zlib.crc32(data, start)  # type: ignore[attr-defined] # what it works with
+def test_checksums_are_those_of_the_standard_library(data: bytes, start: int) -> None:
+    assert image_formats.crc32(data, start) == zlib.crc32(data, start)
 
 
-def test_without_the_extra_for_speed_the_standard_library_makes_the_checksums() -> None:
+def test_without_the_extra_for_speed_the_standard_library_computes_the_checksums() -> None:
     code = """
 import sys, zlib
 sys.modules["isal"] = None
-from imagen_async.wire import image
-print(image.crc32 is zlib.crc32)
+from imagen_async.wire import image_formats
+print(image_formats.crc32 is zlib.crc32)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)  # noqa: S603 - ours
     assert done.stdout == "True\n"
