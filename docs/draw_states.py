@@ -83,13 +83,13 @@ def attempt() -> str:
         ("filtered", "200, fewer images than asked", "trouble"),
         ("refused", "429; 503 with Retry-After", "trouble"),
         ("never_sent", "no connection", "trouble"),
-        ("ambiguous", "sent, no usable answer", "trouble"),
+        ("ambiguous", "sent, no usable response", "trouble"),
         ("rejected", "400, 404, 413, 422 …", "trouble"),
         ("fatal", "401, 402, 403, 3xx, no model", "trouble"),
     )
     boxes = [
-        Box(95, 140, 150, "waiting", "for its turn in the pool"),
-        Box(95, 260, 150, "slot", "reserved, intent durable"),
+        Box(95, 140, 150, "waiting", "for a permit"),
+        Box(95, 260, 150, "permit", "held, intent durable"),
         Box(95, 380, 150, "in flight", "the request is sent"),
         *(Box(325, y, 190, name, about, kind) for y, (name, about, kind) in zip(rows, classes, strict=True)),
         Box(565, 140, 180, "top-up", "asks for what was filtered"),
@@ -144,8 +144,8 @@ def circuit() -> str:
         _text(245, 102, "failures in a row"),
         _text(515, 90, "after 1, 2, 4"),
         _text(515, 102, "… 30 s"),
-        _text(530, 168, "no answer, or a 5xx"),
-        _text(380, 33, "any answer but a 5xx, a 429 as well"),
+        _text(530, 168, "no response, or a 5xx"),
+        _text(380, 33, "any response but a 5xx, a 429 included"),
         _text(560, 223, "the 40 tokens for probes are used up"),
     ]
     return _drawn("The states of the circuit", 960, 270, *arrows, *boxes, *words)

@@ -1,7 +1,7 @@
 """What the columns of a table mean, and how its cells become a request.
 
-Pure. Two kinds of tables: text (CSV, TSV), where everything is a string and an empty cell means "not given", and
-typed (Parquet), where null and NaN mean it. Nothing here knows how a table is stored.
+Pure. There are two kinds of tables: in text tables (CSV, TSV) every cell is a string, and an empty one is missing; in
+typed tables (Parquet) null and NaN are missing.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ class Columns:
     """What the columns of a table mean.
 
     Attributes:
-        fields: Field of a request to the number of its column, from 0.
-        carried: Column number to the name under which it goes into the metadata.
+        fields: The column number, from 0, of each field of a request.
+        carried: The name in the metadata of each other column number.
         unnamed: The columns of `carried` that have no name of their own.
         width: How many columns the header has.
     """
@@ -100,10 +100,10 @@ def _no_prompt(header: Sequence[str]) -> str:
 def row_of_cells(
     cells: Sequence[str], columns: Columns, line: int, terms: Terms, *, notes: Sequence[str] = ()
 ) -> Row | BadRow:
-    """Read the cells of a text table (CSV, TSV), where an empty cell means "not given".
+    """Return the row of the cells of a text table (CSV, TSV), where an empty cell is missing.
 
-    Missing cells at the end count as empty, with a note; cells too many are a mistake. The prompt is taken as it
-    stands, the other fields without the space around them; ``extra`` is a JSON object.
+    Missing cells at the end count as empty, with a note; surplus cells are a mistake. The prompt is used unchanged, the
+    other fields without the space around them; ``extra`` is a JSON object.
 
     Example:
         >>> columns = Columns.of(["prompt", "n", "mood"], source="prompts.csv")
@@ -138,10 +138,10 @@ def _from_text(field: str, text: str, faults: list[str]) -> Any:
 def row_of_values(
     values: Sequence[Any], columns: Columns, line: int, terms: Terms, *, notes: Sequence[str] = ()
 ) -> Row | BadRow:
-    """Read the typed values of a table (Parquet), where null and NaN mean "not given".
+    """Return the row of the values of a typed table (Parquet), where null and NaN are missing.
 
-    A whole float is good for `n`, because a column with nulls often turns to floats on its way; ``extra`` is a
-    struct, whose nulls are left out, or text that is a JSON object.
+    A whole float is valid for `n`, because integer columns with nulls often become floats; ``extra`` is a struct, whose
+    nulls are left out, or the text of a JSON object.
     """
     faults: list[str] = []
     filled = {field: values[number] for field, number in columns.fields.items() if not _missing(values[number])}

@@ -1,7 +1,6 @@
-"""Input for an event loop: a source that blocks is read by a thread of its own.
+"""Reads blocking sources in threads, for the event loop.
 
-The threads are daemons: one that waits for a pipe nobody writes to, or for a disk, must not keep the program from
-ending.
+The threads are daemons: a thread that waits for an idle pipe or a disk must not keep the program from ending.
 """
 
 from __future__ import annotations
@@ -21,13 +20,13 @@ _T = TypeVar("_T")
 
 
 async def aside(work: Callable[[], _T]) -> _T:
-    """Do `work` in a thread of its own; whoever is cancelled leaves it behind.
+    """Run `work` in a thread of its own; if the caller is cancelled, the thread goes on without it.
 
     Raises:
-        BaseException: Whatever `work` raised.
+        BaseException: Raised by `work`.
     """
     done: Future[_T] = Future()
-    done.set_running_or_notify_cancel()  # from here on it cannot be taken back
+    done.set_running_or_notify_cancel()  # cannot be cancelled any more
     threading.Thread(target=_do, args=(work, done), name="imagen-input", daemon=True).start()
     return await asyncio.wrap_future(done)
 
@@ -35,16 +34,16 @@ async def aside(work: Callable[[], _T]) -> _T:
 def _do(work: Callable[[], _T], done: Future[_T]) -> None:
     try:
         done.set_result(work())
-    except BaseException as error:  # noqa: BLE001 - it is raised where the work is waited for
+    except BaseException as error:  # noqa: BLE001 - raised to the waiting caller
         done.set_exception(error)
 
 
 class Feed(Generic[_T]):
-    """What `open_rows` yields, in groups, as soon as there is something; read a little ahead of the loop.
+    """Groups of the rows that `open_rows` yields, as soon as there are any; reads a little ahead of the loop.
 
     Args:
-        open_rows: Called in the thread; may block, may raise.
-        ahead: Most rows read before they are taken.
+        open_rows: Called in the thread; may block and raise.
+        ahead: Most rows that are read ahead.
     """
 
     def __init__(self, open_rows: Callable[[], Iterator[_T]], *, ahead: int = 512) -> None:
@@ -62,7 +61,7 @@ class Feed(Generic[_T]):
         """Iterate over groups of one to `most` rows.
 
         Raises:
-            BaseException: Whatever `open_rows` raised, after the rows before it.
+            BaseException: Raised by `open_rows`, after the rows before it.
         """
         self._loop = asyncio.get_running_loop()
         threading.Thread(target=self._read, name="imagen-rows", daemon=True).start()
@@ -75,7 +74,7 @@ class Feed(Generic[_T]):
             raise self._error
 
     def close(self) -> None:
-        """Let the thread end when it next looks."""
+        """End the thread at its next row."""
         with self._changed:
             self._closed = True
             self._changed.notify()
@@ -95,7 +94,7 @@ class Feed(Generic[_T]):
             for row in self._open_rows():
                 if not self._put(row):
                     return
-        except BaseException as error:  # noqa: BLE001 - it is raised where the rows are taken
+        except BaseException as error:  # noqa: BLE001 - raised to the consumer of the rows
             self._error = error
         finally:
             with self._changed:
@@ -117,5 +116,5 @@ class Feed(Generic[_T]):
         assert self._loop is not None, "the thread starts after the loop is known"  # noqa: S101 - see `groups`
         try:
             self._loop.call_soon_threadsafe(self._wake.set)
-        except RuntimeError:  # the loop is closed: nobody is waiting any more
+        except RuntimeError:  # the loop is closed
             self.close()

@@ -1,7 +1,6 @@
-"""Bytes in, numbered lines of text out, in memory that no input can make grow.
+"""Splits bytes into numbered lines of text, in constant memory.
 
-The rule: a line that is too long, not UTF-8, or holds NUL bytes comes out with its faults named and costs only
-itself; the next line is read as if nothing had been. Nothing here knows what a line means.
+A line that is too long, is not UTF-8, or holds NUL bytes is returned with its faults and does not affect other lines.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["LINE_LIMIT", "Line", "LineStream", "read_lines"]
 
 LINE_LIMIT = 1 << 20
-"""Longest line, in bytes with its end. The longest prompt that a model takes is some hundred times shorter."""
+"""Longest line, in bytes with its end. The longest prompt that a model accepts is some hundred times shorter."""
 
 _KEPT = 256
 _BOM = b"\xef\xbb\xbf"
@@ -45,8 +44,8 @@ class Line:
     """One physical line.
 
     Attributes:
-        number: Counted from 1.
-        text: With its end; of a line with faults what could be made of it, good only for staying in step.
+        number: From 1.
+        text: With its end; of a line with faults what could be decoded, only to keep quotation marks in step.
         faults: Why the line cannot be used; empty if it can.
         cut: Whether `text` is only the beginning of a line that was too long.
     """
@@ -58,10 +57,10 @@ class Line:
 
 
 def read_lines(stream: LineStream, source: str) -> Iterator[Line]:
-    r"""Read lines lazily: each as soon as its newline has come. Only ``\n`` ends a line; a BOM is dropped.
+    r"""Read lines lazily, each as soon as its newline has arrived. Only ``\n`` ends a line; a BOM is dropped.
 
     Raises:
-        InvalidInputError: The first bytes say that this is no UTF-8 text at all.
+        InvalidInputError: The first bytes are those of another format or encoding.
 
     Example:
         >>> import io

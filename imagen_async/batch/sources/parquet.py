@@ -1,7 +1,6 @@
-"""Parquet in, rows out: a small batch of rows in memory at a time, and only the columns that can be carried.
+"""Reads Parquet files into rows, a small batch at a time.
 
-pyarrow is imported when a file is read, not before: it is an extra. Columns of bytes (pictures, mostly) are never
-read. Nothing here knows what a column means.
+pyarrow, an extra, is imported when a file is read. Columns of bytes (mostly pictures) are never read.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ __all__ = ["read_parquet"]
 
 _BATCH_ROWS = 256
 _BUFFER = 1 << 18
-"""Bytes of a column chunk that are read at once; without it pyarrow takes the whole chunk."""
+"""Bytes of a column chunk that are read together; without it pyarrow reads the whole chunk."""
 
 
 def read_parquet(stream: IO[bytes], terms: Terms, source: str) -> Iterator[Row | BadRow]:
@@ -32,18 +31,18 @@ def read_parquet(stream: IO[bytes], terms: Terms, source: str) -> Iterator[Row |
 
     Args:
         stream: Seekable.
-        terms: What holds for every row.
+        terms: The terms of every row.
         source: The file's name, for messages.
 
     Raises:
         MissingExtraError: pyarrow is not installed.
-        ConfigurationError: This is no Parquet file, or it is damaged.
+        ConfigurationError: The file is not Parquet, or it is damaged.
         InvalidInputError: The columns cannot be used.
     """
     arrow = _pyarrow()
     try:
         yield from _rows(arrow, stream, terms, source)
-    # Damage comes as any of these: an OSError is what the reader of the footer raises, the last one what names are.
+    # Damage raises any of these: OSError in the footer, UnicodeDecodeError in names.
     except (arrow.lib.ArrowException, OSError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"{source} cannot be read as Parquet: {printable(str(error), 200)}") from None
 
@@ -68,7 +67,7 @@ class _Batch:
 def _rows(arrow: ModuleType, stream: IO[bytes], terms: Terms, source: str) -> Iterator[Row | BadRow]:
     with arrow.parquet.ParquetFile(stream, pre_buffer=False, buffer_size=_BUFFER) as file:
         schema = file.schema_arrow
-        every = Columns.of(schema.names, source=source)  # before any is left out: a prompt of bytes is told apart
+        every = Columns.of(schema.names, source=source)  # with all columns, to recognize a prompt of bytes
         names = [field.name for field in schema if not _holds_bytes(arrow, field.type)]
         left_out = tuple(_not_carried(name) for name in schema.names if name not in names)
         if schema.names[every.fields["prompt"]] not in names:

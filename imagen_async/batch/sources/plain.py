@@ -1,7 +1,6 @@
-"""Values of a table turned into values that JSON can hold, for the metadata of a row.
+"""Converts values of a table into values with a JSON form, for the metadata of a row.
 
-Pure. What has one obvious text form (dates, decimals, UUIDs) becomes that text; what has none is refused, never
-guessed at. Nothing here knows which file a value came from.
+Pure. Values with one obvious text form (dates, decimals, UUIDs) become that text; others are refused.
 """
 
 from __future__ import annotations
@@ -16,11 +15,11 @@ from typing import Any
 __all__ = ["NotPlainError", "plain"]
 
 _DEEPEST = 32
-"""Deeper than any metadata in use; keeps our own recursion bounded."""
+"""Deeper than any metadata in use; bounds our own recursion."""
 
 
 class NotPlainError(ValueError):
-    """A value has no JSON form; private to this room, where it becomes a row's problem."""
+    """A value has no JSON form; becomes a problem of its row."""
 
 
 def plain(value: Any, depth: int = 0) -> Any:

@@ -1,10 +1,9 @@
-"""The text formats: numbered lines in, rows out, one row in memory at a time.
+"""The text formats: reads numbered lines into rows, one row in memory at a time.
 
-CSV is read by RFC 4180 with the comma. TSV has two dialects that are told apart by the header. If every name in it
-stands in quotation marks, the file is CSV with tabs. Otherwise a line is a row and quotation marks are characters
-(IANA text/tab-separated-values; PartiPrompts is such a file), but for one case: a cell that is wholly quoted and has
-its inner marks doubled, ``"a ""red"" fox"``, is what exporters that quote only where needed make of ``a "red" fox``,
-and is read so. Nothing here opens a file or knows what a column means.
+CSV follows RFC 4180. TSV has two dialects, which the header distinguishes. If every name in it is quoted, the file is
+CSV with tabs. Otherwise a line is a row and quotation marks are characters (IANA text/tab-separated-values;
+PartiPrompts is such a file), with one exception: a cell that is quoted as a whole and whose inner marks are doubled,
+``"a ""red"" fox"``, is read as ``a "red" fox``, because some exporters quote only where needed.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ _UNCLOSED = "a cell opens with a quotation mark and does not close it"
 
 
 def read_text(lines: Iterable[Line], terms: Terms, _source: str) -> Iterator[Row | BadRow]:
-    """Read a prompt a line, as it stands; blank lines are skipped, and there are no comments."""
+    """Read one prompt a line, unchanged; blank lines are skipped, and there are no comments."""
     for line in lines:
         if line.faults:
             yield BadRow(line.number, line.faults)
@@ -35,7 +34,7 @@ def read_text(lines: Iterable[Line], terms: Terms, _source: str) -> Iterator[Row
 
 
 def read_jsonl(lines: Iterable[Line], terms: Terms, _source: str) -> Iterator[Row | BadRow]:
-    """Read a JSON object, or a JSON string that is the prompt, a line; blank lines are skipped."""
+    """Read one JSON object, or one JSON string as the prompt, a line; blank lines are skipped."""
     for line in lines:
         if line.faults:
             yield BadRow(line.number, line.faults)
@@ -44,7 +43,7 @@ def read_jsonl(lines: Iterable[Line], terms: Terms, _source: str) -> Iterator[Ro
 
 
 def read_unnamed(lines: Iterable[Line], terms: Terms, source: str) -> Iterator[Row | BadRow]:
-    """Read a stream that has no name to tell its format: JSON lines if it opens with ``{``, else prompts."""
+    """Read a stream of unknown format: JSON lines if it begins with ``{``, otherwise prompts."""
     lines = iter(lines)
     # Both formats skip blank lines, so those before the first row need not be kept.
     first = next((line for line in lines if line.faults or line.text.strip()), None)
@@ -55,7 +54,7 @@ def read_unnamed(lines: Iterable[Line], terms: Terms, source: str) -> Iterator[R
 
 
 def read_csv(lines: Iterable[Line], terms: Terms, source: str) -> Iterator[Row | BadRow]:
-    """Read comma-separated values: the first row is the header, quoted cells may hold newlines.
+    """Read comma-separated values; the first row is the header, and quoted cells may hold newlines.
 
     Raises:
         InvalidInputError: The header cannot be used.
@@ -64,7 +63,7 @@ def read_csv(lines: Iterable[Line], terms: Terms, source: str) -> Iterator[Row |
 
 
 def read_tsv(lines: Iterable[Line], terms: Terms, source: str) -> Iterator[Row | BadRow]:
-    """Read tab-separated values; see the module for what a quotation mark means.
+    """Read tab-separated values; the module describes what a quotation mark means.
 
     Raises:
         InvalidInputError: The header cannot be used.
@@ -115,11 +114,11 @@ def _rows(records: Iterator[_Record], terms: Terms, source: str) -> Iterator[Row
 
 
 class _RecordTooLongError(Exception):
-    """Raised through csv.reader, which would gather a record without end behind one stray quotation mark."""
+    """Raised through csv.reader, which would collect an endless record after one stray quotation mark."""
 
 
 class _Feed:
-    """Hands lines to csv.reader and remembers where the record began and what was wrong in it."""
+    """Passes lines to csv.reader, and records where the current record began and its faults."""
 
     def __init__(self, lines: Iterable[Line]) -> None:
         self._lines = iter(lines)
@@ -142,7 +141,7 @@ class _Feed:
         self.faults += line.faults
         if self._length > LINE_LIMIT:
             raise _RecordTooLongError
-        return "\n" if line.cut else line.text  # a quotation mark before the cut would swallow the rows that follow
+        return "\n" if line.cut else line.text  # a quotation mark before the cut would consume the following rows
 
 
 def _quoted_records(lines: Iterable[Line], delimiter: str) -> Iterator[_Record]:
@@ -155,7 +154,7 @@ def _quoted_records(lines: Iterable[Line], delimiter: str) -> Iterator[_Record]:
         except StopIteration:
             return
         except csv.Error as error:
-            # The reader starts afresh at the next line, so a broken row costs what it had swallowed.
+            # The reader starts anew at the next line, so a broken row costs only the lines that it had consumed.
             fault = printable(str(error))  # it quotes the separator, which may be a tab
             text = f"the row is not CSV: {fault}; a quoted cell must be closed, and a quotation mark inside it doubled"
             yield _Record(feed.start, (), (*feed.faults, text))

@@ -1,9 +1,8 @@
-"""One line or table row in, one checked request out: every mistake of the row, and nothing of any other row.
+"""Turns one line or table row into one checked request, or into all mistakes of the row.
 
-Pure: text and plain values come in, a `Row` or a `BadRow` goes out, and no value of a file can make it raise.
-A cell that is not given (an empty cell of a text table, a null) leaves the field to the defaults; a column that
-is no field of a request is carried along. Nothing here knows files, encodings, or which formats there are
-beyond the shapes of a row; those that stand under a header are in `columns`.
+Pure: returns a `Row` or a `BadRow` for text and plain values, and raises for no value of a file. A missing cell (an
+empty cell of a text table, a null) leaves the field to the defaults; a column that is not a field of a request is
+carried into the metadata. Rows under a header are in `columns`.
 """
 
 from __future__ import annotations
@@ -39,13 +38,13 @@ __all__ = [
 ]
 
 MAX_IMAGES = 10_000
-"""Most images that one row may ask for; it is split into requests later."""
+"""Most images of one row, which is split into requests later."""
 
 _NAMES_SHOWN = 12
 
 
 def _copied(value: Mapping[str, Any]) -> dict[str, Any]:
-    # `dict` itself would do, but type checkers take its many signatures for ours.
+    # Not `dict` itself, whose overloads type checkers would apply to the field.
     return dict(value)
 
 
@@ -54,10 +53,10 @@ class Row:
     """A row that may be sent.
 
     Attributes:
-        request: What the row asks for; `n` may exceed the model's limit, up to `MAX_IMAGES`.
+        request: The request of the row; `n` may exceed the model's limit, up to `MAX_IMAGES`.
         line: Where the row starts in its file, from 1; for Parquet and Python values the row's number.
-        metadata: The columns that are no fields of a request, under their own names; always has a JSON form.
-        notes: What is unusual but passes.
+        metadata: The columns that are not fields of a request, under their own names; always has a JSON form.
+        notes: Unusual but valid facts.
     """
 
     request: ImageRequest
@@ -89,11 +88,11 @@ def _checked_defaults(defaults: Mapping[str, Any]) -> Mapping[str, Any]:
 
 @attrs.frozen(kw_only=True)
 class Terms:
-    """What holds for every row of a source.
+    """Defaults and limits that apply to every row of a source.
 
     Attributes:
-        defaults: Request fields, apart from `prompt` and `id`, for rows that do not set them; None is no default.
-        catalog: Whose limits apply.
+        defaults: Request fields, apart from `prompt` and `id`, for rows that do not set them; None sets no default.
+        catalog: The models, with their limits.
     """
 
     defaults: Mapping[str, Any] = attrs.field(factory=dict, converter=_checked_defaults)
@@ -101,7 +100,7 @@ class Terms:
 
 
 def row_of_text(prompt: str, line: int, terms: Terms) -> Row | BadRow:
-    """Read a row that is a prompt and nothing else.
+    """Return the row of a prompt.
 
     Example:
         >>> row_of_text("A red fox", 1, Terms(defaults={"n": 2})).request.n
@@ -111,12 +110,12 @@ def row_of_text(prompt: str, line: int, terms: Terms) -> Row | BadRow:
 
 
 def row_of_json(text: str, line: int, terms: Terms) -> Row | BadRow:
-    """Read a row that is one JSON text: an object, or a string, which is the prompt.
+    """Return the row of a JSON text: an object, or a string as the prompt.
 
     Args:
-        text: The line, without or with its end.
+        text: The line, with or without its end.
         line: Its number.
-        terms: What holds for every row.
+        terms: The terms of every row.
 
     Example:
         >>> row_of_json('{"Prompt": "A red fox", "n": 2, "mood": "calm"}', 1, Terms()).metadata["mood"]
@@ -155,12 +154,12 @@ def _fields_of_object(value: Mapping[str, Any], faults: list[str]) -> dict[str, 
 
 
 def as_row(item: object, line: int, terms: Terms | None = None) -> Row | BadRow:
-    """Read what a Python caller gives: a prompt, a request, or a row, which passes as it is if it is valid.
+    """Return the row of a Python item: a prompt, a request, or a row, which is returned itself if it is valid.
 
     Args:
-        item: A text, an `ImageRequest` or a `Row`; anything else makes a `BadRow`.
+        item: A text, an `ImageRequest` or a `Row`; any other item makes a `BadRow`.
         line: The item's number, from 1.
-        terms: The defaults apply to a prompt only: a request has set all its fields.
+        terms: Its defaults apply to prompts only, because a request has all fields.
 
     Example:
         >>> as_row(ImageRequest("A red fox", n=9), 1).request.n
@@ -197,7 +196,7 @@ def built(
     problems: Iterable[str] = (),
     notes: Iterable[str] = (),
 ) -> Row | BadRow:
-    """Make a row of the fields that are given; the rest comes from the defaults, then from the contract."""
+    """Return the row of some fields; other fields come from the defaults, then from the contract."""
     request = ImageRequest(**{"prompt": "", **terms.defaults, **given})
     return _judged(request, line, terms, carried=carried, problems=problems, notes=notes)
 
@@ -225,7 +224,7 @@ def _judged(
 
 
 def json_value(text: str, faults: list[str]) -> Any:
-    """Parse JSON strictly; repeated keys and NaN go to `faults`, what is no JSON raises as `json.loads` does."""
+    """Parse JSON strictly; repeated keys and NaN are added to `faults`, invalid JSON raises as in `json.loads`."""
     try:
         return _FAULTLESS.decode(text)
     except (ValueError, RecursionError):
@@ -243,7 +242,7 @@ def _no_constant(_: str) -> None:
     raise ValueError
 
 
-# Made once: `json.loads` makes one for each text, which takes longer than to read a row with it.
+# Made once: `json.loads` makes a decoder for each text, which takes longer than decoding a row.
 _FAULTLESS = json.JSONDecoder(object_pairs_hook=_faultless_object, parse_constant=_no_constant)
 
 
@@ -262,7 +261,7 @@ def _json_with_faults(text: str, faults: list[str]) -> Any:
 
 
 def json_fault(error: Exception) -> str:
-    """Say in a few words why `json_value` raised."""
+    """Return in a few words why `json_value` raised."""
     if isinstance(error, json.JSONDecodeError):
         return f"{error.msg} at column {error.colno}"
     return "it is nested too deeply" if isinstance(error, RecursionError) else printable(str(error), 120)
@@ -277,12 +276,12 @@ def field_named(name: str) -> str | None:
 
 
 def id_text(value: Any) -> Any:
-    """Return a whole number as text: tables number their jobs."""
+    """Return a whole number as text, because tables number their jobs."""
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
 def listed(names: Iterable[str]) -> str:
-    """Name the first few names, safe to print."""
+    """Return the first names, safe to print."""
     every = [printable(repr(name), 40) for name in names]
     more = [f"and {len(every) - _NAMES_SHOWN} more"] if len(every) > _NAMES_SHOWN else []
     return ", ".join(every[:_NAMES_SHOWN] + more) or "none"
@@ -293,7 +292,7 @@ _UNKNOWN_MAX_N = 4
 
 
 def requests_of(row: Row, catalog: Catalog = CATALOG) -> int:
-    """Return how many requests `split` makes of a row.
+    """Return into how many requests a row is split.
 
     Example:
         >>> requests_of(Row(ImageRequest("A red fox", n=10), line=1))

@@ -1,8 +1,6 @@
-"""Where prompts come from: a file of any known format, or a pipe, read lazily as often as it can be read.
+"""Sources of prompts: files of all known formats, and pipes, read lazily.
 
-The rule: memory does not depend on the length of the input, and a file that changes between two passes, or during
-one, is noticed rather than read as a mixture of two. This is where files are opened; what their bytes mean is the
-readers' matter.
+Memory does not depend on the length of the input. A file that changes between two passes or during one is an error.
 """
 
 from __future__ import annotations
@@ -32,28 +30,28 @@ from imagen_async.exceptions import ConfigurationError, InvalidInputError, print
 __all__ = ["FORMATS", "Report", "Source", "open_source"]
 
 FORMATS = (*TEXT_READERS, "parquet")
-"""What can be read: ``txt``, ``jsonl``, ``csv``, ``tsv``, ``parquet``; a text format also as ``.gz``."""
+"""The formats: ``txt``, ``jsonl``, ``csv``, ``tsv``, ``parquet``; a text format also as ``.gz``."""
 
 _SAME_AS = {"ndjson": "jsonl"}
 _STANDARD_INPUT = frozenset({"-", "/dev/stdin"})
 _DESCRIPTORS = ("/dev/fd/", "/proc/self/fd/")
 _CHUNK = 1 << 20
 _KINDS_OF_NOTES = 100
-"""A note may quote the input, so how many different ones there can be has no bound of its own."""
+"""Most different notes that are counted, because a note may quote the input."""
 
 
 @attrs.frozen(kw_only=True)
 class Report:
-    """What a pass over a source found.
+    """The result of a pass over a source.
 
     Attributes:
         source: The source's name.
         rows: Rows read, good and bad.
-        requests: Requests that the good rows come to: one that asks for many images is several.
-        images: Images that the good rows ask for, all together.
+        requests: Requests of the good rows; a row with many images has several.
+        images: Images of the good rows.
         bad: How many rows are bad.
         problems: ``(line, mistakes)`` of the first bad rows, in the order of the input.
-        notes: How many good rows each note was made for; beyond 100 different notes, new ones are not kept.
+        notes: The number of good rows by note; beyond 100 different notes, new ones are not kept.
         models: Images by model; beyond 100 models, new ones are not kept.
     """
 
@@ -81,8 +79,8 @@ class Source:
     """Rows that can be read; made by `open_source`, which keeps nothing open.
 
     Attributes:
-        name: What messages call it.
-        format: One of `FORMATS`, or None if the first row will tell.
+        name: Its name in messages.
+        format: One of `FORMATS`, or None if the first row decides.
         rewindable: Whether it can be read more than once: a regular file, not a pipe.
     """
 
@@ -95,10 +93,10 @@ class Source:
     _spent: bool = attrs.field(default=False, init=False, repr=False)
 
     def rows(self) -> Iterator[Row | BadRow]:
-        """Read from the beginning, each row when it is asked for.
+        """Return an iterator that reads from the beginning, row by row.
 
         Raises:
-            ConfigurationError: At once, if this is a pipe that was read before; while reading, if the file cannot be
+            ConfigurationError: Immediately, if a pipe was read before; while reading, if the file cannot be
                 opened or read, or has changed since the first pass or in this one.
             InvalidInputError: While reading, if the file as a whole cannot be used: no prompt column, not UTF-8.
             MissingExtraError: While reading Parquet without pyarrow.
@@ -109,11 +107,11 @@ class Source:
         return self._read()
 
     def check(self, *, limit: int = 20, stopped: Callable[[], bool] = lambda: False) -> Report:
-        """Read everything and count, in constant memory; of a pipe this is the only pass.
+        """Read and count all rows, in constant memory; a pipe is used up by it.
 
         Args:
             limit: How many bad rows to keep with their problems.
-            stopped: Asked before each row; once it says so no more is read, and the report is of what was.
+            stopped: Called before each row; reading ends when it returns True, and the report covers the rows before.
 
         Raises:
             ConfigurationError: Like `rows`.
@@ -147,7 +145,7 @@ class Source:
         )
 
     def fingerprint(self) -> str:
-        """Return a digest of the file's bytes and of all that decides what their rows are.
+        """Return a digest of the file's bytes and of every setting that decides their rows.
 
         Raises:
             ConfigurationError: It cannot be read, has changed since it was read before, or can be read only once.
@@ -198,17 +196,17 @@ def open_source(
     catalog: Catalog = CATALOG,
     format: str | None = None,  # noqa: A002 - the option's name on the command line
 ) -> Source:
-    """Look at where prompts come from; nothing is read before `Source.rows` or `Source.check`.
+    """Return a source of prompts; nothing is read before `Source.rows` or `Source.check`.
 
     Args:
         path: A file, a named pipe, or ``-`` for the standard input.
-        defaults: Request fields for rows that do not set them, such as ``{"n": 2}``; `prompt` and `id` have none.
-        catalog: Whose limits apply.
-        format: One of `FORMATS`, instead of what the name ends in. A pipe whose name does not tell holds JSON
-            lines if its first row begins with ``{``, else a prompt a line.
+        defaults: Request fields for rows that do not set them, such as ``{"n": 2}``; not `prompt` and `id`.
+        catalog: The models, with their limits.
+        format: One of `FORMATS`, in place of the name's extension. A pipe without a known extension holds JSON lines
+            if its first row begins with ``{``, otherwise one prompt a line.
 
     Raises:
-        ConfigurationError: There is no such file, it is a folder, it may not be read, or its format is not known.
+        ConfigurationError: The file does not exist, is a folder, must not be read, or has an unknown format.
 
     Example:
         >>> open_source("-").rewindable
@@ -234,7 +232,7 @@ def _is_pipe(path: str, name: str) -> bool:
             raise ConfigurationError(f"{name} is a folder, not a file of prompts")
         if not stat.S_ISREG(mode) or path.startswith(_DESCRIPTORS):
             return True
-        with open(path, "rb"):  # noqa: PTH123 - likewise; a missing permission is to be told now
+        with open(path, "rb"):  # noqa: PTH123 - a plain text path; reports a missing permission early
             return False
 
 
@@ -243,7 +241,7 @@ def _format(path: str, asked: str | None, name: str, *, pipe: bool) -> str | Non
         found = asked.lower().removeprefix(".")
     else:
         stem = os.path.basename(path).lower().removesuffix(".gz")  # noqa: PTH119 - a plain text path
-        found = os.path.splitext(stem)[1].removeprefix(".")  # noqa: PTH122 - likewise
+        found = os.path.splitext(stem)[1].removeprefix(".")  # noqa: PTH122 - a plain text path
     found = _SAME_AS.get(found, found)
     if found in FORMATS:
         return found
@@ -257,10 +255,10 @@ def _standard_input() -> BinaryIO:
     if sys.stdin is None:
         raise ConfigurationError("there is no standard input to read from")
     try:
-        # A reader of its own: the daemon thread that waits for a pipe must not hold the lock of sys.stdin.buffer when
-        # the interpreter ends.
+        # A separate reader: a daemon thread that waits for a pipe must not hold the lock of sys.stdin.buffer when the
+        # interpreter ends.
         return open(sys.stdin.fileno(), "rb", closefd=False)
-    except (OSError, ValueError, AttributeError):  # stdin is no file: a test's, or a notebook's
+    except (OSError, ValueError, AttributeError):  # stdin is not a file: in tests and notebooks
         return cast("BinaryIO", sys.stdin.buffer)
 
 
