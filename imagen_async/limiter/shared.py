@@ -238,16 +238,16 @@ class SharedLimiter:
     def _grant(self, member: Member, now: float) -> float:
         """Grant a permit to a client; if the pacer does not allow it, return the seconds until it is asked again."""
         try:
-            answer = self.pacer.take(now=now)
+            permit = self.pacer.take(now=now)
         except Exception as error:  # noqa: BLE001 - foreign code; its error must not be lost in a timer
             self._refuse(ConfigurationError(f"Pacer.take raised {error!r}"))
             return math.inf
-        if not isinstance(answer, Permit):
-            return self._checked(answer)
+        if not isinstance(permit, Permit):
+            return self._checked(permit)
         self._queue.remove(member)
         self._queue.append(member)
         self.in_flight += 1
-        lease = Lease(member, self, answer)
+        lease = Lease(member, self, permit)
         self._probe = lease if self.circuit.sent() else None
         member.grant(lease, now=now)
         return 0.0

@@ -1,1 +1,1 @@
-"""The one room that knows the gateway's field names: requests out, answers and errors in, all pure."""
+"""Encodes requests and decodes responses and errors: the only room that knows the gateway's field names. Pure."""

@@ -73,11 +73,11 @@ def stream(chunks: list[bytes], decoder: Decoder | None = None, *, memory: bytea
                 payloads[event.hole] = []
             elif isinstance(event, Payload):
                 payloads[event.hole].append(event)
-    answer = decoder.close()
-    for item in answer.items:
+    document = decoder.close()
+    for item in document.items:
         if item.fault is not None:
             raise item.fault
-    return tuple(None if item.hole is None else _decoded(payloads[item.hole]) for item in answer.items)
+    return tuple(None if item.hole is None else _decoded(payloads[item.hole]) for item in document.items)
 
 
 def _fed_from(memory: bytearray, chunk: bytes, decoder: Decoder) -> list[Event]:

@@ -80,7 +80,7 @@ def test_a_data_url_that_is_not_base64_is_refused_at_its_beginning_however_it_is
 
 
 @pytest.mark.parametrize("width", [267, 268, 269, 3000])
-def test_much_white_space_before_the_text_is_no_data_url(width: int) -> None:
+def test_much_white_space_before_the_text_is_not_a_data_url(width: int) -> None:
     text = b" " * width + base64.b64encode(bytes(600))
     assert decoded([text]) == decoded([text[:100], text[100:]]) == bytes(600)
 

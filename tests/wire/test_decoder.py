@@ -21,20 +21,18 @@ def test_any_chunking_of_a_valid_body_gives_the_images_of_the_whole_body(body: b
 
 @given(spelled_bodies(), chunkings, st.integers(0, 9))
 @times(0.5)
-def test_a_body_that_comes_in_memory_that_is_used_again_gives_the_same(
-    body: bytes, places: list[int], more: int
-) -> None:
+def test_a_body_in_memory_that_is_reused_gives_the_same(body: bytes, places: list[int], more: int) -> None:
     assert stream(cut(body, places), memory=bytearray(len(body) + more)) == whole_body_oracle(body)
 
 
-def test_what_is_no_image_is_found_in_memory_that_is_used_again_at_the_same_byte() -> None:
+def test_invalid_base64_in_memory_that_is_reused_is_reported_at_the_same_byte() -> None:
     body = b'{"data":[{"b64_json":"QUJD?QUJD"}]}'
     with pytest.raises(ProtocolError) as caught:
         stream(cut(body, [24]), memory=bytearray(64))
     assert (caught.value.check, caught.value.offset) == ("base64", body.index(b"?"))
 
 
-def test_a_payload_is_handed_on_as_a_view_of_memory_that_is_used_again() -> None:
+def test_a_payload_is_passed_on_as_a_view_of_memory_that_is_reused() -> None:
     decoder, memory = Decoder(), bytearray(b"QUJDQUJD" + b"?" * 8)
     decoder.feed(b'{"data":[{"b64_json":"')
     (event,) = decoder.feed(memory, 8)
@@ -60,7 +58,7 @@ def test_a_valid_body_byte_by_byte_gives_the_images_of_the_whole_body(body: byte
 @example(b'{"data":[{"url":"da\\"}]}', [19, 20])
 @example(b'{"data":[{"b64_json":"\\\\"}]}', [23])
 @example(b'{"data":[{"b64_json":"Q\\u0055\\u004a\\u0044"}]}', [24, 25, 26, 27, 28])
-def test_a_damaged_body_gives_a_typed_error_or_the_answer_of_the_whole_body(body: bytes, places: list[int]) -> None:
+def test_a_damaged_body_gives_a_typed_error_or_the_result_of_the_whole_body(body: bytes, places: list[int]) -> None:
     oracle = verdict_of_oracle(body)
     try:
         verdict = stream(cut(body, places))
@@ -73,7 +71,7 @@ def test_a_damaged_body_gives_a_typed_error_or_the_answer_of_the_whole_body(body
 
 
 @given(st.binary(max_size=200), chunkings)
-def test_rubbish_never_raises_anything_but_a_protocol_error(body: bytes, places: list[int]) -> None:
+def test_random_bytes_raise_only_protocol_errors(body: bytes, places: list[int]) -> None:
     try:
         stream(cut(body, places))
     except ProtocolError:
@@ -84,7 +82,7 @@ def test_rubbish_never_raises_anything_but_a_protocol_error(body: bytes, places:
 
 @given(st.lists(st.sampled_from(list(b'{}[]",:\\ \nub64_jsonrldat=AQ0')), max_size=60).map(bytes), chunkings)
 @times(3)
-def test_rubbish_of_structure_and_keys_agrees_with_the_whole_body(tail: bytes, places: list[int]) -> None:
+def test_random_structure_and_keys_give_the_verdict_of_the_whole_body(tail: bytes, places: list[int]) -> None:
     body = b'{"data":[{"b64_json":"' + tail
     oracle = verdict_of_oracle(body)
     try:
@@ -133,7 +131,7 @@ def error_of(body: bytes, **caps: int) -> ProtocolError:
         (b'{"data":[{"b64_json":"QUJD"}],"a":"\xff"}', "utf-8", 35),
     ],
 )
-def test_a_refusal_names_the_check_and_the_byte(body: bytes, check: str, offset: int | None) -> None:
+def test_an_invalid_body_is_reported_with_the_check_and_the_byte(body: bytes, check: str, offset: int | None) -> None:
     error = error_of(body)
     assert (error.check, error.offset) == (check, offset)
 
@@ -167,7 +165,7 @@ def test_endless_white_space_before_the_json_is_refused() -> None:
 
 @given(chunkings)
 @times(0.4)
-def test_what_is_too_much_before_the_json_is_refused_at_the_cap_however_it_is_cut(places: list[int]) -> None:
+def test_too_much_text_before_the_json_is_refused_at_the_cap_in_any_chunking(places: list[int]) -> None:
     decoder = Decoder(max_skeleton=100)
     with pytest.raises(ProtocolError) as caught:
         for part in cut(b" \n" + b": PROCESSING\n" * 20, places):
@@ -177,7 +175,7 @@ def test_what_is_too_much_before_the_json_is_refused_at_the_cap_however_it_is_cu
 
 @given(chunkings)
 @times(0.4)
-def test_what_stood_before_a_bad_escape_is_handed_on_however_it_is_cut(places: list[int]) -> None:
+def test_text_before_an_invalid_escape_is_passed_on_in_any_chunking(places: list[int]) -> None:
     decoder, handed = Decoder(), list[Event]()
     with pytest.raises(ProtocolError) as caught:
         for part in cut(b'{"data":[{"b64_json":"QU\\/D\\qUJD"}]}', places):
@@ -187,12 +185,12 @@ def test_what_stood_before_a_bad_escape_is_handed_on_however_it_is_cut(places: l
     assert b"".join(bytes(event.data) for event in handed if isinstance(event, Payload)) == b"QU/D"
 
 
-def test_more_images_than_the_cap_are_refused_as_the_first_one_too_many_begins() -> None:
+def test_more_images_than_the_cap_are_refused_when_the_first_surplus_one_begins() -> None:
     error = error_of(b'{"data":[' + b",".join([b'{"b64_json":"QUJD"}'] * 3) + b"]}", max_payloads=2)
     assert error.check == "images"
 
 
-def test_a_payload_is_handed_on_as_a_view_of_its_chunk_and_never_held() -> None:
+def test_a_payload_is_passed_on_as_a_view_of_its_chunk_and_never_kept() -> None:
     decoder = Decoder()
     decoder.feed(b'{"data":[{"b64_json":"')
     chunk = base64.b64encode(bytes(range(256)) * 300)
@@ -215,17 +213,17 @@ def test_the_order_of_events_is_start_spans_end() -> None:
     ]  # fmt: skip
 
 
-def test_a_placeholder_written_by_the_gateway_is_an_image_text_like_any_other() -> None:
+def test_a_placeholder_sent_by_the_gateway_is_an_ordinary_payload() -> None:
     error = error_of(b'{"data":[{"b64_json":"data:hole-0"},{"b64_json":"QUJD"}]}')
     assert error.check == "base64"
 
 
-def test_images_outside_data_are_not_images_of_the_answer() -> None:
+def test_images_outside_data_are_not_images_of_the_response() -> None:
     body = b'{"preview":{"b64_json":"!!"},"data":[{"b64_json":"QUJD"}]}'
     assert stream([body]) == (b"ABC",)
 
 
-def test_a_preview_beside_an_image_is_passed_over_whatever_it_holds() -> None:
+def test_a_preview_beside_an_image_is_skipped_with_any_content() -> None:
     decoder = Decoder()
     chunks = cut(
         b'{"data":[{"preview":{"b64_json":"\\u0021!"},"b64_json":"QUJD"},{"b64_json":"REVG"}]}', list(range(90))
@@ -238,6 +236,6 @@ def test_a_preview_beside_an_image_is_passed_over_whatever_it_holds() -> None:
 def test_details_of_an_item_are_kept_without_its_payload() -> None:
     decoder = Decoder()
     decoder.feed(b'{"created":7,"data":[{"revised_prompt":"a \\u00e9","b64_json":"QUJD","url":null}]}')
-    answer = decoder.close()
-    assert answer.created == 7
-    assert dict(answer.items[0].details) == {"revised_prompt": "a é"}
+    document = decoder.close()
+    assert document.created == 7
+    assert dict(document.items[0].details) == {"revised_prompt": "a é"}

@@ -30,13 +30,13 @@ from imagen_async.wire.response import request_id
 from tests.strategies import plain_json
 
 
-def judged(status: int, document: Any = None, headers: dict[str, str] | None = None) -> GatewayError | ProtocolError:
+def error_for(status: int, document: Any = None, headers: dict[str, str] | None = None) -> GatewayError | ProtocolError:
     body = document if isinstance(document, bytes) else json.dumps(document).encode()
     return gateway_error(status, headers or {}, body, now=0)
 
 
 def made(status: int, document: Any = None, headers: dict[str, str] | None = None) -> GatewayError:
-    error = judged(status, document, headers)
+    error = error_for(status, document, headers)
     assert isinstance(error, GatewayError)
     return error
 
@@ -63,8 +63,8 @@ def made(status: int, document: Any = None, headers: dict[str, str] | None = Non
         (524, OverloadedError, FailureClass.AMBIGUOUS),
     ],
 )
-def test_the_status_decides(status: int, kind: type[ImagenError], means: FailureClass) -> None:
-    error = judged(status, {"error": {"message": "看起来很糟", "code": "x"}})
+def test_the_status_decides_the_class(status: int, kind: type[ImagenError], means: FailureClass) -> None:
+    error = error_for(status, {"error": {"message": "看起来很糟", "code": "x"}})
     assert type(error) is kind
     assert failure_class(error) is means
 
@@ -88,18 +88,18 @@ def test_other_statuses_do_not_mean_a_wrong_url() -> None:
     assert type(gateway_error(400, {}, b"", now=0, unproven_url="https://gateway.example")) is RejectedError
 
 
-def test_a_503_that_says_when_to_come_back_is_a_refusal() -> None:
+def test_a_503_with_retry_after_is_a_refusal() -> None:
     assert failure_class(made(503, {}, {"Retry-After": "3"})) is FailureClass.REFUSED
 
 
 @pytest.mark.parametrize("status", [400, 404, 429, 500, 503])
-def test_no_such_model_is_fatal_under_any_status(status: int) -> None:
+def test_an_unknown_model_is_fatal_with_any_status(status: int) -> None:
     error = made(status, {"error": {"message": "无可用渠道", "code": "model_not_found"}})
     assert type(error) is ModelNotFoundError
     assert failure_class(error) is FailureClass.FATAL
 
 
-def test_a_used_up_quota_is_fatal_although_it_says_429() -> None:
+def test_a_used_up_quota_is_fatal_even_with_status_429() -> None:
     assert type(made(429, {"error": {"code": "insufficient_quota"}})) is PermissionDeniedError
 
 
@@ -125,7 +125,7 @@ def test_every_shape_of_body_gives_its_message(body: Any, message: str) -> None:
 
 
 @pytest.mark.parametrize("loc", [5, None, "body", {"a": 1}, True, [["body"], 7]])
-def test_a_complaint_s_place_of_any_type_is_no_obstacle(loc: Any) -> None:
+def test_the_location_of_a_problem_may_have_any_type(loc: Any) -> None:
     assert made(422, {"detail": [{"loc": loc, "msg": "too big"}]}).message.endswith("too big")
 
 
@@ -133,7 +133,7 @@ def test_a_message_is_bounded_however_many_complaints_there_are() -> None:
     assert len(made(422, {"detail": ["no"] * 20_000}).message) <= 500
 
 
-def test_a_page_of_nothing_but_angle_brackets_is_looked_at_once() -> None:
+def test_a_page_of_angle_brackets_takes_linear_time() -> None:
     # Where each of them was followed to the end of the page, this took minutes.
     assert made(502, b"<" * 2**20).message.startswith("<<<")
 
@@ -178,7 +178,7 @@ def test_what_a_server_writes_is_inert() -> None:
     st.dictionaries(st.sampled_from(["Retry-After", "retry-after-ms", "x-should-retry", "x-request-id"]), st.text()),
     st.binary(max_size=200) | plain_json().map(lambda v: json.dumps(v).encode()),
 )
-def test_any_answer_is_a_typed_error_with_a_failure_class(status: int, headers: dict[str, str], body: bytes) -> None:
+def test_any_response_is_a_typed_error_with_a_failure_class(status: int, headers: dict[str, str], body: bytes) -> None:
     error = gateway_error(status, headers, body, now=0)
     assert failure_class(error) is not None
     assert str(error).isprintable()

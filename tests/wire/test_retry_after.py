@@ -47,7 +47,7 @@ def test_a_date_without_the_servers_clock_counts_from_ours() -> None:
     assert wait(Retry_After=formatdate(NOW + 30, usegmt=True)) == pytest.approx(30, abs=1)
 
 
-def test_a_date_in_the_past_is_no_wait() -> None:
+def test_a_date_in_the_past_means_no_wait() -> None:
     assert wait(Retry_After=formatdate(NOW - 30, usegmt=True)) == 0
 
 

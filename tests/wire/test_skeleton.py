@@ -46,7 +46,7 @@ def test_each_further_character_completes_to_as_much_or_more(text: str) -> None:
 @example("[" * 2000)
 @example('{"a":' + "9" * 5000 + "}")
 @example('{"a":"' + "\\u00e9" * 5000)
-def test_of_any_text_valid_json_is_made(text: str) -> None:
+def test_any_text_is_completed_to_valid_json(text: str) -> None:
     made = completed(text)
     if len(text) < 2000:
         json.loads(made, strict=False)
@@ -80,11 +80,11 @@ def test_of_any_text_valid_json_is_made(text: str) -> None:
         ('{"data" [1]}', '{"data":null}'),
     ],
 )
-def test_what_stands_before_the_cut_or_the_first_fault_is_kept(text: str, made: str) -> None:
+def test_everything_before_the_cut_or_the_first_fault_is_kept(text: str, made: str) -> None:
     assert completed(text) == made
 
 
-def test_a_document_is_read_up_to_its_first_byte_that_is_no_text() -> None:
+def test_a_document_is_read_up_to_its_first_byte_that_is_not_text() -> None:
     assert read_begun(b'{"data":[{"a":"x"}],"b":"\xff","c":1}') == {"data": [{"a": "x"}], "b": None}
     assert read_begun('{"data":["é'.encode()[:-1]) == {"data": []}
 
@@ -99,19 +99,19 @@ def test_a_document_is_read_up_to_its_first_byte_that_is_no_text() -> None:
         '{"data":[{"url":"x","b64_json":"y","url":"https',
     ],
 )
-def test_a_key_that_decides_may_not_have_come_twice(text: str) -> None:
+def test_a_key_that_decides_about_images_must_not_occur_twice(text: str) -> None:
     with pytest.raises(ProtocolError) as caught:
         read_begun(text.encode())
     assert caught.value.check == "duplicate-key"
 
 
 @pytest.mark.parametrize("text", ["", "[1]", "12", "oops"])
-def test_what_begins_no_object_is_refused(text: str) -> None:
+def test_text_that_does_not_begin_an_object_is_refused(text: str) -> None:
     with pytest.raises(ProtocolError) as caught:
         read_begun(text.encode())
     assert caught.value.check == "json"
 
 
 @given(documents())
-def test_a_whole_document_is_the_same_read_either_way(text: str) -> None:
+def test_a_whole_document_gives_the_same_read_whole_or_completed(text: str) -> None:
     assert read_begun(text.encode()) == read_whole(text.encode(), int) == json.loads(text)

@@ -36,7 +36,7 @@ def values(**given: Any) -> Row | BadRow:
     return row_of_values([given.get(name) for name in (*FIELDS, "Mood")], EVERY, 2, TERMS)
 
 
-def test_a_column_counts_in_any_case_and_without_the_space_around_its_name() -> None:
+def test_a_column_s_name_is_recognized_in_any_case_and_without_the_space_around_it() -> None:
     columns = Columns.of([" Prompt ", "Category", "ASPECT_RATIO", " My Note "], source="t.csv")
     assert columns.fields == {"prompt": 0, "aspect_ratio": 2}
     assert columns.carried == {1: "Category", 3: "My Note"}

@@ -200,7 +200,7 @@ async def test_work_aside_gives_its_result_or_its_error() -> None:
 
 
 @pytest.mark.parametrize("closed", [False, True])
-async def test_work_aside_keeps_nobody_who_is_cancelled_and_bothers_nobody_afterwards(*, closed: bool) -> None:
+async def test_work_aside_ends_without_effect_after_its_caller_was_cancelled(*, closed: bool) -> None:
     let, done = threading.Event(), threading.Event()
 
     def work() -> None:

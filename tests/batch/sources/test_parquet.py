@@ -136,7 +136,7 @@ def test_a_table_without_rows_has_none() -> None:
 
 
 @pytest.mark.parametrize("data", [b"", b"PAR1", b"prompt\nA red fox\n" * 9, b"PAR1" + b"x" * 99 + b"PAR1"])
-def test_what_is_no_parquet_file_is_a_clear_error(data: bytes) -> None:
+def test_a_file_that_is_not_parquet_is_a_clear_error(data: bytes) -> None:
     with pytest.raises(ConfigurationError, match=r"t\.parquet cannot be read as Parquet"):
         list(read_parquet(io.BytesIO(data), Terms(), "t.parquet"))
 
@@ -151,7 +151,7 @@ def test_damage_anywhere_is_a_clear_error_or_rows() -> None:
             assert "t.parquet" in str(error)
 
 
-def test_a_column_s_name_that_is_no_text_is_a_clear_error() -> None:
+def test_a_column_s_name_that_is_not_text_is_a_clear_error() -> None:
     file = parquet({"prompt": ["A red fox"], "moodmood": ["calm"]}, store_schema=False)
     with pytest.raises(ConfigurationError, match=r"t\.parquet cannot be read as Parquet"):
         list(read_parquet(io.BytesIO(file.getvalue().replace(b"moodmood", b"\xffoodmood")), Terms(), "t.parquet"))

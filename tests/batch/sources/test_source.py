@@ -87,7 +87,7 @@ def test_an_unknown_format_is_refused_even_for_a_pipe() -> None:
         open_source("-", format="xml")
 
 
-def test_a_missing_file_and_a_folder_are_told_at_once(tmp_path: Path) -> None:
+def test_a_missing_file_and_a_folder_are_reported_immediately(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="there is no such file"):
         open_source(tmp_path / "none.txt")
     with pytest.raises(ConfigurationError, match="is a folder"):
@@ -97,7 +97,7 @@ def test_a_missing_file_and_a_folder_are_told_at_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read everything")
-def test_a_file_that_may_not_be_read_is_told_at_once(tmp_path: Path) -> None:
+def test_a_file_without_read_permission_is_reported_immediately(tmp_path: Path) -> None:
     path = written(tmp_path, "p.txt")
     path.chmod(0)
     with pytest.raises(ConfigurationError, match="you may not read it"):
