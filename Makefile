@@ -57,7 +57,16 @@ test: $(VENV)/.ready-dev ## Run the whole suite, including the examples in docum
 	$(BIN)/python -m pytest -n 2 $(ARGS)
 
 test-all: ## Run the suite on every supported Python that is found, each in its own environment
-	@sh .ci/pythons | { 		ran=; failed=; 		while read -r version python; do 			echo "== Python $$version: $$python"; ran="$$ran $$version"; 			$(MAKE) --no-print-directory test VENV=.venv-$$version PYTHON="$$python" </dev/null || failed="$$failed $$version"; 		done; 		if [ -z "$$ran" ]; then echo "no supported Python was found; see .ci/pythons" >&2; exit 1; fi; 		if [ -n "$$failed" ]; then echo "failed on:$$failed (of:$$ran)" >&2; exit 1; fi; 		echo "passed on:$$ran"; 	}
+	@sh .ci/pythons | { \
+		ran=; failed=; \
+		while read -r version python; do \
+			echo "== Python $$version: $$python"; ran="$$ran $$version"; \
+			$(MAKE) --no-print-directory test VENV=.venv-$$version PYTHON="$$python" </dev/null || failed="$$failed $$version"; \
+		done; \
+		if [ -z "$$ran" ]; then echo "no supported Python was found; see .ci/pythons" >&2; exit 1; fi; \
+		if [ -n "$$failed" ]; then echo "failed on:$$failed (of:$$ran)" >&2; exit 1; fi; \
+		echo "passed on:$$ran"; \
+	}
 
 lint: $(VENV)/.ready-dev ## Check style, types and import contracts
 	$(BIN)/ruff check .
