@@ -72,7 +72,7 @@ class RetryPolicy:
         """Decide whether a job is tried again.
 
         Args:
-            failure: What the last failure means; None for what is no attempt's failure.
+            failure: What the last failure means; None if it is not the failure of an attempt.
             attempts: Attempts so far, refusals not counted.
             ambiguous: How many of them may have been billed.
             elapsed: Seconds from the start of the first attempt to that of the next.

@@ -209,7 +209,7 @@ def _walk_jpeg(cursor: Cursor, marker: int) -> Walk:
             break
         pair = yield 2
         if pair[0] != _FILL:
-            raise broken("image", f"{pair!r} is no JPEG marker", cursor.offset - 2)
+            raise broken("image", f"{pair!r} is not a JPEG marker", cursor.offset - 2)
         marker = pair[1]
     yield 3
     # Entropy-coded data has no lengths; only its last two bytes show that it is complete.
@@ -223,7 +223,7 @@ def _skip_fill(cursor: Cursor, marker: int) -> Generator[int, bytes, int]:
         marker = (yield 1)[0]
         fill += 1
     if marker in _NO_MARKERS:
-        raise broken("image", f"{bytes((_FILL, marker))!r} is no JPEG marker", cursor.offset - 2)
+        raise broken("image", f"{bytes((_FILL, marker))!r} is not a JPEG marker", cursor.offset - 2)
     return marker
 
 

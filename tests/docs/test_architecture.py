@@ -88,5 +88,9 @@ def test_the_code_that_the_glossary_names_is_public_or_a_module() -> None:
     cells = re.findall(r"^\| [^|]+ \| `([^`]+)` \|", page("glossary.md"), re.MULTILINE)
     names = {cell for cell in cells if not cell.endswith(".py")}
     assert names
-    internal = {"Permit"}
-    assert [name for name in names - internal if not hasattr(imagen_async, name)] == []
+    assert [name for name in names if not hasattr(imagen_async, name)] == []
+
+
+def test_the_glossary_names_every_failure_class() -> None:
+    [row] = re.findall(r"^\| failure class \|.*: (.*)\. \|$", page("glossary.md"), re.MULTILINE)
+    assert row.split(", ") == [failure.value.replace("_", " ") for failure in imagen_async.FailureClass]

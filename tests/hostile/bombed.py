@@ -1,6 +1,6 @@
 """A separate process that requests compression bombs and prints its peak memory; the first response is valid.
 
-Called with the gateway's URL and a folder. It is no test: `test_encodings` starts it.
+Called with the gateway's URL and a folder. `test_encodings` starts it.
 """
 
 from __future__ import annotations

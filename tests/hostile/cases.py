@@ -56,7 +56,7 @@ class Case:
         error: What it is.
         check: The check of a `ProtocolError`.
         where: What the error's text holds, to say where.
-        failure: What the attempt means for money; None if it failed nobody.
+        failure: What the attempt means for money; None if no attempt failed.
         status: How the job ends if it is not tried again.
         kept: How many of the two images are kept.
         step: Seconds that have to pass, again and again, until it is over.
@@ -172,7 +172,7 @@ DOCUMENTS = {
     "an empty entry": filtered({}),
     "a null image": filtered({"b64_json": None}),
     "a null image and a null link": filtered({"b64_json": None, "url": None}),
-    "an entry that is no object": broken(data_of("image"), "item", "in item 0"),
+    "an entry that is not an object": broken(data_of("image"), "item", "in item 0"),
     "b64_json is a number": broken(data_of({"b64_json": 7}), "b64_json", "in item 0"),
     "more items than n": broken(data_of(*repeat({"b64_json": TEXTS[0]}, 3)), "images", "more images than the 2"),
     "a thousand items": broken(data_of(*repeat({"b64_json": "aGk="}, 1000)), "images", "more images than the 2"),
@@ -274,7 +274,7 @@ ERRORS = {
         failure=FailureClass.REJECTED,
         status=Status.FAILED,
     ),
-    "an error that is no gzip": Case(
+    "an error that is not gzip": Case(
         said=whole(b"~~~", status=400, headers=GZIP),
         error=RejectedError,
         where="HTTP 400",
@@ -283,7 +283,7 @@ ERRORS = {
     ),
     "an endless 200": Case(said=without_end(200), check="json", where="at byte 0"),
     "endless comments": Case(said=without_end(200, b": PROCESSING\n" * 999), check="size", where="at byte"),
-    "a status nobody knows": Case(said=whole(b"{}", status=299), check="status", where="status 299"),
+    "an unknown status": Case(said=whole(b"{}", status=299), check="status", where="status 299"),
     "another 2xx": Case(said=whole(BODY, status=201), check="status", where="status 201"),
 }
 
